@@ -1,1 +1,18 @@
-//! stub
+//! Wire codec of AWS IoT Secure Tunneling: bytes to typed values and back.
+//!
+//! It is *not* a client or a server: no socket, no clock, no randomness, no tunnel state. Everything a
+//! decoder needs comes in as an argument, buffers belong to the caller, and nothing here allocates
+//! once per message of application data. Bytes of a peer may make a decoder refuse, never panic.
+
+#![forbid(unsafe_code)]
+
+pub mod escape;
+pub mod ids;
+pub mod limits;
+pub mod secret;
+pub mod wire;
+
+pub use ids::{
+    ConnectionId, Dialect, InvalidId, Mode, ServiceId, StreamId, Subprotocol, TunnelId, UnknownMode,
+};
+pub use secret::{AccessToken, ClientToken, InvalidToken, Secret};

@@ -9,6 +9,7 @@
 pub mod escape;
 pub mod ids;
 pub mod limits;
+pub mod message;
 pub mod secret;
 pub mod wire;
 

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod escape;
+pub mod framing;
 pub mod ids;
 pub mod limits;
 pub mod message;

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod secret;
+pub mod websocket;
 pub mod wire;
 
 pub use ids::{

@@ -1,0 +1,81 @@
+//! What a service answers to an upgrade request.
+
+use super::{accept_key, name};
+use crate::escape::Escaped;
+use crate::ids::Subprotocol;
+
+/// Appends the 101 answer to a request with this `Sec-WebSocket-Key` (wire specification, section 1.4).
+pub fn encode_accept(key: &str, subprotocol: Subprotocol, channel_id: &str, out: &mut Vec<u8>) {
+    line(out, &["HTTP/1.1 101 Switching Protocols"]);
+    line(out, &["Upgrade: websocket"]);
+    line(out, &["Connection: Upgrade"]);
+    line(out, &["Sec-WebSocket-Accept: ", &accept_key(key)]);
+    line(out, &[name::WEBSOCKET_PROTOCOL, ": ", subprotocol.name()]);
+    line(out, &[name::CHANNEL_ID, ": ", &printable(channel_id)]);
+    line(out, &[]);
+}
+
+/// Appends a refusal: the text is the body and, in one line, the `X-Status-Reason` header (section 1.6).
+///
+/// `status` is 4xx for "do not try the same again", 5xx for "try again later". Control characters in
+/// `text` are escaped. An empty `channel_id` is left out.
+pub fn encode_refusal(status: u16, text: &str, channel_id: &str, out: &mut Vec<u8>) {
+    let body = Escaped(text).to_string();
+    line(
+        out,
+        &["HTTP/1.1 ", &status.to_string(), " ", phrase(status)],
+    );
+    match status {
+        // RFC 9110 §15.5.6: 405 says what is allowed.
+        405 => line(out, &["Allow: GET"]),
+        // RFC 9110 §15.5.22 and RFC 6455 §4.2.2: 426 says what to upgrade to.
+        426 => line(out, &["Upgrade: websocket\r\nSec-WebSocket-Version: 13"]),
+        _ => {}
+    }
+    if !channel_id.is_empty() {
+        line(out, &[name::CHANNEL_ID, ": ", &printable(channel_id)]);
+    }
+    line(out, &["X-Status-Reason: ", &printable(text)]);
+    line(out, &["Content-Type: text/plain; charset=utf-8"]);
+    line(out, &["Content-Length: ", &body.len().to_string()]);
+    line(out, &["Connection: close"]);
+    line(out, &[]);
+    out.extend_from_slice(body.as_bytes());
+}
+
+fn line(out: &mut Vec<u8>, parts: &[&str]) {
+    for part in parts {
+        out.extend_from_slice(part.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A header carries printable ASCII; anything else is escaped, so no value can start a line.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|character| {
+            let plain = matches!(character, ' '..='~').then_some(character);
+            let escaped = plain.is_none().then(|| character.escape_default());
+            plain.into_iter().chain(escaped.into_iter().flatten())
+        })
+        .collect()
+}
+
+const fn phrase(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        409 => "Conflict",
+        410 => "Gone",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        // RFC 9112 §4: a client ignores the phrase, and it may be empty.
+        _ => "",
+    }
+}

@@ -1,0 +1,121 @@
+//! What requests and responses have in common: finding the end, asking for headers.
+
+use httparse::{Error, Header};
+
+use super::HeadError;
+
+/// Where the body starts, once the empty line is there. Never looks past `max` bytes.
+///
+/// The verdict on a prefix never changes when more bytes come.
+pub(super) fn find_end(bytes: &[u8], max: usize) -> Result<Option<usize>, HeadError> {
+    let head = &bytes[..bytes.len().min(max)];
+    for (index, byte) in head.iter().enumerate() {
+        match byte {
+            b'\n' if !head[..index].ends_with(b"\r") => return Err(HeadError::LineBreak),
+            b'\n' if head[..index].ends_with(b"\r\n\r") => return Ok(Some(index + 1)),
+            b'\r' if head.get(index + 1).is_some_and(|next| *next != b'\n') => {
+                return Err(HeadError::LineBreak);
+            }
+            _ => {}
+        }
+    }
+    if bytes.len() >= max {
+        return Err(HeadError::TooLong { max });
+    }
+    Ok(None)
+}
+
+impl From<Error> for HeadError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::TooManyHeaders => Self::TooManyFields,
+            Error::HeaderName => Self::Malformed("bad header name"),
+            Error::HeaderValue => Self::Malformed("bad header value"),
+            Error::NewLine => Self::Malformed("bad line end"),
+            Error::Status => Self::Malformed("bad status line"),
+            Error::Token => Self::Malformed("bad request line"),
+            Error::Version => Self::Malformed("not HTTP/1.x"),
+        }
+    }
+}
+
+/// The header fields of a parsed head.
+#[derive(Clone, Copy)]
+pub(super) struct Fields<'h, 'b>(pub(super) &'h [Header<'b>]);
+
+impl<'h, 'b> Fields<'h, 'b> {
+    /// Every value of a header, names compared without regard to case.
+    pub(super) fn all(self, name: &str) -> impl Iterator<Item = &'b [u8]> {
+        self.0
+            .iter()
+            .filter(move |field| field.name.eq_ignore_ascii_case(name))
+            .map(|field| field.value.trim_ascii())
+    }
+
+    pub(super) fn has(self, name: &str) -> bool {
+        self.all(name).next().is_some()
+    }
+
+    /// The value of a header that is there exactly once.
+    pub(super) fn only(self, name: &str) -> Option<&'b [u8]> {
+        let mut values = self.all(name);
+        let value = values.next()?;
+        values.next().is_none().then_some(value)
+    }
+
+    /// The elements of a comma-separated header, over all its lines.
+    pub(super) fn elements(self, name: &str) -> impl Iterator<Item = &'b [u8]> {
+        self.all(name)
+            .flat_map(|value| value.split(|byte| *byte == b','))
+            .map(<[u8]>::trim_ascii)
+            .filter(|element| !element.is_empty())
+    }
+
+    /// Whether a comma-separated header has a token, compared without regard to case.
+    pub(super) fn has_token(self, name: &str, token: &str) -> bool {
+        self.elements(name)
+            .any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+    }
+}
+
+/// Whether a text can stand in a header line: printable ASCII.
+pub(super) fn is_header_text(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_is_the_first_empty_line() {
+        assert_eq!(find_end(b"a\r\n\r\nb\r\n\r\n", 100), Ok(Some(5)));
+        assert_eq!(find_end(b"\r\n\r\n", 100), Ok(Some(4)));
+        for size in 0..5 {
+            assert_eq!(find_end(&b"a\r\n\r\n"[..size], 100), Ok(None), "{size}");
+        }
+    }
+
+    #[test]
+    fn the_limit_counts_the_empty_line() {
+        assert_eq!(find_end(b"a\r\n\r\n", 5), Ok(Some(5)));
+        assert_eq!(
+            find_end(b"a\r\n\r\n", 4),
+            Err(HeadError::TooLong { max: 4 })
+        );
+        assert_eq!(find_end(b"a\r\n\r", 4), Err(HeadError::TooLong { max: 4 }));
+        assert_eq!(find_end(b"a\r\n", 4), Ok(None));
+    }
+
+    #[test]
+    fn half_line_ends_are_refused_at_once() {
+        for bad in ["\n", "a\n", "a\r\n\n", "a\rb", "a\r\r\n"] {
+            assert_eq!(
+                find_end(bad.as_bytes(), 100),
+                Err(HeadError::LineBreak),
+                "{bad:?}"
+            );
+        }
+        assert_eq!(find_end(b"a\r", 100), Ok(None));
+    }
+}

@@ -1,11 +1,4 @@
-//! The state machines of a tunnel: bytes, time and randomness come in as arguments, decisions
-//! go out. No socket, no clock, no thread, no lock.
+//! What happens inside a tunnel, without sockets, clocks or threads.
 
-pub mod compose;
-pub mod error;
-pub mod inbound;
-pub mod key;
-pub mod limits;
-pub mod outbox;
-pub mod pool;
-pub mod schedule;
+pub mod endpoint;
+pub mod mapping;

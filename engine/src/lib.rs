@@ -4,4 +4,5 @@
 //! Arrows point one way: `link → ring → tunnel`. Not here: the API, tokens and their store
 //! (`adit-service`), argument parsing (`adit`).
 
+pub mod tls;
 pub mod tunnel;

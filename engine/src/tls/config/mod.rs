@@ -1,0 +1,12 @@
+//! TLS settings: whom a client trusts, and who a server is.
+
+mod authorities;
+mod client;
+mod error;
+mod pem;
+mod server;
+mod suites;
+
+pub use client::{ClientTls, client_config};
+pub use error::ConfigError;
+pub use server::{ServerTls, server_config, server_config_from};

@@ -1,0 +1,5 @@
+//! Tests of the record layers against each other, over wires that tests can cut and change.
+
+mod exchange;
+mod handshake;
+mod support;

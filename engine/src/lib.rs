@@ -4,5 +4,6 @@
 //! Arrows point one way: `link → ring → tunnel`. Not here: the API, tokens and their store
 //! (`adit-service`), argument parsing (`adit`).
 
+pub mod ring;
 pub mod tls;
 pub mod tunnel;

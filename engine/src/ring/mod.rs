@@ -1,0 +1,26 @@
+//! The two backends of the event loop, and the only home of `unsafe`.
+//!
+//! A backend says *which* sockets became ready and sends batches; it never owns a byte of a
+//! tunnel and never decides anything. Both backends behave the same, edge for edge:
+//!
+//! - [`Epoll`]: edge-triggered epoll and one system call per send. Runs everywhere.
+//! - `Uring`: io_uring with multishot polls, one system call per batch of sends. Containers
+//!   often forbid it, so [`open`] probes and says what is missing.
+//!
+//! What the kernel owns between two calls: polls on descriptors, and nothing else. No buffer is
+//! ever lent to it beyond the call that names the buffer, which is why nothing here must be
+//! drained before memory may be freed.
+#![expect(
+    clippy::disallowed_types,
+    reason = "this is where the sockets are; the ban is for the core"
+)]
+
+mod backend;
+mod epoll;
+mod socket;
+mod token;
+
+pub use backend::{BATCH, Backend, Counters, Outgoing, Ready};
+pub use epoll::Epoll;
+pub use socket::{Address, LISTEN_BACKLOG, local_address, peer_address};
+pub use token::Token;

@@ -1,0 +1,259 @@
+//! Thin safe wrappers over the socket calls that both backends share.
+//!
+//! A [`RawFd`] *names* a socket that a slot of the loop owns as an `OwnedFd`; functions that
+//! make or end a socket take or give the `OwnedFd` itself.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, IoSlice};
+use std::mem;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+/// Connections that the kernel accepts on our behalf while the loop is busy, per listener.
+/// The kernel cuts it to `net.core.somaxconn`.
+pub const LISTEN_BACKLOG: i32 = 1_024;
+
+/// Most parts that the kernel takes in one send (`UIO_MAXIOV`).
+pub(super) const PARTS_MAX: usize = 1_024;
+
+/// Where a stream socket listens or connects to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// TCP over IPv4 or IPv6. `[::]` also takes IPv4 unless the system says otherwise.
+    Ip(SocketAddr),
+    /// A Unix stream socket in the file system.
+    Unix(PathBuf),
+}
+
+impl Address {
+    fn to_system(&self) -> io::Result<SockAddr> {
+        match self {
+            Address::Ip(address) => Ok(SockAddr::from(*address)),
+            Address::Unix(path) => SockAddr::unix(path),
+        }
+    }
+
+    fn from_system(address: &SockAddr) -> io::Result<Self> {
+        if let Some(address) = address.as_socket() {
+            return Ok(Address::Ip(address));
+        }
+        if address.is_unix() {
+            // The connecting end of a Unix connection has no path.
+            let path = address.as_pathname().unwrap_or(Path::new(""));
+            return Ok(Address::Unix(path.to_owned()));
+        }
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "neither an IP nor a Unix socket",
+        ))
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Address::Ip(address)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Ip(address) => address.fmt(formatter),
+            Address::Unix(path) => path.display().fmt(formatter),
+        }
+    }
+}
+
+/// Where a socket is bound; tells the port that a listener on port 0 was given.
+pub fn local_address(fd: impl AsFd) -> io::Result<Address> {
+    Address::from_system(&SockRef::from(&fd).local_addr()?)
+}
+
+/// Whom a socket is connected to. A Unix peer usually has an empty path.
+pub fn peer_address(fd: impl AsFd) -> io::Result<Address> {
+    Address::from_system(&SockRef::from(&fd).peer_addr()?)
+}
+
+pub(super) fn listen(address: &Address) -> io::Result<OwnedFd> {
+    let socket = new_socket(address)?;
+    match address {
+        Address::Ip(address) => {
+            socket.set_reuse_address(true)?;
+            socket.bind(&SockAddr::from(*address))?;
+        }
+        Address::Unix(path) => bind_unix(&socket, path)?,
+    }
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(socket.into())
+}
+
+pub(super) fn accept(listener: RawFd) -> io::Result<OwnedFd> {
+    loop {
+        // WHY: one call gives a non-blocking, close-on-exec socket; std and socket2 need up to
+        // three. TCP_NODELAY is inherited from the listener.
+        // SAFETY: both address pointers may be null when the peer's address is not wanted, and
+        // then the call touches no memory of ours.
+        let fd = unsafe {
+            libc::accept4(
+                listener,
+                ptr::null_mut(),
+                ptr::null_mut(),
+                libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+            )
+        };
+        if fd >= 0 {
+            // WHY: from here on the descriptor closes itself.
+            // SAFETY: accept4 has just made this descriptor, so nobody else owns it.
+            return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            // accept(2): a connection that failed while it waited is reported here, and has left
+            // the queue. The next one is what the caller asked for; the queue bounds the loop.
+            Some(libc::EINTR | libc::ECONNABORTED | libc::EPROTO) => {}
+            _ => return Err(error),
+        }
+    }
+}
+
+pub(super) fn connect(address: &Address) -> io::Result<OwnedFd> {
+    let socket = new_socket(address)?;
+    match socket.connect(&address.to_system()?) {
+        Ok(()) => {}
+        // connect(2): after a signal the attempt goes on in the background as well.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(socket.into())
+}
+
+pub(super) fn connect_result(fd: RawFd) -> io::Result<()> {
+    let fd = borrow(fd)?;
+    let socket = SockRef::from(&fd);
+    if let Some(error) = socket.take_error()? {
+        return Err(error);
+    }
+    match socket.peer_addr() {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    retry_interrupted(|| {
+        // WHY: the hot read; MSG_DONTWAIT keeps the loop alive even if a socket that was handed
+        // to us is in blocking mode, which `read` would not.
+        // SAFETY: `buffer` is ours alone for the whole call, and the kernel writes at most
+        // `buffer.len()` initialised bytes to it.
+        unsafe {
+            libc::recv(
+                fd,
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                libc::MSG_DONTWAIT,
+            )
+        }
+    })
+}
+
+pub(super) fn send(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    let header = message_header(parts);
+    retry_interrupted(|| {
+        // WHY: a vectored write that neither waits nor raises SIGPIPE needs `sendmsg`; `writev`
+        // takes no flags.
+        // SAFETY: `header` points to `parts`, which are borrowed for the whole call and only
+        // read; the call does not keep any of the pointers.
+        unsafe { libc::sendmsg(fd, &header, SEND_FLAGS) }
+    })
+}
+
+pub(super) fn shutdown(fd: RawFd, how: Shutdown) -> io::Result<()> {
+    SockRef::from(&borrow(fd)?).shutdown(how)
+}
+
+pub(super) fn reset(fd: OwnedFd) {
+    // A failure leaves an ordinary close, which is all that can be had then.
+    let _ = SockRef::from(&fd).set_linger(Some(Duration::ZERO));
+}
+
+/// Never wait for room, never raise SIGPIPE.
+pub(super) const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+/// What `sendmsg` reads: points at `parts`, owns nothing, and must not outlive them.
+pub(super) fn message_header(parts: &[IoSlice<'_>]) -> libc::msghdr {
+    // WHY: the structure has private padding on some C libraries and cannot be written out.
+    // SAFETY: it consists of integers and raw pointers, for which all zeroes are valid.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    // `IoSlice` is documented to have the layout of `iovec`.
+    header.msg_iov = parts.as_ptr().cast_mut().cast();
+    header.msg_iovlen = parts.len().min(PARTS_MAX) as _;
+    header
+}
+
+fn new_socket(address: &Address) -> io::Result<Socket> {
+    let domain = match address {
+        Address::Ip(SocketAddr::V4(_)) => Domain::IPV4,
+        Address::Ip(SocketAddr::V6(_)) => Domain::IPV6,
+        Address::Unix(_) => Domain::UNIX,
+    };
+    let socket = Socket::new(domain, Type::STREAM.nonblocking(), None)?;
+    if domain != Domain::UNIX {
+        socket.set_tcp_nodelay(true)?;
+    }
+    Ok(socket)
+}
+
+/// Binds to `path`; a socket file left there by a process that is gone is replaced.
+fn bind_unix(socket: &Socket, path: &Path) -> io::Result<()> {
+    let address = SockAddr::unix(path)?;
+    match socket.bind(&address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
+            fs::remove_file(path)?;
+            socket.bind(&address)
+        }
+        result => result,
+    }
+}
+
+/// Whether `path` is a socket file that nobody listens on. Only a refused connection proves it:
+/// a full queue, missing rights or another socket type mean that somebody is there.
+fn is_stale(path: &Path) -> bool {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    is_socket
+        && connect(&Address::Unix(path.to_owned()))
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+fn retry_interrupted(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+    loop {
+        if let Ok(count) = usize::try_from(call()) {
+            return Ok(count);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// Lets socket2's safe calls work on a descriptor that is only named.
+fn borrow<'a>(fd: RawFd) -> io::Result<BorrowedFd<'a>> {
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // WHY: the loop's slots own the descriptors; lending `&OwnedFd` through every batch would
+    // keep the slots borrowed while they are being changed.
+    // SAFETY: it is not -1, and the borrow is used for one system call while the owning slot is
+    // alive; for a number that is not open the call says EBADF and touches nothing.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}

@@ -4,7 +4,7 @@
 //! tunnel and never decides anything. Both backends behave the same, edge for edge:
 //!
 //! - [`Epoll`]: edge-triggered epoll and one system call per send. Runs everywhere.
-//! - `Uring`: io_uring with multishot polls, one system call per batch of sends. Containers
+//! - [`Uring`]: io_uring with multishot polls, one system call per batch of sends. Containers
 //!   often forbid it, so [`open`] probes and says what is missing.
 //!
 //! What the kernel owns between two calls: polls on descriptors, and nothing else. No buffer is
@@ -16,11 +16,19 @@
 )]
 
 mod backend;
+mod choice;
 mod epoll;
+mod probe;
 mod socket;
 mod token;
+mod uring;
+mod waker;
 
 pub use backend::{BATCH, Backend, Counters, Outgoing, Ready};
+pub use choice::{AnyBackend, IoChoice, Settings, TaskRun, UnknownIoChoice, open};
 pub use epoll::Epoll;
+pub use probe::{Cause, ProbeError};
 pub use socket::{Address, LISTEN_BACKLOG, local_address, peer_address};
 pub use token::Token;
+pub use uring::Uring;
+pub use waker::{WakeSource, Waker};

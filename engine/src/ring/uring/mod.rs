@@ -1,0 +1,238 @@
+//! The backend that batches: io_uring with multishot polls for readiness and batched sends.
+//!
+//! # When a closed socket says goodbye
+//!
+//! A poll that the kernel holds keeps its file alive, so closing the descriptor alone would not
+//! send the FIN. `forget` therefore queues a cancellation, and the `wait` at the end of the same
+//! turn submits it first of all. The kernel cancels within that call: a cancelled poll is ended
+//! by task work which that call runs before it returns, which drops the last reference to the
+//! file. The completion of the cancelled poll also keeps that `wait` from sleeping. So the FIN
+//! leaves in the same turn in which the loop closed the descriptor, after the turn's other work,
+//! and for no system call of its own.
+
+mod queue;
+mod sender;
+mod watches;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use io_uring::cqueue;
+
+use self::queue::PollQueue;
+use self::sender::Sender;
+use self::watches::{Outcome, PollName, Watches};
+use super::backend::{BATCH, Backend, Counters, Outgoing, Ready};
+use super::choice::{Settings, TaskRun};
+use super::probe::{self, ProbeError};
+use super::token::Token;
+
+/// io_uring. Belongs to the thread that opened it, as the kernel wants it for `SINGLE_ISSUER`.
+pub struct Uring {
+    queue: PollQueue,
+    sender: Sender,
+    watches: Watches,
+    /// Polls to hand to the kernel: new ones, and those that it has ended on its own. Taken from
+    /// the front, so that with too small a ring each of them has its turn.
+    to_arm: VecDeque<PollName>,
+    /// Polls to take back.
+    to_cancel: Vec<PollName>,
+    /// Numbers the waits, so that a watch knows whether it is in the current batch.
+    wait_number: u32,
+    task_run: TaskRun,
+    counters: Counters,
+    /// Makes the type not `Send`.
+    owner: PhantomData<*const ()>,
+}
+
+impl Uring {
+    /// Opens the rings with the best flags that the kernel takes, and tries out under the rules
+    /// of this process (seccomp, limits) that everything the backend needs works.
+    pub fn open(settings: &Settings) -> Result<Self, ProbeError> {
+        let (queue, task_run) = queue::open(settings)?;
+        let sender = Sender::new(queue::open_send_ring(settings, task_run)?);
+        let mut backend = Uring {
+            queue,
+            sender,
+            watches: Watches::default(),
+            to_arm: VecDeque::new(),
+            to_cancel: Vec::new(),
+            wait_number: 0,
+            task_run,
+            counters: Counters::default(),
+            owner: PhantomData,
+        };
+        probe::try_out(&mut backend)?;
+        backend.counters = Counters::default();
+        Ok(backend)
+    }
+
+    /// When the kernel runs its part of the work.
+    pub fn task_run(&self) -> TaskRun {
+        self.task_run
+    }
+
+    /// Whether sends still go through the ring.
+    pub(super) fn sends_in_batches(&self) -> bool {
+        !self.sender.is_broken()
+    }
+
+    fn submit_cancels(&mut self) -> io::Result<()> {
+        while !self.to_cancel.is_empty()
+            && self.queue.make_room(&mut self.counters)?
+            && let Some(name) = self.to_cancel.pop()
+        {
+            self.queue.push_cancel(name);
+        }
+        Ok(())
+    }
+
+    /// Hands polls to the kernel, as many as have room to complete at once.
+    ///
+    /// A poll on a ready socket completes as soon as it is armed, and one that finds the queue
+    /// full or overflown is ended by the kernel: arming more than fits would end as many polls
+    /// as it arms, for ever. What is left over waits for the next call, which does not sleep.
+    fn arm(&mut self) -> io::Result<()> {
+        let mut places = self.queue.places_for_polls();
+        while places > 0
+            && !self.to_arm.is_empty()
+            && self.queue.make_room(&mut self.counters)?
+            && let Some(name) = self.to_arm.pop_front()
+        {
+            if self.watches.arm(name) {
+                self.queue.push_poll(name);
+                places -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes completions until the batch is full or the queue is empty.
+    fn reap(&mut self, ready: &mut Vec<Ready>) {
+        let mut reaped = 0;
+        while ready.len() < BATCH
+            && let Some(completion) = self.queue.pop()
+        {
+            reaped += 1;
+            self.complete(&completion, ready);
+        }
+        self.counters.completions += reaped;
+    }
+
+    fn complete(&mut self, completion: &cqueue::Entry, ready: &mut Vec<Ready>) {
+        // The other kind is the answer to a cancellation. It says whether the poll was still
+        // there, and it need not have been: the poll may have ended on its own just before.
+        let Some(name) = PollName::from_user_data(completion.user_data()) else {
+            return;
+        };
+        let result = completion.result();
+        let outcome = match result {
+            0.. if cqueue::more(completion.flags()) => Outcome::Keep,
+            // Out of room for completions or out of memory: all that passes.
+            0.. => Outcome::Requeue,
+            code if code == -libc::ENOMEM || code == -libc::ECANCELED => Outcome::Requeue,
+            // Not a descriptor, or none that can be polled.
+            _ => Outcome::Fail,
+        };
+        if !self.watches.complete(name, outcome) {
+            // The end of a cancelled poll is expected; readiness of a forgotten one is late.
+            self.counters.late_completions += u64::from(result != -libc::ECANCELED);
+            return;
+        }
+        if outcome == Outcome::Requeue {
+            self.counters.rearms += 1;
+            self.to_arm.push_back(name);
+        }
+        // A failed poll is shown as a hangup: the next call on the socket tells its owner why.
+        let bits = u32::try_from(result).unwrap_or(libc::EPOLLHUP as u32);
+        self.watches.report(name, bits, self.wait_number, ready);
+    }
+
+    /// The kernel had no memory even to remember completions and has dropped some, nobody knows
+    /// which. Every poll is replaced; arming reports the state of each socket anew.
+    fn replace_all_polls(&mut self) {
+        tracing::warn!("io_uring dropped completions for want of memory; all polls are renewed");
+        self.to_arm.clear();
+        for (old, new) in self.watches.rename_all() {
+            self.to_cancel.extend(old);
+            self.to_arm.push_back(new);
+            self.counters.rearms += 1;
+        }
+    }
+}
+
+impl Backend for Uring {
+    fn name(&self) -> &'static str {
+        "io_uring"
+    }
+
+    fn watch(&mut self, fd: RawFd, token: Token) -> io::Result<()> {
+        if fd < 0 {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        let name = self
+            .watches
+            .insert(fd, token)
+            .ok_or(io::ErrorKind::AlreadyExists)?;
+        self.to_arm.push_back(name);
+        Ok(())
+    }
+
+    fn forget(&mut self, fd: RawFd, token: Token) {
+        self.to_cancel.extend(self.watches.remove(fd, token));
+    }
+
+    fn send_batch(&mut self, batch: &mut [Outgoing<'_>]) {
+        self.sender.send(batch, &mut self.counters);
+    }
+
+    fn wait(&mut self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
+        ready.clear();
+        self.wait_number = self.wait_number.wrapping_add(1);
+        self.counters.overflows += u64::from(self.queue.has_overflown());
+        self.submit_cancels()?;
+        self.arm()?;
+        let nothing_left = self.to_arm.is_empty() && self.to_cancel.is_empty();
+        let may_sleep = nothing_left && self.queue.is_empty();
+        let timeout = if may_sleep {
+            timeout
+        } else {
+            Some(Duration::ZERO)
+        };
+        self.counters.wait_calls += 1;
+        match self.queue.enter(timeout) {
+            Err(error) if error.raw_os_error() == Some(libc::EBADR) => self.replace_all_polls(),
+            result => result?,
+        }
+        self.reap(ready);
+        Ok(())
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters
+    }
+}
+
+impl Drop for Uring {
+    /// Takes all polls back, so that sockets outlive the backend without a hidden reference.
+    fn drop(&mut self) {
+        self.to_cancel.extend(self.watches.armed());
+        // When that fails the kernel does the same in its own time, after the ring is closed.
+        let _ = self.submit_cancels();
+        let _ = self.queue.enter(Some(Duration::ZERO));
+    }
+}
+
+impl fmt::Debug for Uring {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Uring")
+            .field("task_run", &self.task_run)
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,7 +1,9 @@
 //! What a peer did wrong.
 
+use adit_proto::escape::Escaped;
+use adit_proto::limits::{MAX_PAYLOAD_SIZE, MAX_SERVICE_ID_SIZE};
 use adit_proto::message::{DecodeError, Kind};
-use adit_proto::websocket::FrameError;
+use adit_proto::websocket::{CloseCode, FrameError};
 
 /// Why a WebSocket must end: its peer broke the protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,18 +26,58 @@ pub enum PeerError {
         /// The rule that it breaks.
         why: &'static str,
     },
+    /// A message has a field that the protocol does not know (specification 4).
+    #[error("the peer sent {0} with a field that the protocol does not know")]
+    UnknownField(Kind),
+    /// A stream id that is absent, zero or negative.
+    #[error("the peer sent {kind} with the stream id {id}, where only positive ones are allowed")]
+    StreamId {
+        /// The message.
+        kind: Kind,
+        /// What it has for a stream id.
+        id: i32,
+    },
+    /// A payload over the limit (specification 4).
+    #[error("the peer sent a payload of {size} bytes, {MAX_PAYLOAD_SIZE} is the limit")]
+    PayloadTooLarge {
+        /// Its size in bytes.
+        size: usize,
+    },
+    /// A message names no service, and the tunnel has several.
+    #[error("the peer named no service, and this tunnel has {count}")]
+    ServiceMissing {
+        /// The services of the tunnel.
+        count: usize,
+    },
+    /// A peer that used such ids left them out, or the other way round (specification 6.1).
+    #[error("the peer changed its dialect: {0} are on all messages or on none")]
+    DialectChange(&'static str),
     /// A message names a service the tunnel does not have.
     #[error("the peer named the service \"{0}\", which this tunnel does not have")]
     UnknownService(String),
 }
 
 impl PeerError {
+    /// [`Self::UnknownService`] with a name that came from the peer: at most 128 characters of it,
+    /// and nothing that a terminal or a log would act on.
+    pub fn unknown_service(name: &str) -> Self {
+        let shown: String = name.chars().take(MAX_SERVICE_ID_SIZE).collect();
+        Self::UnknownService(Escaped(&shown).to_string())
+    }
+
     /// The WebSocket close code that tells the peer (RFC 6455 §7.4.1).
-    pub fn close_code(&self) -> u16 {
+    pub fn close_code(&self) -> CloseCode {
         match self {
             Self::Frame(error) => error.close_code(),
-            Self::Message(_) | Self::UnknownType(_) => 1002,
-            Self::Misplaced { .. } | Self::UnknownService(_) => 1008,
+            Self::Message(_)
+            | Self::UnknownType(_)
+            | Self::UnknownField(_)
+            | Self::StreamId { .. } => CloseCode::Protocol,
+            Self::PayloadTooLarge { .. } => CloseCode::TooBig,
+            Self::Misplaced { .. }
+            | Self::UnknownService(_)
+            | Self::ServiceMissing { .. }
+            | Self::DialectChange(_) => CloseCode::Policy,
         }
     }
 }

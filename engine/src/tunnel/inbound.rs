@@ -30,7 +30,7 @@ pub enum Item {
 /// Where a message lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// In the caller's buffer.
+    /// In the caller's buffer; its length prefix is right in front of it.
     Buffer(Range<usize>),
     /// It came in pieces; in [`Inbound::assembled`] until the next call of `next`.
     Assembled,
@@ -73,7 +73,11 @@ impl Inbound {
                 }
             }
             match self.frames.next(buffer, position)? {
-                None => return Ok(None),
+                None => {
+                    // A reader that holds nothing gives the memory of its last message back.
+                    self.messages.next(&[], &mut 0);
+                    return Ok(None);
+                }
                 Some(FrameEvent::Data(range)) => self.content = range,
                 Some(FrameEvent::Ping { payload }) => return Ok(Some(Item::Ping(payload))),
                 Some(FrameEvent::Pong { payload }) => return Ok(Some(Item::Pong(payload))),
@@ -90,5 +94,10 @@ impl Inbound {
     /// The message that came in pieces.
     pub fn assembled(&self) -> &[u8] {
         self.messages.assembled()
+    }
+
+    /// The message that came in pieces, after its length prefix.
+    pub fn assembled_with_prefix(&self) -> &[u8] {
+        self.messages.assembled_with_prefix()
     }
 }

@@ -1,4 +1,13 @@
-//! What happens inside a tunnel, without sockets, clocks or threads.
+//! The state machines of a tunnel: bytes, time and randomness come in as arguments, decisions
+//! go out. No socket, no clock, no thread, no lock.
 
-pub mod endpoint;
-pub mod mapping;
+pub mod compose;
+pub mod error;
+pub mod flow;
+pub mod inbound;
+pub mod key;
+pub mod limits;
+pub mod outbox;
+pub mod pool;
+pub mod relay;
+pub mod schedule;

@@ -3,7 +3,7 @@
 use super::limits::OUTBOX_SIZE;
 use adit_proto::ids::ServiceId;
 use adit_proto::message::{Control, Kind, encode_service_ids};
-use adit_proto::websocket::{ControlPayload, Opcode, write_control};
+use adit_proto::websocket::{CloseCode, ControlPayload, Opcode, write_close, write_control};
 use std::collections::VecDeque;
 
 /// Control messages and frames waiting for the tunnel. They leave before data.
@@ -16,7 +16,7 @@ pub struct Outbox {
     /// The newest ping to answer: RFC 6455 §5.5.3 lets an endpoint answer only that one.
     pong: Option<ControlPayload>,
     ping: Option<Vec<u8>>,
-    close: Option<(u16, &'static str)>,
+    close: Option<(CloseCode, &'static str)>,
     close_sent: bool,
 }
 
@@ -58,7 +58,7 @@ impl Outbox {
     }
 
     /// Ends the WebSocket after everything else that waits. The first code stays.
-    pub fn close(&mut self, code: u16, reason: &'static str) {
+    pub fn close(&mut self, code: CloseCode, reason: &'static str) {
         self.close.get_or_insert((code, reason));
     }
 
@@ -130,9 +130,7 @@ impl Outbox {
         } else if let Some(payload) = self.ping.take() {
             write_control(Opcode::Ping, &payload, key, out);
         } else if let (Some((code, reason)), true) = (self.close, self.sizes.is_empty()) {
-            let mut payload = code.to_be_bytes().to_vec();
-            payload.extend_from_slice(reason.as_bytes());
-            write_control(Opcode::Close, &payload, key, out);
+            write_close(code, reason, key, out);
             self.close_sent = true;
         } else {
             return false;

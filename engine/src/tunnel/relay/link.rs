@@ -1,0 +1,98 @@
+//! What the relay knows of one side's WebSocket.
+
+use super::counters::Counters;
+use crate::tunnel::error::PeerError;
+use crate::tunnel::inbound::Inbound;
+use crate::tunnel::outbox::Outbox;
+use adit_proto::ids::Subprotocol;
+use adit_proto::websocket::Role;
+
+/// One side of a tunnel: its reader, and the rest, apart so that a message borrowed from the
+/// reader does not stand in the way.
+pub(super) struct Side {
+    pub(super) inbound: Inbound,
+    pub(super) link: Link,
+}
+
+impl Default for Side {
+    fn default() -> Self {
+        Self {
+            inbound: Inbound::new(Role::Server),
+            link: Link::default(),
+        }
+    }
+}
+
+/// One side without its reader.
+#[derive(Default)]
+pub(super) struct Link {
+    pub(super) phase: Phase,
+    pub(super) outbox: Outbox,
+    pub(super) counters: Counters,
+    /// What its messages show: whether they name their service. Fixed by the first one.
+    names_services: Option<bool>,
+}
+
+/// ```text
+/// Absent ──► Open ──► Closing ──► Failed
+///    ▲         │         │          │
+///    └─────────┴─ lost ──┴──────────┘
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// No WebSocket.
+    #[default]
+    Absent,
+    /// Messages are forwarded.
+    Open(Subprotocol),
+    /// We end the WebSocket: of what still comes only the peer's close frame counts.
+    Closing,
+    /// Both ends said that it is over, or the peer broke the protocol: nothing counts.
+    Failed,
+}
+
+impl Link {
+    /// Whether messages can be forwarded to it.
+    pub(super) fn is_open(&self) -> bool {
+        match self.phase {
+            Phase::Open(_) => true,
+            Phase::Absent | Phase::Closing | Phase::Failed => false,
+        }
+    }
+
+    /// The WebSocket is gone, and all that was learned from it.
+    pub(super) fn forget(&mut self) {
+        *self = Self {
+            counters: self.counters,
+            ..Self::default()
+        };
+    }
+
+    /// Checks that a message names its service as the ones before did (specification 6.1).
+    #[inline]
+    pub(super) fn learn_naming(&mut self, is_named: bool) -> Result<(), PeerError> {
+        match *self.names_services.get_or_insert(is_named) == is_named {
+            true => Ok(()),
+            false => Err(PeerError::DialectChange("service ids")),
+        }
+    }
+
+    /// Whether this side is to be told service ids, in a tunnel that has some: what its messages
+    /// show counts, else what its handshake said (specification 6.4).
+    #[inline]
+    pub(super) fn wants_names(&self) -> bool {
+        self.names_services.unwrap_or(match self.phase {
+            Phase::Open(Subprotocol::V1) => false,
+            Phase::Open(Subprotocol::V2 | Subprotocol::V3)
+            | Phase::Absent
+            | Phase::Closing
+            | Phase::Failed => true,
+        })
+    }
+
+    /// Whether its handshake said that it knows connection ids.
+    #[inline]
+    pub(super) fn offered_connections(&self) -> bool {
+        self.phase == Phase::Open(Subprotocol::V3)
+    }
+}

@@ -25,7 +25,7 @@ pub struct MessageReader {
 /// Where a message is, without its length prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Located {
-    /// In the chunk that was passed in, right behind its prefix.
+    /// In the chunk that was passed in.
     InChunk(Range<usize>),
     /// In [`MessageReader::assembled`], until the next call.
     Assembled,
@@ -62,11 +62,6 @@ impl MessageReader {
         } else {
             &[]
         }
-    }
-
-    /// The same with its length prefix in front, as it came.
-    pub fn assembled_with_prefix(&self) -> &[u8] {
-        if self.complete { &self.partial } else { &[] }
     }
 
     /// Whether the stream stopped inside a message.
@@ -168,17 +163,166 @@ fn read_all<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, bo
         while let Some(located) = reader.next(chunk, &mut position) {
             messages.push(match located {
                 Located::InChunk(range) => chunk[range].to_vec(),
-                Located::Assembled => {
-                    let message = reader.assembled();
-                    let (prefix, rest) =
-                        reader.assembled_with_prefix().split_at(LENGTH_PREFIX_SIZE);
-                    assert_eq!(prefix, (message.len() as u16).to_be_bytes());
-                    assert_eq!(rest, message);
-                    message.to_vec()
-                }
+                Located::Assembled => reader.assembled().to_vec(),
             });
         }
         assert_eq!(position, chunk.len());
     }
     (messages, reader.has_partial())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A message of that size, with its prefix; the bytes tell messages apart.
+    fn message(size: usize) -> Vec<u8> {
+        let mut bytes = (size as u16).to_be_bytes().to_vec();
+        bytes.extend((0..size).map(|index| (size + index) as u8));
+        bytes
+    }
+
+    fn stream(sizes: &[usize]) -> Vec<u8> {
+        sizes.iter().flat_map(|size| message(*size)).collect()
+    }
+
+    fn bodies(sizes: &[usize]) -> Vec<Vec<u8>> {
+        sizes
+            .iter()
+            .map(|size| message(*size)[2..].to_vec())
+            .collect()
+    }
+
+    #[test]
+    fn every_cut_in_two_and_every_single_byte() {
+        let sizes = [3, 0, 1, 0, 0, 300, 2, 256];
+        let bytes = stream(&sizes);
+        let expected = (bodies(&sizes), false);
+        for cut in 0..=bytes.len() {
+            let (front, back) = bytes.split_at(cut);
+            assert_eq!(read_all([front, back]), expected, "{cut}");
+            assert_eq!(read_all([front, &[], back]), expected, "{cut}");
+        }
+        assert_eq!(read_all(bytes.chunks(1)), expected);
+        fuzz_messages(&bytes);
+    }
+
+    #[test]
+    fn every_size_up_to_a_whole_message_is_partial() {
+        let bytes = message(3);
+        for size in 0..bytes.len() {
+            assert_eq!(read_all([&bytes[..size]]), (vec![], size > 0), "{size}");
+        }
+        assert_eq!(read_all([&bytes[..]]), (bodies(&[3]), false));
+    }
+
+    #[test]
+    fn the_largest_message_is_read_whole_and_in_pieces() {
+        let bytes = stream(&[MAX_MESSAGE_SIZE, 1]);
+        let expected = (bodies(&[MAX_MESSAGE_SIZE, 1]), false);
+        assert_eq!(read_all([&bytes[..]]), expected);
+        assert_eq!(read_all(bytes.chunks(4096)), expected);
+    }
+
+    #[test]
+    fn whole_messages_are_found_in_place() {
+        let bytes = stream(&[5, 0, 7]);
+        let mut reader = MessageReader::new();
+        let mut position = 0;
+        for range in [2..7, 9..9, 11..18] {
+            assert_eq!(
+                reader.next(&bytes, &mut position),
+                Some(Located::InChunk(range))
+            );
+            assert!(reader.assembled().is_empty());
+        }
+        assert_eq!(reader.next(&bytes, &mut position), None);
+        assert_eq!(reader.partial.capacity(), 0, "nothing was copied");
+    }
+
+    #[test]
+    fn a_split_message_is_assembled_and_the_rest_found_in_place() {
+        let bytes = stream(&[5, 7]);
+        let (front, back) = bytes.split_at(4);
+        let mut reader = MessageReader::new();
+        assert_eq!(reader.next(front, &mut 0), None);
+        assert!(reader.has_partial());
+        let mut position = 0;
+        assert_eq!(reader.next(back, &mut position), Some(Located::Assembled));
+        assert_eq!(reader.assembled(), &bytes[2..7]);
+        assert!(!reader.has_partial());
+        let range = position + 2..position + 9;
+        assert_eq!(
+            reader.next(back, &mut position),
+            Some(Located::InChunk(range))
+        );
+        assert!(reader.assembled().is_empty());
+    }
+
+    /// Threat T-12: what is claimed is not what is allocated.
+    #[test]
+    fn memory_follows_the_bytes_and_not_the_claim() {
+        let bytes = message(MAX_MESSAGE_SIZE);
+        let mut reader = MessageReader::new();
+        for (index, byte) in bytes.iter().enumerate() {
+            let located = reader.next(&[*byte], &mut 0);
+            assert_eq!(located.is_some(), index + 1 == bytes.len());
+            assert!(reader.partial.capacity() <= (2 * (index + 1)).clamp(2, bytes.len()));
+        }
+        assert_eq!(reader.assembled(), &bytes[2..]);
+    }
+
+    #[test]
+    fn large_memory_is_given_back_when_idle_and_small_is_kept() {
+        for (size, kept) in [(RETAINED_SIZE_MAX - 2, true), (RETAINED_SIZE_MAX, false)] {
+            let mut reader = MessageReader::new();
+            let bytes = message(size);
+            let mut position = 0;
+            reader.next(&bytes[..1], &mut 0);
+            assert_eq!(
+                reader.next(&bytes[1..], &mut position),
+                Some(Located::Assembled)
+            );
+            assert_eq!(reader.next(&bytes[1..], &mut position), None);
+            assert_eq!(reader.partial.capacity() > 0, kept);
+        }
+    }
+
+    /// Defect Q-04: leftovers of one session must not reach the next.
+    #[test]
+    fn reset_drops_a_partial_message() {
+        let bytes = message(9);
+        let mut reader = MessageReader::new();
+        reader.next(&bytes[..4], &mut 0);
+        reader.reset();
+        assert!(!reader.has_partial());
+        assert_eq!(reader.next(&bytes, &mut 0), Some(Located::InChunk(2..11)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_messages_in_any_pieces(
+            sizes in vec(prop_oneof![0..5usize, 0..400usize, Just(4096)], 0..12),
+            cuts in vec(any::<prop::sample::Index>(), 0..20),
+        ) {
+            let bytes = stream(&sizes);
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            cuts.sort_unstable();
+            cuts.push(bytes.len());
+            let mut start = 0;
+            let pieces: Vec<&[u8]> = cuts
+                .into_iter()
+                .map(|end| &bytes[std::mem::replace(&mut start, end)..end])
+                .collect();
+            prop_assert_eq!(read_all(pieces), (bodies(&sizes), false));
+        }
+
+        #[test]
+        fn any_bytes(bytes in vec(prop_oneof![Just(0u8), Just(1), any::<u8>()], 0..600)) {
+            fuzz_messages(&bytes);
+        }
+    }
 }

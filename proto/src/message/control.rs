@@ -83,3 +83,24 @@ fn length_prefix(message_size: usize) -> [u8; LENGTH_PREFIX_SIZE] {
     );
     (message_size as u16).to_be_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::MAX_SERVICE_IDS;
+
+    #[test]
+    fn the_most_and_longest_services_fit() {
+        let id: ServiceId = "s".repeat(128).parse().unwrap();
+        let mut out = Vec::new();
+        encode_service_ids(vec![&id; MAX_SERVICE_IDS].into_iter(), true, &mut out);
+        assert_eq!(out.len(), 2 + 4 + 128 * 131);
+    }
+
+    #[test]
+    #[should_panic(expected = "exceeds what its length prefix can say")]
+    fn a_message_over_the_prefix_is_our_bug() {
+        let id: ServiceId = "s".repeat(128).parse().unwrap();
+        encode_service_ids(vec![&id; 501].into_iter(), false, &mut Vec::new());
+    }
+}

@@ -61,3 +61,43 @@ impl DataHeader<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::MAX_PAYLOAD_SIZE;
+
+    #[test]
+    fn the_largest_header_is_max_size() {
+        let header = DataHeader {
+            stream_id: -1,
+            service_id: &"s".repeat(MAX_SERVICE_ID_SIZE),
+            connection_id: u32::MAX,
+        };
+        assert_eq!(header.size(MAX_PAYLOAD_SIZE), DataHeader::MAX_SIZE);
+        let mut out = [0; DataHeader::MAX_SIZE];
+        header.write(MAX_PAYLOAD_SIZE, &mut out);
+    }
+
+    #[test]
+    #[should_panic(expected = "exceeds what its length prefix can say")]
+    fn a_message_over_the_prefix_is_our_bug() {
+        let header = DataHeader {
+            stream_id: 1,
+            service_id: "",
+            connection_id: 0,
+        };
+        header.write(65_535, &mut vec![0; header.size(65_535)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "exactly the header's size")]
+    fn a_slice_of_another_size_is_our_bug() {
+        let header = DataHeader {
+            stream_id: 1,
+            service_id: "",
+            connection_id: 0,
+        };
+        header.write(5, &mut vec![0; header.size(5) + 1]);
+    }
+}

@@ -8,7 +8,11 @@ mod control;
 mod cursor;
 mod data_header;
 mod kind;
+#[cfg(test)]
+mod properties;
 mod view;
+#[cfg(test)]
+mod worked_examples;
 mod writer;
 
 pub use control::{Control, encode_service_ids};

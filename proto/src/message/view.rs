@@ -213,3 +213,6 @@ impl MessageView<'_> {
                 .eq(&owned.available_service_ids)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,46 +41,28 @@ impl From<CloseCode> for u16 {
     }
 }
 
-/// The payload of a control frame, held inline.
-#[derive(Clone, Copy)]
-pub struct ControlPayload {
-    bytes: [u8; MAX_CONTROL_PAYLOAD_SIZE],
-    /// Bytes in use. size <= MAX_CONTROL_PAYLOAD_SIZE
-    size: u8,
-}
+/// The payload of a control frame: at most 125 bytes.
+///
+/// On the heap when not empty, because control frames are rare and [`super::FrameEvent`] is not.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ControlPayload(Vec<u8>);
 
 impl ControlPayload {
-    /// No bytes.
-    pub const EMPTY: Self = Self {
-        bytes: [0; MAX_CONTROL_PAYLOAD_SIZE],
-        size: 0,
-    };
-
-    /// As much of `bytes` as fits; gives back how much that was.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> usize {
-        let free = &mut self.bytes[usize::from(self.size)..];
-        let taken = bytes.len().min(free.len());
-        free[..taken].copy_from_slice(&bytes[..taken]);
-        self.size += taken as u8;
-        taken
+    /// Takes in `bytes`, of which the caller has checked that they fit.
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        debug_assert!(self.len() + bytes.len() <= MAX_CONTROL_PAYLOAD_SIZE);
+        self.0.extend_from_slice(bytes);
     }
 
     pub(super) fn unmask(&mut self, key: [u8; 4]) {
-        mask(key, 0, &mut self.bytes[..usize::from(self.size)]);
-    }
-
-    /// Drops the first `count` bytes, of which there are at least as many.
-    fn without_front(&self, count: usize) -> Self {
-        let mut rest = Self::EMPTY;
-        rest.append(&self[count..]);
-        rest
+        mask(key, 0, &mut self.0);
     }
 
     /// The code and reason in a close frame's payload (RFC 6455 §5.5.1, §7.4).
-    pub(super) fn parse_close(&self) -> Result<(Option<u16>, Self), FrameError> {
+    pub(super) fn parse_close(mut self) -> Result<(Option<u16>, Self), FrameError> {
         let [high, low, reason @ ..] = &self[..] else {
             return match self.is_empty() {
-                true => Ok((None, Self::EMPTY)),
+                true => Ok((None, self)),
                 false => Err(FrameError::CloseTruncated),
             };
         };
@@ -91,7 +73,8 @@ impl ControlPayload {
             return Err(FrameError::CloseCode(code));
         }
         str::from_utf8(reason).map_err(|_| FrameError::CloseReason)?;
-        Ok((Some(code), self.without_front(2)))
+        self.0.drain(..2);
+        Ok((Some(code), self))
     }
 }
 
@@ -99,17 +82,9 @@ impl Deref for ControlPayload {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.size)]
+        &self.0
     }
 }
-
-impl PartialEq for ControlPayload {
-    fn eq(&self, other: &Self) -> bool {
-        self[..] == other[..]
-    }
-}
-
-impl Eq for ControlPayload {}
 
 /// Shows the bytes as text, escaped.
 impl fmt::Debug for ControlPayload {
@@ -147,9 +122,84 @@ pub fn write_control(opcode: Opcode, payload: &[u8], key: Option<[u8; 4]>, out: 
 
 /// Appends a close frame. A reason of more than 123 bytes is cut between two characters.
 pub fn write_close(code: CloseCode, reason: &str, key: Option<[u8; 4]>, out: &mut Vec<u8>) {
-    let mut payload = ControlPayload::EMPTY;
-    payload.append(&code.code().to_be_bytes());
-    let room = MAX_CONTROL_PAYLOAD_SIZE - payload.len();
-    payload.append(&reason.as_bytes()[..reason.floor_char_boundary(room)]);
+    let room = MAX_CONTROL_PAYLOAD_SIZE - 2;
+    let mut payload = code.code().to_be_bytes().to_vec();
+    payload.extend_from_slice(&reason.as_bytes()[..reason.floor_char_boundary(room)]);
     write_control(Opcode::Close, &payload, key, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload(bytes: &[u8]) -> ControlPayload {
+        ControlPayload(bytes.to_vec())
+    }
+
+    #[test]
+    fn close_payloads_are_read() {
+        let parse = |bytes: &[u8]| payload(bytes).parse_close();
+        assert_eq!(parse(&[]), Ok((None, payload(b""))));
+        assert_eq!(parse(&[0x03, 0xe8]), Ok((Some(1000), payload(b""))));
+        assert_eq!(parse(b"\x03\xe8bye"), Ok((Some(1000), payload(b"bye"))));
+        assert_eq!(parse(&[0x03]), Err(FrameError::CloseTruncated));
+        assert_eq!(parse(b"\x03\xe8\xc3\x28"), Err(FrameError::CloseReason));
+    }
+
+    #[test]
+    fn close_codes_are_those_that_may_be_sent() {
+        for code in 0..=u16::MAX {
+            let parsed = payload(&code.to_be_bytes()).parse_close();
+            let allowed = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
+            assert_eq!(parsed.is_ok(), allowed, "{code}");
+            assert!(allowed || parsed == Err(FrameError::CloseCode(code)));
+        }
+    }
+
+    #[test]
+    fn control_frames_are_written() {
+        let mut out = Vec::new();
+        write_control(Opcode::Ping, b"", None, &mut out);
+        write_control(
+            Opcode::Pong,
+            b"Hello",
+            Some([0x37, 0xfa, 0x21, 0x3d]),
+            &mut out,
+        );
+        write_close(CloseCode::Normal, "", None, &mut out);
+        // The masked pong is an example of RFC 6455 §5.7.
+        let expected = [
+            &[0x89, 0x00][..],
+            &[
+                0x8a, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,
+            ],
+            &[0x88, 0x02, 0x03, 0xe8],
+        ];
+        assert_eq!(out, expected.concat());
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        let mut out = Vec::new();
+        write_close(CloseCode::Policy, &"é".repeat(100), None, &mut out);
+        assert_eq!(out[..4], [0x88, 124, 0x03, 0xf0]);
+        assert_eq!(str::from_utf8(&out[4..]), Ok("é".repeat(61).as_str()));
+    }
+
+    #[test]
+    #[should_panic(expected = "exceeds 125")]
+    fn a_long_control_payload_is_our_bug() {
+        write_control(Opcode::Ping, &[0; 126], None, &mut Vec::new());
+    }
+
+    #[test]
+    #[should_panic(expected = "is not a control frame")]
+    fn a_data_opcode_is_our_bug() {
+        write_control(Opcode::Binary, &[], None, &mut Vec::new());
+    }
+
+    #[test]
+    fn debug_escapes() {
+        assert_eq!(format!("{:?}", payload(b"a\x1b\n")), r#""a\x1b\n""#);
+    }
 }

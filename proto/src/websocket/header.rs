@@ -183,3 +183,130 @@ const LENGTH_IS_64: u8 = 127;
 const MIN_LENGTH_16: u64 = 126;
 /// Smallest length that needs eight.
 const MIN_LENGTH_64: u64 = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(opcode: Opcode, mask: Option<[u8; 4]>, payload_size: u64) -> FrameHeader {
+        FrameHeader {
+            fin: true,
+            opcode,
+            mask,
+            payload_size,
+        }
+    }
+
+    /// Also: every cut of the header asks for more, and nothing behind it matters.
+    fn assert_is(bytes: &[u8], expected: FrameHeader) {
+        let mut out = [0; 14];
+        assert_eq!(expected.write(&mut out), bytes.len());
+        assert_eq!(&out[..bytes.len()], bytes);
+        assert_eq!(expected.size(), bytes.len());
+        let parsed = Ok(Some((expected, bytes.len())));
+        assert_eq!(FrameHeader::parse(bytes), parsed);
+        assert_eq!(FrameHeader::parse(&[bytes, &[0xff]].concat()), parsed);
+        for size in 0..bytes.len() {
+            assert_eq!(FrameHeader::parse(&bytes[..size]), Ok(None), "{size}");
+        }
+    }
+
+    #[test]
+    fn lengths_take_the_shortest_form() {
+        use Opcode::Binary;
+        for (bytes, size) in [
+            (&[0x82, 0x00][..], 0),
+            (&[0x82, 0x7d], 125),
+            (&[0x82, 0x7e, 0x00, 0x7e], 126),
+            (&[0x82, 0x7e, 0xff, 0xff], 65_535),
+            (&[0x82, 0x7f, 0, 0, 0, 0, 0, 1, 0, 0], 65_536),
+            (&[0x82, 0x7f, 0, 0, 0, 0, 0, 2, 0, 4], 131_076),
+            (
+                &[0x82, 0x7f, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+                u64::MAX >> 1,
+            ),
+        ] {
+            assert_is(bytes, header(Binary, None, size));
+            let key = [0x37, 0xfa, 0x21, 0x3d];
+            let mut masked = bytes.to_vec();
+            masked[1] |= 0x80;
+            masked.extend(key);
+            assert_is(&masked, header(Binary, Some(key), size));
+        }
+    }
+
+    #[test]
+    fn fin_and_opcodes() {
+        for (first, opcode) in [
+            (0x80, Opcode::Continuation),
+            (0x81, Opcode::Text),
+            (0x82, Opcode::Binary),
+            (0x88, Opcode::Close),
+            (0x89, Opcode::Ping),
+            (0x8a, Opcode::Pong),
+        ] {
+            assert_is(&[first, 0x05], header(opcode, None, 5));
+            assert_eq!(opcode.is_control(), first >= 0x88);
+            let open = FrameHeader {
+                fin: false,
+                ..header(opcode, None, 5)
+            };
+            if opcode.is_control() {
+                let parsed = FrameHeader::parse(&[first & 0x7f]);
+                assert_eq!(parsed, Err(FrameError::ControlFragmented));
+            } else {
+                assert_is(&[first & 0x7f, 0x05], open);
+            }
+        }
+    }
+
+    #[test]
+    fn reserved_bits_and_opcodes_are_refused_at_the_first_byte() {
+        for bit in [0x40, 0x20, 0x10] {
+            assert_eq!(
+                FrameHeader::parse(&[0x82 | bit]),
+                Err(FrameError::ReservedBits)
+            );
+        }
+        for raw in [0x3, 0x4, 0x5, 0x6, 0x7, 0xb, 0xc, 0xd, 0xe, 0xf] {
+            let parsed = FrameHeader::parse(&[0x80 | raw]);
+            assert_eq!(parsed, Err(FrameError::ReservedOpcode(raw)));
+        }
+    }
+
+    #[test]
+    fn longer_forms_than_needed_are_refused() {
+        for (bytes, size) in [
+            (&[0x82, 0x7e, 0x00, 0x00][..], 0),
+            (&[0x82, 0x7e, 0x00, 0x7d], 125),
+            (&[0x82, 0x7f, 0, 0, 0, 0, 0, 0, 0, 1], 1),
+            (&[0x82, 0x7f, 0, 0, 0, 0, 0, 0, 0xff, 0xff], 65_535),
+        ] {
+            assert_eq!(
+                FrameHeader::parse(bytes),
+                Err(FrameError::LengthNotMinimal(size))
+            );
+        }
+    }
+
+    #[test]
+    fn a_length_with_the_top_bit_is_refused() {
+        let mut bytes = [0xff; 10];
+        bytes[0] = 0x82;
+        bytes[1] = 0x7f;
+        assert_eq!(FrameHeader::parse(&bytes), Err(FrameError::LengthTopBit));
+        bytes[2..].fill(0);
+        bytes[2] = 0x80;
+        assert_eq!(FrameHeader::parse(&bytes), Err(FrameError::LengthTopBit));
+    }
+
+    #[test]
+    fn control_frames_have_short_lengths_only() {
+        for opcode in [0x88, 0x89, 0x8a] {
+            for length in [0x7e, 0x7f, 0xfe, 0xff] {
+                let parsed = FrameHeader::parse(&[opcode, length]);
+                assert_eq!(parsed, Err(FrameError::ControlTooBig));
+            }
+        }
+    }
+}

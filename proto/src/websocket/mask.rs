@@ -5,12 +5,7 @@ use std::ops::Range;
 /// Masks or unmasks `data`, whose first byte is byte `phase` of its frame's payload.
 #[inline]
 pub fn mask(key: [u8; 4], phase: usize, data: &mut [u8]) {
-    let word = key_word(key, phase);
-    let (blocks, rest) = data.as_chunks_mut::<BLOCK_SIZE>();
-    for block in blocks {
-        *block = xor_block(block, word);
-    }
-    xor_short(word, rest);
+    xor(key_word(key, phase), data);
 }
 
 /// Moves `buffer[from]` to where it starts at `to`, and masks it on the way, from phase 0.
@@ -19,33 +14,35 @@ pub fn mask(key: [u8; 4], phase: usize, data: &mut [u8]) {
 ///
 /// # Panics
 /// When `to` is behind `from.start`, or `from` is not inside `buffer`.
-#[inline]
 pub fn move_masked(buffer: &mut [u8], from: Range<usize>, to: usize, key: [u8; 4]) {
     assert!(to <= from.start, "only moves towards the front");
-    let distance = from.start - to;
-    // From where the first byte goes to where the last one comes from.
-    let window = &mut buffer[to..from.end];
-    let size = window.len() - distance;
     let word = key_word(key, 0);
+    let distance = from.start - to;
+    let size = from.len();
+    // From where the first byte goes to where the last one comes from.
+    let window = &mut buffer[to..to + distance + size];
     let mut done = 0;
-    // A block is read whole before it is written, and what is written lies in front of what is still
-    // to be read: to + done + BLOCK_SIZE <= from.start + done + BLOCK_SIZE.
-    while let Some(source) = window.get(done + distance..)
-        && let Some((block, _)) = source.split_first_chunk::<BLOCK_SIZE>()
-    {
-        let masked = xor_block(block, word);
-        window[done..done + BLOCK_SIZE].copy_from_slice(&masked);
+    // A block is read whole before it is written, and it is written in front of all that is still to
+    // be read.
+    while done + BLOCK_SIZE <= size {
+        let source = done + distance;
+        let mut block = [0; BLOCK_SIZE];
+        block.copy_from_slice(&window[source..source + BLOCK_SIZE]);
+        xor(word, &mut block);
+        window[done..done + BLOCK_SIZE].copy_from_slice(&block);
         done += BLOCK_SIZE;
     }
-    // BLOCK_SIZE is a multiple of the key's size, so the phase is 0 again.
+    // A block is a multiple of the key, so the phase is 0 again.
     window.copy_within(done + distance.., done);
-    xor_short(word, &mut window[done..size]);
+    xor(word, &mut window[done..size]);
 }
 
-/// Bytes handled at a time: four words, enough to hide the loop's own cost.
-const BLOCK_SIZE: usize = 32;
+/// Bytes moved at a time: what release builds hold in eight vector registers.
+const BLOCK_SIZE: usize = 128;
+const _: () = assert!(BLOCK_SIZE.is_multiple_of(8));
 
-/// The key twice, turned so that the first byte of the word masks byte `phase`.
+/// The key twice, turned so that the first byte of the word masks byte `phase`. Read and applied
+/// little endian, so the first byte in memory is the lowest on any machine.
 #[inline]
 fn key_word(key: [u8; 4], phase: usize) -> u64 {
     let turn = 8 * (phase as u32 & 3);
@@ -53,26 +50,83 @@ fn key_word(key: [u8; 4], phase: usize) -> u64 {
     half << 32 | half
 }
 
-/// The key is a little-endian word here and the data is read the same way, so it works on any machine.
+/// One plain loop over words: release builds make vectors of it, and it is as good as it gets
+/// without optimisation (47 GB/s at level 1 where `chunks_exact` gave 3).
 #[inline]
-fn xor_block(block: &[u8; BLOCK_SIZE], word: u64) -> [u8; BLOCK_SIZE] {
-    let mut masked = [0; BLOCK_SIZE];
-    let (words, _) = block.as_chunks::<8>();
-    let (out, _) = masked.as_chunks_mut::<8>();
-    for (out, bytes) in out.iter_mut().zip(words) {
-        *out = (u64::from_le_bytes(*bytes) ^ word).to_le_bytes();
-    }
-    masked
-}
-
-/// Fewer bytes than a block.
-#[inline]
-fn xor_short(word: u64, data: &mut [u8]) {
-    let (words, rest) = data.as_chunks_mut::<8>();
+fn xor(word: u64, data: &mut [u8]) {
+    let (words, rest) = data.as_chunks_mut();
     for bytes in words {
         *bytes = (u64::from_le_bytes(*bytes) ^ word).to_le_bytes();
     }
     for (byte, key) in rest.iter_mut().zip(word.to_le_bytes()) {
         *byte ^= key;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    fn pattern(size: usize) -> Vec<u8> {
+        (0..size)
+            .map(|index| (index * 7 + index / 251) as u8)
+            .collect()
+    }
+
+    /// RFC 6455 §5.3, word for word.
+    fn mask_by_definition(key: [u8; 4], phase: usize, data: &[u8]) -> Vec<u8> {
+        data.iter()
+            .enumerate()
+            .map(|(index, byte)| byte ^ key[(phase + index) % 4])
+            .collect()
+    }
+
+    #[test]
+    fn the_example_of_rfc_6455() {
+        let mut data = *b"Hello";
+        mask(KEY, 0, &mut data);
+        assert_eq!(data, [0x7f, 0x9f, 0x4d, 0x51, 0x58]);
+    }
+
+    #[test]
+    fn every_size_and_phase_follows_the_definition() {
+        for size in (0..=200).chain([4095, 4096, 4097]) {
+            for phase in [0, 1, 2, 3, 4, 7, 131_075, usize::MAX] {
+                let plain = pattern(size);
+                let mut data = plain.clone();
+                mask(KEY, phase, &mut data);
+                assert_eq!(
+                    data,
+                    mask_by_definition(KEY, phase % 4, &plain),
+                    "{size} at {phase}"
+                );
+                mask(KEY, phase, &mut data);
+                assert_eq!(data, plain);
+            }
+        }
+    }
+
+    #[test]
+    fn moving_is_copying_and_masking_and_touches_nothing_else() {
+        for size in (0..=300).chain([1000, 4097]) {
+            for distance in (0..=20).chain([63, 64, 65, 127, 128, 300]) {
+                let before = pattern(distance + size + 10);
+                let (to, start) = (3, 3 + distance);
+                let mut buffer = before.clone();
+                move_masked(&mut buffer, start..start + size, to, KEY);
+                let moved = mask_by_definition(KEY, 0, &before[start..start + size]);
+                assert_eq!(buffer[to..to + size], moved, "{size} by {distance}");
+                assert_eq!(buffer[..to], before[..to]);
+                assert_eq!(buffer[start + size..], before[start + size..]);
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "only moves towards the front")]
+    fn moving_back_is_refused() {
+        move_masked(&mut [0; 8], 0..4, 1, KEY);
     }
 }

@@ -7,10 +7,14 @@ mod close;
 mod error;
 mod header;
 mod mask;
+#[cfg(test)]
+mod properties;
 mod reader;
+mod transcript;
 
 pub use close::{CloseCode, ControlPayload, write_close, write_control};
 pub use error::FrameError;
 pub use header::{FrameHeader, Opcode};
 pub use mask::{mask, move_masked};
-pub use reader::{FrameEvent, FrameReader, Role, fuzz_frames};
+pub use reader::{FrameEvent, FrameReader, Role};
+pub use transcript::fuzz_frames;

@@ -1,5 +1,6 @@
 //! Reading frames from a byte stream that is cut anywhere.
 
+use std::mem;
 use std::ops::Range;
 
 use super::{ControlPayload, FrameError, FrameHeader, Opcode, mask};
@@ -176,7 +177,7 @@ impl FrameReader {
             Opcode::Close | Opcode::Ping | Opcode::Pong => {
                 self.state = State::Control {
                     header,
-                    payload: ControlPayload::EMPTY,
+                    payload: ControlPayload::default(),
                 };
                 return Ok(());
             }
@@ -238,14 +239,16 @@ impl FrameReader {
         // `FrameHeader::parse` refused more than 125.
         let missing = header.payload_size as usize - payload.len();
         let rest = buffer.get(*position..).unwrap_or_default();
-        *position += payload.append(&rest[..rest.len().min(missing)]);
+        let taken = rest.len().min(missing);
+        payload.append(&rest[..taken]);
+        *position += taken;
         if payload.len() < header.payload_size as usize {
             return Ok(None);
         }
         if let Some(key) = header.mask {
             payload.unmask(key);
         }
-        let (opcode, payload) = (header.opcode, *payload);
+        let (opcode, payload) = (header.opcode, mem::take(payload));
         self.state = State::START;
         if opcode == Opcode::Ping {
             return Ok(Some(FrameEvent::Ping { payload }));
@@ -269,46 +272,5 @@ impl FrameReader {
     }
 }
 
-/// Reads frames from any bytes, in one piece and byte by byte: the same events must come out.
-pub fn fuzz_frames(bytes: &[u8]) {
-    for role in [Role::Client, Role::Server] {
-        let whole = Transcript::read(role, &mut [bytes.to_vec()]);
-        let mut single: Vec<_> = bytes.iter().map(|byte| vec![*byte]).collect();
-        assert_eq!(whole, Transcript::read(role, &mut single));
-    }
-}
-
-/// What a reader made of a stream, however it was cut.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Transcript {
-    data: Vec<u8>,
-    /// Each with the size of `data` when it came.
-    events: Vec<(usize, FrameEvent)>,
-    error: Option<FrameError>,
-}
-
-impl Transcript {
-    fn read(role: Role, buffers: &mut [Vec<u8>]) -> Self {
-        let mut reader = FrameReader::new(role, crate::limits::MAX_FRAME_PAYLOAD_SIZE);
-        let mut transcript = Self::default();
-        for buffer in buffers {
-            let mut position = 0;
-            loop {
-                match reader.next(buffer, &mut position) {
-                    Ok(Some(FrameEvent::Data(range))) => {
-                        assert!(!range.is_empty() && range.end == position);
-                        transcript.data.extend_from_slice(&buffer[range]);
-                    }
-                    Ok(Some(event)) => transcript.events.push((transcript.data.len(), event)),
-                    Ok(None) => break assert_eq!(position, buffer.len()),
-                    Err(error) => {
-                        assert_eq!(reader.next(buffer, &mut position), Err(error));
-                        transcript.error = Some(error);
-                        return transcript;
-                    }
-                }
-            }
-        }
-        transcript
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -5,13 +5,17 @@ use crate::escape::Escaped;
 use crate::ids::Subprotocol;
 
 /// Appends the 101 answer to a request with this `Sec-WebSocket-Key` (wire specification, section 1.4).
+///
+/// An empty `channel_id` is left out.
 pub fn encode_accept(key: &str, subprotocol: Subprotocol, channel_id: &str, out: &mut Vec<u8>) {
     line(out, &["HTTP/1.1 101 Switching Protocols"]);
     line(out, &["Upgrade: websocket"]);
     line(out, &["Connection: Upgrade"]);
     line(out, &["Sec-WebSocket-Accept: ", &accept_key(key)]);
     line(out, &[name::WEBSOCKET_PROTOCOL, ": ", subprotocol.name()]);
-    line(out, &[name::CHANNEL_ID, ": ", &printable(channel_id)]);
+    if !channel_id.is_empty() {
+        line(out, &[name::CHANNEL_ID, ": ", &printable(channel_id)]);
+    }
     line(out, &[]);
 }
 
@@ -77,5 +81,74 @@ const fn phrase(status: u16) -> &'static str {
         503 => "Service Unavailable",
         // RFC 9112 §4: a client ignores the phrase, and it may be empty.
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn an_acceptance_in_full() {
+        let mut out = Vec::new();
+        encode_accept("dGhlIHNhbXBsZSBub25jZQ==", Subprotocol::V3, "c-1", &mut out);
+        let expected = "HTTP/1.1 101 Switching Protocols\r\n\
+            Upgrade: websocket\r\n\
+            Connection: Upgrade\r\n\
+            Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
+            sec-websocket-protocol: aws.iot.securetunneling-3.0\r\n\
+            channel-id: c-1\r\n\
+            \r\n";
+        assert_eq!(text(out), expected);
+    }
+
+    #[test]
+    fn a_refusal_in_full() {
+        let mut out = Vec::new();
+        encode_refusal(400, "Invalid path: use /tunnel.", "c-1", &mut out);
+        let expected = "HTTP/1.1 400 Bad Request\r\n\
+            channel-id: c-1\r\n\
+            X-Status-Reason: Invalid path: use /tunnel.\r\n\
+            Content-Type: text/plain; charset=utf-8\r\n\
+            Content-Length: 26\r\n\
+            Connection: close\r\n\
+            \r\n\
+            Invalid path: use /tunnel.";
+        assert_eq!(text(out), expected);
+    }
+
+    #[test]
+    fn some_refusals_say_what_else_to_do() {
+        for (status, line) in [
+            (405, "\r\nAllow: GET\r\n"),
+            (426, "\r\nSec-WebSocket-Version: 13\r\n"),
+            (426, "\r\nUpgrade: websocket\r\n"),
+        ] {
+            let mut out = Vec::new();
+            encode_refusal(status, "x", "", &mut out);
+            let text = text(out);
+            assert!(text.contains(line), "{text}");
+            assert!(!text.contains("channel-id"));
+        }
+    }
+
+    /// Threat T-20.
+    #[test]
+    fn no_text_starts_a_line() {
+        let mut out = Vec::new();
+        encode_refusal(400, "a\r\nX: 1\r\n\r\né\x1b", "c\r\nY: 2", &mut out);
+        let text = text(out);
+        assert!(
+            text.contains("\r\nX-Status-Reason: a\\r\\nX: 1\\r\\n\\r\\n\\u{e9}\\u{1b}\r\n"),
+            "{text}"
+        );
+        assert!(text.contains("\r\nchannel-id: c\\r\\nY: 2\r\n"), "{text}");
+        let (_, body) = text.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, "a\\r\\nX: 1\\r\\n\\r\\né\\u{1b}");
+        assert!(text.contains(&format!("\r\nContent-Length: {}\r\n", body.len())));
     }
 }

@@ -27,7 +27,7 @@ pub struct ConnectRequest<'a> {
 impl ConnectRequest<'_> {
     /// Appends the request. It may hold the password: wipe `out` after sending.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), HandshakeError> {
-        if !is_header_text(self.host) || self.host.contains(' ') {
+        if !is_header_text(self.host) || self.host.is_empty() || self.host.contains(' ') {
             return Err(HandshakeError::HeaderValue { what: "host" });
         }
         let authority = Authority(self).to_string();
@@ -91,13 +91,12 @@ impl fmt::Display for Authority<'_> {
 pub fn parse_connect_reply(bytes: &[u8]) -> Result<Option<(u16, usize)>, HandshakeError> {
     let mut start = 0;
     loop {
-        let max = MAX_CONNECT_REPLY_SIZE - start;
-        let Some(head_size) = find_end(&bytes[start..], max)? else {
+        let Some(end) = find_end(bytes, start, MAX_CONNECT_REPLY_SIZE)? else {
             return Ok(None);
         };
         let mut fields = [EMPTY_HEADER; MAX_HEADER_FIELDS];
-        let head = parse_head(&bytes[start..start + head_size], &mut fields)?;
-        start += head_size;
+        let head = parse_head(&bytes[start..end], &mut fields)?;
+        start = end;
         match head.code.unwrap_or_default() {
             // RFC 9110 §15.2: interim; 101 would be an upgrade that nobody asked for.
             100..=199 => {}
@@ -116,5 +115,155 @@ pub fn fuzz_connect_reply(bytes: &[u8]) {
             Ok(Some((status, size)))
         );
         assert_eq!(parse_connect_reply(&bytes[..size - 1]), Ok(None));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handshake::HeadError;
+
+    fn encode(host: &str, credentials: Option<(&str, &Secret)>) -> Result<String, HandshakeError> {
+        let mut out = Vec::new();
+        let request = ConnectRequest {
+            host,
+            port: 443,
+            credentials,
+        };
+        let result = request.encode(&mut out);
+        assert!(result.is_ok() || out.is_empty());
+        result.map(|()| String::from_utf8(out).unwrap())
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Option<(u16, usize)>, HandshakeError> {
+        fuzz_connect_reply(bytes);
+        let whole = parse_connect_reply(bytes);
+        let mut decided = false;
+        for size in 0..bytes.len() {
+            let part = parse_connect_reply(&bytes[..size]);
+            assert!(part == Ok(None) || part == whole, "{size} bytes: {part:?}");
+            assert!(
+                !decided || part == whole,
+                "changed its mind at {size} bytes"
+            );
+            decided = part != Ok(None);
+        }
+        whole
+    }
+
+    #[test]
+    fn a_request_in_full() {
+        assert_eq!(
+            encode("data.example", None).unwrap(),
+            "CONNECT data.example:443 HTTP/1.1\r\nHost: data.example:443\r\n\r\n"
+        );
+        // RFC 7617 §2
+        let password = Secret::new("open sesame".into());
+        assert_eq!(
+            encode("data.example", Some(("Aladdin", &password))).unwrap(),
+            "CONNECT data.example:443 HTTP/1.1\r\nHost: data.example:443\r\n\
+             Proxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn ipv6_gets_brackets_once() {
+        for host in ["::1", "[::1]"] {
+            let text = encode(host, None).unwrap();
+            assert!(
+                text.starts_with("CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n"),
+                "{text}"
+            );
+        }
+    }
+
+    /// Threat T-20.
+    #[test]
+    fn no_value_breaks_out_of_its_line() {
+        let good = Secret::new("p".into());
+        for byte in 0..=255u8 {
+            let text = format!("a{}b", char::from(byte));
+            let host_is_fine = matches!(byte, b'!'..=b'~');
+            assert_eq!(encode(&text, None).is_ok(), host_is_fine, "{byte}");
+            let is_control = char::from(byte).is_control();
+            let user = encode("h", Some((&text, &good)));
+            assert_eq!(user.is_ok(), !is_control && byte != b':', "{byte}");
+            let password = Secret::new(text);
+            let result = encode("h", Some(("u", &password)));
+            assert_eq!(result.is_ok(), !is_control, "{byte}");
+            assert!(result.is_err() || result.unwrap().lines().count() == 4);
+        }
+        assert!(encode("", None).is_err());
+    }
+
+    #[test]
+    fn replies_are_read() {
+        for (text, status) in [
+            ("HTTP/1.1 200 Connection established\r\n\r\n", 200),
+            ("HTTP/1.0 200 OK\r\nProxy-Agent: x\r\n\r\n", 200),
+            ("HTTP/1.1 200\r\nContent-Length: 5\r\n\r\n", 200),
+            ("HTTP/1.1 299 Odd\r\n\r\n", 299),
+            (
+                "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n",
+                407,
+            ),
+            ("HTTP/1.1 302 Found\r\nLocation: http://x/\r\n\r\n", 302),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", 200),
+        ] {
+            assert_eq!(
+                parse(text.as_bytes()),
+                Ok(Some((status, text.len()))),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_follows_the_reply_is_left_alone() {
+        let reply = b"HTTP/1.1 200 OK\r\n\r\n\x16\x03\x03";
+        assert_eq!(parse(reply), Ok(Some((200, reply.len() - 3))));
+    }
+
+    /// Threat T-21.
+    #[test]
+    fn hostile_replies_are_refused() {
+        let max = MAX_CONNECT_REPLY_SIZE;
+        let endless = [b"HTTP/1.1 200 OK\r\n".to_vec(), b"X: 1\r\n".repeat(10_000)].concat();
+        assert_eq!(
+            parse_connect_reply(&endless),
+            Err(HeadError::TooLong { max }.into())
+        );
+        assert_eq!(parse_connect_reply(&endless[..max - 1]), Ok(None));
+        let many = [
+            &b"HTTP/1.1 200 OK\r\n"[..],
+            &b"X: 1\r\n".repeat(65),
+            b"\r\n",
+        ]
+        .concat();
+        assert_eq!(
+            parse_connect_reply(&many),
+            Err(HeadError::TooManyFields.into())
+        );
+        let interim = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(1_000);
+        assert!(parse_connect_reply(&interim).is_err());
+        for bad in [
+            &b"HTTP/1.1 200 OK\n\n"[..],
+            b"\x15\x03\x03\x00\x02\x02\x28\n",
+            b"200 OK\r\n\r\n",
+            b"\r\n\r\n",
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn debug_hides_the_password() {
+        let password = Secret::new("canary".into());
+        let request = ConnectRequest {
+            host: "h",
+            port: 1,
+            credentials: Some(("u", &password)),
+        };
+        assert!(!format!("{request:?}").contains("canary"));
     }
 }

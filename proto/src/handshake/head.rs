@@ -4,17 +4,17 @@ use httparse::{Error, Header};
 
 use super::HeadError;
 
-/// Where the body starts, once the empty line is there. Never looks past `max` bytes.
+/// Where the head that begins at `start` ends: behind its empty line. Never looks past `max` bytes
+/// from the beginning of everything.
 ///
 /// The verdict on a prefix never changes when more bytes come.
-pub(super) fn find_end(bytes: &[u8], max: usize) -> Result<Option<usize>, HeadError> {
+pub(super) fn find_end(bytes: &[u8], start: usize, max: usize) -> Result<Option<usize>, HeadError> {
     let head = &bytes[..bytes.len().min(max)];
-    let mut start = 0;
-    // Each turn looks at one line end; `start` is where the line begins.
-    while let Some(size) = find_line_end(&head[start..]) {
-        match head[start + size..] {
-            [b'\r', b'\n', ..] if size == 0 && start > 0 => return Ok(Some(start + 2)),
-            [b'\r', b'\n', ..] => start += size + 2,
+    let mut line = start;
+    while let Some(size) = find_line_end(&head[line..]) {
+        match head[line + size..] {
+            [b'\r', b'\n', ..] if size == 0 && line > start => return Ok(Some(line + 2)),
+            [b'\r', b'\n', ..] => line += size + 2,
             // The LF may still come.
             [b'\r'] => break,
             _ => return Err(HeadError::LineBreak),
@@ -114,35 +114,50 @@ mod tests {
 
     #[test]
     fn the_end_is_the_first_empty_line() {
-        assert_eq!(find_end(b"a\r\n\r\nb\r\n\r\n", 100), Ok(Some(5)));
-        assert_eq!(find_end(b"\r\n\r\n", 100), Ok(Some(4)));
+        assert_eq!(find_end(b"a\r\n\r\nb\r\n\r\n", 0, 100), Ok(Some(5)));
+        assert_eq!(find_end(b"\r\n\r\n", 0, 100), Ok(Some(4)));
         let long = [&[b'x'; 61][..], b"\tx\r\ny\r\n\r\n"].concat();
-        assert_eq!(find_end(&long, 100), Ok(Some(long.len())));
+        assert_eq!(find_end(&long, 0, 100), Ok(Some(long.len())));
         for size in 0..5 {
-            assert_eq!(find_end(&b"a\r\n\r\n"[..size], 100), Ok(None), "{size}");
+            assert_eq!(find_end(&b"a\r\n\r\n"[..size], 0, 100), Ok(None), "{size}");
         }
     }
 
     #[test]
     fn the_limit_counts_the_empty_line() {
-        assert_eq!(find_end(b"a\r\n\r\n", 5), Ok(Some(5)));
+        assert_eq!(find_end(b"a\r\n\r\n", 0, 5), Ok(Some(5)));
         assert_eq!(
-            find_end(b"a\r\n\r\n", 4),
+            find_end(b"a\r\n\r\n", 0, 4),
             Err(HeadError::TooLong { max: 4 })
         );
-        assert_eq!(find_end(b"a\r\n\r", 4), Err(HeadError::TooLong { max: 4 }));
-        assert_eq!(find_end(b"a\r\n", 4), Ok(None));
+        assert_eq!(
+            find_end(b"a\r\n\r", 0, 4),
+            Err(HeadError::TooLong { max: 4 })
+        );
+        assert_eq!(find_end(b"a\r\n", 0, 4), Ok(None));
+    }
+
+    #[test]
+    fn a_second_head_is_searched_within_the_same_limit() {
+        let two = b"a\r\n\r\nb\r\n\r\n";
+        assert_eq!(find_end(two, 5, 10), Ok(Some(10)));
+        assert_eq!(find_end(two, 5, 9), Err(HeadError::TooLong { max: 9 }));
+        assert_eq!(find_end(&two[..9], 5, 10), Ok(None));
+        assert_eq!(
+            find_end(&two[..5], 5, 5),
+            Err(HeadError::TooLong { max: 5 })
+        );
     }
 
     #[test]
     fn half_line_ends_are_refused_at_once() {
         for bad in ["\n", "a\n", "a\r\n\n", "a\rb", "a\r\r\n"] {
             assert_eq!(
-                find_end(bad.as_bytes(), 100),
+                find_end(bad.as_bytes(), 0, 100),
                 Err(HeadError::LineBreak),
                 "{bad:?}"
             );
         }
-        assert_eq!(find_end(b"a\r", 100), Ok(None));
+        assert_eq!(find_end(b"a\r", 0, 100), Ok(None));
     }
 }

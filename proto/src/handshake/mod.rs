@@ -9,6 +9,8 @@ mod answer;
 mod connect;
 mod error;
 mod head;
+#[cfg(test)]
+mod properties;
 mod request;
 mod response;
 mod server_request;

@@ -39,6 +39,9 @@ impl UpgradeRequest<'_> {
                 return Err(HandshakeError::HeaderValue { what });
             }
         }
+        if self.host.is_empty() || self.host.contains(' ') {
+            return Err(HandshakeError::HeaderValue { what: "host" });
+        }
         let key = encode_key(&self.key);
         let parts = self.parts(&key);
         let size = parts.iter().map(|part| part.len()).sum();
@@ -87,5 +90,123 @@ impl UpgradeRequest<'_> {
             self.user_agent,
             "\r\n\r\n",
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Subprotocol;
+
+    fn encode(request: &UpgradeRequest<'_>) -> Result<String, HandshakeError> {
+        let mut out = b"before".to_vec();
+        let result = request.encode(&mut out);
+        let text = String::from_utf8(out).unwrap();
+        let written = text.strip_prefix("before").unwrap().to_owned();
+        assert!(result.is_ok() || written.is_empty());
+        result.map(|()| written)
+    }
+
+    fn request(access_token: &AccessToken) -> UpgradeRequest<'_> {
+        UpgradeRequest {
+            host: "data.tunneling.iot.eu-west-1.amazonaws.com",
+            mode: Mode::Source,
+            subprotocol: Subprotocol::V3.name(),
+            access_token,
+            client_token: None,
+            user_agent: "localproxy linux 64-bit",
+            key: *b"the sample nonce",
+        }
+    }
+
+    fn token(size: usize) -> AccessToken {
+        AccessToken::new("t".repeat(size)).unwrap()
+    }
+
+    /// Wire specification, section 1.2: the reference's headers in the reference's order.
+    #[test]
+    fn a_request_in_full() {
+        let access_token = token(3);
+        let client_token = ClientToken::strict("c".repeat(32)).unwrap();
+        let mut request = request(&access_token);
+        request.client_token = Some(&client_token);
+        let expected = "GET /tunnel?local-proxy-mode=source HTTP/1.1\r\n\
+            Host: data.tunneling.iot.eu-west-1.amazonaws.com\r\n\
+            Upgrade: websocket\r\n\
+            Connection: upgrade\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+            Sec-WebSocket-Version: 13\r\n\
+            Sec-WebSocket-Protocol: aws.iot.securetunneling-3.0\r\n\
+            access-token: ttt\r\n\
+            client-token: cccccccccccccccccccccccccccccccc\r\n\
+            User-Agent: localproxy linux 64-bit\r\n\
+            \r\n";
+        assert_eq!(encode(&request).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_absent_leaves_no_header() {
+        let access_token = token(3);
+        let mut request = request(&access_token);
+        request.user_agent = "";
+        request.mode = Mode::Destination;
+        let text = encode(&request).unwrap();
+        assert!(text.starts_with("GET /tunnel?local-proxy-mode=destination HTTP/1.1\r\n"));
+        assert!(text.ends_with("\r\naccess-token: ttt\r\n\r\n"), "{text}");
+    }
+
+    #[test]
+    fn a_request_has_at_most_4096_bytes() {
+        let access_token = token(1);
+        let rest = encode(&request(&access_token)).unwrap().len() - 1;
+        let access_token = token(4096 - rest);
+        assert_eq!(encode(&request(&access_token)).unwrap().len(), 4096);
+        let access_token = token(4097 - rest);
+        assert_eq!(
+            encode(&request(&access_token)),
+            Err(HandshakeError::RequestTooLong {
+                size: 4097,
+                max: 4096
+            })
+        );
+    }
+
+    /// Threat T-20: each of 256 bytes in each text is refused or leaves the number of lines alone.
+    #[test]
+    fn no_value_breaks_out_of_its_line() {
+        let access_token = token(3);
+        let plain = request(&access_token);
+        let lines = |request: &UpgradeRequest<'_>| encode(request).map(|text| text.lines().count());
+        let expected = lines(&plain).unwrap();
+        for byte in 0..=255u8 {
+            let text = format!("a{}b", char::from(byte));
+            let printable = matches!(byte, b' '..=b'~');
+            let result = lines(&UpgradeRequest {
+                user_agent: &text,
+                ..plain
+            });
+            assert_eq!(result.ok(), printable.then_some(expected), "{byte}");
+            let result = lines(&UpgradeRequest {
+                subprotocol: &text,
+                ..plain
+            });
+            assert_eq!(result.ok(), printable.then_some(expected), "{byte}");
+            let result = lines(&UpgradeRequest {
+                host: &text,
+                ..plain
+            });
+            assert_eq!(
+                result.ok(),
+                (printable && byte != b' ').then_some(expected),
+                "{byte}"
+            );
+        }
+        assert!(encode(&UpgradeRequest { host: "", ..plain }).is_err());
+    }
+
+    #[test]
+    fn debug_hides_the_tokens() {
+        let access_token = AccessToken::new("canary".into()).unwrap();
+        assert!(!format!("{:?}", request(&access_token)).contains("canary"));
     }
 }

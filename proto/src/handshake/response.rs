@@ -87,13 +87,12 @@ fn parse(
 ) -> Result<Option<(UpgradeResponse, usize)>, HandshakeError> {
     let mut start = 0;
     loop {
-        let max = MAX_RESPONSE_HEAD_SIZE - start;
-        let Some(head_size) = find_end(&bytes[start..], max)? else {
+        let Some(end) = find_end(bytes, start, MAX_RESPONSE_HEAD_SIZE)? else {
             return Ok(None);
         };
         let mut fields = [EMPTY_HEADER; MAX_HEADER_FIELDS];
-        let head = parse_head(&bytes[start..start + head_size], &mut fields)?;
-        start += head_size;
+        let head = parse_head(&bytes[start..end], &mut fields)?;
+        start = end;
         match head.code {
             Some(101) => {
                 let accepted = parse_accepted(Fields(head.headers), key)?;
@@ -256,3 +255,6 @@ pub fn fuzz_upgrade_response(bytes: &[u8]) {
         assert_eq!(finish_at_eof(bytes, key), Err(error));
     }
 }
+
+#[cfg(test)]
+mod tests;

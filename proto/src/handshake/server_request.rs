@@ -12,7 +12,6 @@ use crate::secret::{AccessToken, ClientToken};
 
 /// An upgrade request that is in order. Whether its tokens are good, others must say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct ServerRequest {
     /// Which end of the tunnel the client says it is.
     pub mode: Mode,
@@ -33,7 +32,7 @@ pub struct ServerRequest {
 /// `Ok(None)` means "need more bytes"; past 4,096 bytes the request is refused instead. All rules of
 /// the wire specification's section 1.3 that need no token store, and those of RFC 6455 §4.2.1.
 pub fn parse_upgrade_request(bytes: &[u8]) -> Result<Option<(ServerRequest, usize)>, RequestError> {
-    let Some(size) = find_end(bytes, MAX_REQUEST_HEAD_SIZE)? else {
+    let Some(size) = find_end(bytes, 0, MAX_REQUEST_HEAD_SIZE)? else {
         return Ok(None);
     };
     let mut fields = [EMPTY_HEADER; MAX_HEADER_FIELDS];
@@ -187,3 +186,6 @@ pub fn fuzz_upgrade_request(bytes: &[u8]) {
         assert!(!error.to_string().contains(char::is_control));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,8 @@ mod link;
 mod run;
 mod service;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use counters::Counters;
 pub use run::{Run, RunPlace};

@@ -16,7 +16,7 @@ pub(super) struct Service {
     /// A stream was started at some time, so DATA is legitimate, if perhaps late.
     pub(super) is_known: bool,
     /// The last stream id that the destination was told in its present WebSocket.
-    told_last: Option<StreamId>,
+    pub(super) told_last: Option<StreamId>,
     /// The destination left out connection ids in a stream that had them.
     pub(super) is_single: bool,
 }

@@ -1,10 +1,10 @@
 //! Tests of the relay. `lab` drives it as a driver would; each other file proves one thing.
 
-//mod dialects;
+mod dialects;
 //mod hostile;
 mod lab;
 //mod model;
 mod rules;
 mod sessions;
-//mod splits;
+mod splits;
 mod states;

@@ -1,10 +1,11 @@
 //! Tests of the relay. `lab` drives it as a driver would; each other file proves one thing.
 
 mod dialects;
-//mod hostile;
+mod hostile;
 mod lab;
-//mod model;
+mod model;
 mod rules;
 mod sessions;
 mod splits;
+mod simulation;
 mod states;

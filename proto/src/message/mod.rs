@@ -10,6 +10,7 @@ mod data_header;
 mod kind;
 #[cfg(test)]
 mod properties;
+mod rename;
 mod view;
 #[cfg(test)]
 mod worked_examples;
@@ -19,6 +20,7 @@ pub use control::{Control, encode_service_ids};
 pub use cursor::DecodeError;
 pub use data_header::DataHeader;
 pub use kind::Kind;
+pub use rename::replace_stream_id;
 pub use view::{AvailableServiceIds, InvalidServiceIds, MessageView, fuzz_parse};
 
 /// Field keys: number of the field, shifted by three, plus its wire type (wire specification, section 4).

@@ -4,8 +4,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
 
-use super::{Control, DataHeader, Kind, MessageView, encode_service_ids, fuzz_parse};
-use crate::ids::ServiceId;
+use super::{
+    Control, DataHeader, Kind, MessageView, encode_service_ids, fuzz_parse, replace_stream_id,
+};
+use crate::ids::{ServiceId, StreamId};
 use crate::wire;
 
 /// One field, key and value, and whether the protocol knows it.
@@ -112,6 +114,17 @@ fn service_id() -> impl Strategy<Value = String> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn a_replaced_stream_id_is_all_that_changes((bytes, _) in message(), id in 1i32..) {
+        let mut renamed = bytes.clone();
+        let mut expected = wire::Message::decode(&bytes[..]).unwrap();
+        if replace_stream_id(&mut renamed, StreamId::new(id).unwrap()) {
+            expected.stream_id = id;
+        }
+        prop_assert_eq!(renamed.len(), bytes.len());
+        prop_assert_eq!(wire::Message::decode(&renamed[..]).unwrap(), expected);
+    }
 
     #[test]
     fn valid_messages_are_read_as_prost_reads_them((bytes, has_unknown) in message()) {

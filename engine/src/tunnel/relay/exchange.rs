@@ -8,11 +8,12 @@ use super::service::{Reach, Verdict};
 use super::table::Table;
 use crate::tunnel::error::PeerError;
 use crate::tunnel::inbound::Place;
-use adit_proto::ids::Mode;
+use adit_proto::ids::{Mode, StreamId};
 use adit_proto::limits::LENGTH_PREFIX_SIZE;
-use adit_proto::message::{Control, DataHeader, MessageView};
+use adit_proto::message::{Control, DataHeader, MessageView, replace_stream_id};
+use std::ops::Range;
 
-/// All that a message can change. The bytes themselves are borrowed from elsewhere.
+/// All that a message can change.
 pub(super) struct Exchange<'a> {
     pub(super) from: Mode,
     pub(super) table: &'a mut Table,
@@ -21,33 +22,57 @@ pub(super) struct Exchange<'a> {
     pub(super) runs: &'a mut Runs,
 }
 
+/// Where the bytes of the message are.
+pub(super) struct Bytes<'a> {
+    pub(super) buffer: &'a mut [u8],
+    pub(super) assembled: &'a [u8],
+    pub(super) place: &'a Place,
+}
+
+impl Bytes<'_> {
+    #[inline]
+    fn message(&self) -> &[u8] {
+        match self.place {
+            Place::Buffer(range) => &self.buffer[range.clone()],
+            Place::Assembled => self.assembled,
+        }
+    }
+
+    /// Gives the message another stream id where it lies, if that can be done.
+    fn rename(&mut self, id: StreamId) -> bool {
+        match self.place {
+            Place::Buffer(range) => replace_stream_id(&mut self.buffer[range.clone()], id),
+            Place::Assembled => false,
+        }
+    }
+}
+
 impl Exchange<'_> {
-    /// Checks a message that lies at `place`, and carries out what is decided about it.
+    /// Checks a message, and carries out what is decided about it.
     ///
     /// # Errors
     /// The sender broke the protocol; nothing of the message was passed on.
     #[inline]
-    pub(super) fn handle(&mut self, bytes: &[u8], place: &Place) -> Result<(), PeerError> {
-        let message = MessageView::parse(bytes)?;
+    pub(super) fn handle(&mut self, mut bytes: Bytes<'_>) -> Result<(), PeerError> {
+        let message = MessageView::parse(bytes.message())?;
         let Some(label) = Label::check(self.from, &message)? else {
             self.own.counters.count(Reason::Ignored);
             return Ok(());
         };
         let index = self.table.find(message.service_id)?;
-        self.own.learn_naming(!message.service_id.is_empty())?;
-        let reach = self.reach(index);
-        let verdict = self
-            .table
-            .service(index)
-            .on_message(self.from, label, reach)?;
+        let is_named = !message.service_id.is_empty();
+        self.own.learn_naming(is_named)?;
+        let payload_end = message.payload_offset + message.payload.len();
         let arrival = Arrival {
-            message,
             label,
-            place,
             index,
-            size: LENGTH_PREFIX_SIZE + bytes.len(),
+            is_named,
+            payload: message.payload_offset..payload_end,
         };
-        self.carry_out(verdict, &arrival);
+        let reach = self.reach(index);
+        let service = self.table.service(index);
+        let verdict = service.on_message(self.from, label, reach)?;
+        self.carry_out(verdict, &arrival, &mut bytes);
         Ok(())
     }
 
@@ -71,68 +96,83 @@ impl Exchange<'_> {
     }
 
     #[inline]
-    fn carry_out(&mut self, verdict: Verdict, arrival: &Arrival<'_>) {
+    fn carry_out(&mut self, verdict: Verdict, arrival: &Arrival, bytes: &mut Bytes<'_>) {
         match verdict {
-            Verdict::Forward(label) => self.forward(label, arrival),
+            Verdict::Forward(label) => self.forward(label, arrival, bytes),
             Verdict::Restart { end, start } => {
-                self.forward(end, arrival);
-                self.forward(start, arrival);
+                self.forward(end, arrival, bytes);
+                self.forward(start, arrival, bytes);
             }
             Verdict::Answer(label, reason) => {
                 self.own.counters.count(reason);
                 self.answer(label, arrival);
             }
             Verdict::EndBoth { forward, answer } => {
-                self.forward(forward, arrival);
+                self.forward(forward, arrival, bytes);
                 self.answer(answer, arrival);
             }
             Verdict::Drop(reason) => self.own.counters.count(reason),
         }
     }
 
-    /// To the other side: the bytes as they came, if they say what it is to see.
+    /// To the other side: the bytes as they came, if they say what it is to see or can be made to
+    /// without moving any.
     #[inline]
-    fn forward(&mut self, label: Label, arrival: &Arrival<'_>) {
+    fn forward(&mut self, label: Label, arrival: &Arrival, bytes: &mut Bytes<'_>) {
         if !self.other.is_open() {
             return self.own.counters.count(Reason::Absent);
         }
-        let is_named = !arrival.message.service_id.is_empty();
         let to_name = self.table.has_names() && self.other.wants_names();
-        let ends_frame = label.act.ends_frame();
-        let size = if label != arrival.label || is_named != to_name {
-            let name = self.table.name(arrival.index, to_name);
-            rewrite(self.runs, label, name, arrival.message.payload)
+        let came = arrival.label;
+        let is_same = label.act == came.act && label.connection == came.connection;
+        let size = if is_same
+            && to_name == arrival.is_named
+            && (label.stream == came.stream || bytes.rename(label.stream))
+        {
+            self.pass_on(bytes, label.act.ends_frame())
         } else {
-            match arrival.place {
-                Place::Buffer(range) => {
-                    // The prefix is right in front of a message that lies whole in the buffer.
-                    let range = range.start - LENGTH_PREFIX_SIZE..range.end;
-                    self.runs.push_buffer(range, ends_frame);
-                }
-                Place::Assembled => self.runs.push_assembled(ends_frame),
-            }
-            arrival.size
+            let name = self.table.name(arrival.index, to_name);
+            let payload = &bytes.message()[arrival.payload.clone()];
+            rewrite(self.runs, label, name, payload)
         };
         self.own.counters.messages_forwarded += 1;
         self.own.counters.bytes_forwarded += size as u64;
     }
 
+    /// The message from where it lies. Returns its size with its length prefix.
+    #[inline]
+    fn pass_on(&mut self, bytes: &Bytes<'_>, ends_frame: bool) -> usize {
+        match bytes.place {
+            Place::Buffer(range) => {
+                // The prefix is right in front of a message that lies whole in the buffer.
+                let range = range.start - LENGTH_PREFIX_SIZE..range.end;
+                let size = range.len();
+                self.runs.push_buffer(range, ends_frame);
+                size
+            }
+            Place::Assembled => {
+                self.runs.push_assembled(ends_frame);
+                LENGTH_PREFIX_SIZE + bytes.assembled.len()
+            }
+        }
+    }
+
     /// Back to the sender, with a service id if its own messages have one.
-    fn answer(&mut self, label: Label, arrival: &Arrival<'_>) {
-        let name = self.table.name(arrival.index, self.own.wants_names());
+    fn answer(&mut self, label: Label, arrival: &Arrival) {
+        let name = self.table.name(arrival.index, arrival.is_named);
         self.own.outbox.push(&control(label, name));
     }
 }
 
 /// A message that passed the checks.
-struct Arrival<'a> {
-    message: MessageView<'a>,
+struct Arrival {
     label: Label,
-    place: &'a Place,
     /// Of its service.
     index: usize,
-    /// With its length prefix, in bytes.
-    size: usize,
+    /// It has a service id.
+    is_named: bool,
+    /// In the message.
+    payload: Range<usize>,
 }
 
 fn rewrite(runs: &mut Runs, label: Label, name: &str, payload: &[u8]) -> usize {

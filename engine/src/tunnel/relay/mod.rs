@@ -24,12 +24,12 @@ pub use run::{Run, RunPlace};
 
 use super::error::PeerError;
 use super::flow::Flow;
-use super::inbound::{Inbound, Item, Place};
+use super::inbound::Item;
 use super::outbox::Outbox;
 use adit_proto::ids::{Mode, ServiceId, Subprotocol};
 use adit_proto::limits::MAX_SERVICE_IDS;
 use adit_proto::websocket::CloseCode;
-use exchange::{Exchange, control};
+use exchange::{Bytes, Exchange, control};
 use label::Label;
 use link::{Phase, Side};
 use run::Runs;
@@ -222,7 +222,6 @@ impl Relay {
                 }
                 Item::Message(_) | Item::Ping(_) if is_closing => {}
                 Item::Message(place) => {
-                    let bytes = message_bytes(inbound, buffer, &place);
                     let mut exchange = Exchange {
                         from,
                         table: &mut self.table,
@@ -230,7 +229,11 @@ impl Relay {
                         other,
                         runs: &mut self.runs,
                     };
-                    exchange.handle(bytes, &place)?;
+                    exchange.handle(Bytes {
+                        buffer,
+                        assembled: inbound.assembled(),
+                        place: &place,
+                    })?;
                 }
                 Item::Ping(payload) => {
                     link.counters.pings += 1;
@@ -254,12 +257,5 @@ impl Relay {
             Mode::Source => &mut self.source,
             Mode::Destination => &mut self.destination,
         }
-    }
-}
-
-fn message_bytes<'a>(inbound: &'a Inbound, buffer: &'a [u8], place: &Place) -> &'a [u8] {
-    match place {
-        Place::Buffer(range) => &buffer[range.clone()],
-        Place::Assembled => inbound.assembled(),
     }
 }

@@ -5,8 +5,8 @@ use super::lab::*;
 use crate::tunnel::flow::Flow;
 use adit_proto::ids::{Mode, Subprotocol};
 use adit_proto::websocket::Opcode;
-use prost::Message as _;
 use proptest::prelude::*;
+use prost::Message as _;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -35,10 +35,19 @@ fn any_message() -> impl Strategy<Value = Message> {
     let stream = prop_oneof![20 => 1..4, 1 => -1..1];
     let service = prop_oneof![6 => Just("A"), 6 => Just(""), 1 => Just("B"), 1 => Just("x")];
     let connection = prop_oneof![2 => Just(0), 5 => 1..4u32];
-    (kind, stream, service, connection, any::<bool>()).prop_map(|(kind, stream_id, service, connection_id, ignorable)| {
-        let service_id = service.to_owned();
-        Message { r#type: kind, stream_id, service_id, connection_id, ignorable, ..Message::default() }
-    })
+    (kind, stream, service, connection, any::<bool>()).prop_map(
+        |(kind, stream_id, service, connection_id, ignorable)| {
+            let service_id = service.to_owned();
+            Message {
+                r#type: kind,
+                stream_id,
+                service_id,
+                connection_id,
+                ignorable,
+                ..Message::default()
+            }
+        },
+    )
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -98,7 +107,10 @@ impl Run {
         for side in [SOURCE, DESTINATION] {
             for message in self.lab.said(side).messages {
                 self.check_form(&message, side)?;
-                prop_assert!(matches!(message.r#type(), Type::StreamReset | Type::ConnectionReset));
+                prop_assert!(matches!(
+                    message.r#type(),
+                    Type::StreamReset | Type::ConnectionReset
+                ));
             }
         }
         Ok(())
@@ -124,10 +136,15 @@ impl Run {
     fn check_form(&self, message: &Message, to: Mode) -> Result<(), TestCaseError> {
         let kind = Type::try_from(message.r#type);
         let is_start = matches!(kind, Ok(Type::StreamStart | Type::ConnectionStart));
-        prop_assert!(!matches!(kind, Err(_) | Ok(Type::Unknown | Type::SessionReset | Type::ServiceIds)));
+        prop_assert!(!matches!(
+            kind,
+            Err(_) | Ok(Type::Unknown | Type::SessionReset | Type::ServiceIds)
+        ));
         prop_assert!(!is_start || to == DESTINATION);
         prop_assert!(message.stream_id > 0);
-        prop_assert!(message.service_id.is_empty() || self.names.contains(&&message.service_id[..]));
+        prop_assert!(
+            message.service_id.is_empty() || self.names.contains(&&message.service_id[..])
+        );
         prop_assert!(!message.service_id.is_empty() || self.names.len() <= 1);
         let of_connection = matches!(kind, Ok(Type::ConnectionStart | Type::ConnectionReset));
         prop_assert!(!of_connection || message.connection_id > 0);
@@ -175,7 +192,14 @@ proptest! {
 #[test]
 fn a_message_of_every_field_twice_is_read_as_prost_reads_it() {
     let mut lab = Lab::v3(&["A"]);
-    let twice = [stream_start(9, "x", 3).encode_to_vec(), stream_start(1, "A", 1).encode_to_vec()].concat();
-    assert_eq!(lab.receive(SOURCE, frame(&prefixed(&twice))), Ok(Flow::Done));
+    let twice = [
+        stream_start(9, "x", 3).encode_to_vec(),
+        stream_start(1, "A", 1).encode_to_vec(),
+    ]
+    .concat();
+    assert_eq!(
+        lab.receive(SOURCE, frame(&prefixed(&twice))),
+        Ok(Flow::Done)
+    );
     assert_eq!(lab.forwarded_bytes(DESTINATION), prefixed(&twice));
 }

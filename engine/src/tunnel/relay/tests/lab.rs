@@ -150,20 +150,37 @@ impl Lab {
 
     /// One frame for each message, all in one buffer.
     pub(super) fn send(&mut self, from: Mode, messages: &[Message]) -> Result<Flow, PeerError> {
-        let bytes: Vec<u8> = messages.iter().flat_map(|message| frame(&encode(message))).collect();
+        let bytes: Vec<u8> = messages
+            .iter()
+            .flat_map(|message| frame(&encode(message)))
+            .collect();
         self.receive(from, bytes)
     }
 
-    /// What a peer sent that must be accepted, and what the other side got for it.
+    /// What a peer says that must be accepted, and what the other side got for it.
+    #[track_caller]
     pub(super) fn pass(&mut self, from: Mode, messages: &[Message]) -> Vec<Message> {
         assert_eq!(self.send(from, messages), Ok(Flow::Done));
         self.forwarded(from.other())
     }
 
+    /// Messages that the other side must get as they are.
+    #[track_caller]
+    pub(super) fn passes(&mut self, from: Mode, messages: &[Message]) {
+        assert_eq!(self.pass(from, messages), messages);
+    }
+
     /// A single message, which must be refused.
+    #[track_caller]
     pub(super) fn refused(&mut self, from: Mode, message: &Message) -> PeerError {
-        let error = self.send(from, std::slice::from_ref(message)).expect_err("it breaks a rule");
-        assert_eq!(self.forwarded(from.other()), [], "nothing of it is forwarded");
+        let error = self
+            .send(from, std::slice::from_ref(message))
+            .expect_err("it breaks a rule");
+        assert_eq!(
+            self.forwarded(from.other()),
+            [],
+            "nothing of it is forwarded"
+        );
         error
     }
 
@@ -225,7 +242,8 @@ impl Lab {
         while outbox.has_messages() {
             let (size, is_end) = outbox.write_messages(&mut area);
             let messages = decode_all(&area[..size]);
-            let is_last = |message: &Message| ends_frame(message) || message.r#type() == Type::ServiceIds;
+            let is_last =
+                |message: &Message| ends_frame(message) || message.r#type() == Type::ServiceIds;
             let (last, before) = messages.split_last().expect("it said that it had messages");
             assert_eq!(is_end, is_last(last));
             assert!(!before.iter().any(is_last));
@@ -238,7 +256,9 @@ impl Lab {
             match event {
                 FrameEvent::Pong { payload } => said.pongs.push(payload.to_vec()),
                 FrameEvent::Close { code, .. } => said.close = code,
-                FrameEvent::Data(_) | FrameEvent::Ping { .. } => panic!("not from a relay: {event:?}"),
+                FrameEvent::Data(_) | FrameEvent::Ping { .. } => {
+                    panic!("not from a relay: {event:?}")
+                }
             }
         }
         said

@@ -6,6 +6,6 @@ mod lab;
 mod model;
 mod rules;
 mod sessions;
-mod splits;
 mod simulation;
+mod splits;
 mod states;

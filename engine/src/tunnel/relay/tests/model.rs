@@ -4,8 +4,8 @@
 use super::lab::*;
 use crate::tunnel::flow::Flow;
 use adit_proto::ids::{Mode, Subprotocol};
-use prost::Message as _;
 use proptest::prelude::*;
+use prost::Message as _;
 use std::collections::BTreeMap;
 
 /// What the rules say about one message.
@@ -31,9 +31,15 @@ struct Model {
 
 impl Model {
     fn step(&mut self, from: Mode, bytes: &[u8]) -> Step {
-        let Ok(message) = Message::decode(bytes) else { return Step::Refuse };
+        let Ok(message) = Message::decode(bytes) else {
+            return Step::Refuse;
+        };
         let Ok(kind) = Type::try_from(message.r#type) else {
-            return if message.ignorable { Step::Drop } else { Step::Refuse };
+            return if message.ignorable {
+                Step::Drop
+            } else {
+                Step::Refuse
+            };
         };
         // The generator writes every field once and none that is zero: what prost reads is as long,
         // unless it skipped an unknown field.
@@ -67,7 +73,11 @@ impl Model {
             Some((current, is_labelled)) if *current == id => {
                 if kind == Type::StreamReset {
                     self.streams.remove(&service);
-                    return if message.connection_id == 0 { Step::Forward } else { Step::Differ };
+                    return if message.connection_id == 0 {
+                        Step::Forward
+                    } else {
+                        Step::Differ
+                    };
                 }
                 if *is_labelled == (message.connection_id > 0) {
                     if from == DESTINATION {
@@ -76,7 +86,11 @@ impl Model {
                     return Step::Forward;
                 }
                 let answered = self.answered.contains_key(&service);
-                if from == SOURCE || answered && *is_labelled { Step::Refuse } else { Step::Differ }
+                if from == SOURCE || answered && *is_labelled {
+                    Step::Refuse
+                } else {
+                    Step::Differ
+                }
             }
             _ => Step::Drop,
         }
@@ -85,12 +99,20 @@ impl Model {
     fn start(&mut self, service: String, id: i32, is_labelled: bool) -> Step {
         match self.streams.get(&service) {
             Some((current, was)) if *current == id => {
-                return if *was == is_labelled { Step::Forward } else { Step::Refuse };
+                return if *was == is_labelled {
+                    Step::Forward
+                } else {
+                    Step::Refuse
+                };
             }
             _ => {}
         }
         // An id from before gets another name towards the destination.
-        if self.last_stream.get(&service).is_some_and(|last| id <= *last) {
+        if self
+            .last_stream
+            .get(&service)
+            .is_some_and(|last| id <= *last)
+        {
             return Step::Differ;
         }
         self.last_stream.insert(service.clone(), id);
@@ -114,7 +136,11 @@ fn encode_in_order(message: &Message, order: usize, unknown: bool) -> Vec<u8> {
         only(|part, all| part.payload = all.payload.clone()),
         only(|part, all| part.service_id = all.service_id.clone()),
         only(|part, all| part.connection_id = all.connection_id),
-        if unknown { vec![0x78, 0x01] } else { Vec::new() },
+        if unknown {
+            vec![0x78, 0x01]
+        } else {
+            Vec::new()
+        },
     ];
     parts.rotate_left(order % 7);
     if order >= 7 {
@@ -131,33 +157,53 @@ fn any_message(is_wild: bool) -> impl Strategy<Value = Vec<u8>> {
         rare => Just(0), rare => Just(4), rare => Just(5), rare => 8..100,
     ];
     let stream = prop_oneof![12 => 1..5, rare => -2..1, 1 => 120..140, 1 => Just(i32::MAX)];
-    let service = prop_oneof![8 => Just("A"), 4 => Just("B"), rare => Just(""), rare => Just("unknown")];
+    let service =
+        prop_oneof![8 => Just("A"), 4 => Just("B"), rare => Just(""), rare => Just("unknown")];
     let connection = prop_oneof![10 => 1..4u32, rare => Just(0), 1 => Just(u32::MAX)];
     let payload = prop_oneof![6 => 0..40usize, 2 => 100..5000usize, rare => 64_510..64_515usize];
-    (kind, stream, service, connection, payload, any::<u8>(), any::<bool>(), 0..14usize).prop_map(
-        move |(kind, stream, service, connection, size, byte, ignorable, order)| {
-            let payload = match kind {
-                1 => vec![byte; size],
-                _ => Vec::new(),
-            };
-            let connection_id = if kind == 3 && byte > 20 { 0 } else { connection };
-            let message = Message {
-                r#type: kind,
-                stream_id: stream,
-                ignorable: ignorable && byte < 40,
-                payload,
-                service_id: service.to_owned(),
-                available_service_ids: Vec::new(),
-                connection_id,
-            };
-            encode_in_order(&message, order, is_wild && byte > 250)
-        },
+    (
+        kind,
+        stream,
+        service,
+        connection,
+        payload,
+        any::<u8>(),
+        any::<bool>(),
+        0..14usize,
     )
+        .prop_map(
+            move |(kind, stream, service, connection, size, byte, ignorable, order)| {
+                let payload = match kind {
+                    1 => vec![byte; size],
+                    _ => Vec::new(),
+                };
+                let connection_id = if kind == 3 && byte > 20 {
+                    0
+                } else {
+                    connection
+                };
+                let message = Message {
+                    r#type: kind,
+                    stream_id: stream,
+                    ignorable: ignorable && byte < 40,
+                    payload,
+                    service_id: service.to_owned(),
+                    available_service_ids: Vec::new(),
+                    connection_id,
+                };
+                encode_in_order(&message, order, is_wild && byte > 250)
+            },
+        )
 }
 
 /// Messages of both sides, how they are cut into frames, and how those into buffers.
 fn any_exchange(is_wild: bool) -> impl Strategy<Value = Vec<(bool, Vec<u8>, usize, usize)>> {
-    let part = (any::<bool>(), any_message(is_wild), 1..6000usize, 1..20_000usize);
+    let part = (
+        any::<bool>(),
+        any_message(is_wild),
+        1..6000usize,
+        1..20_000usize,
+    );
     prop::collection::vec(part, 1..60)
 }
 
@@ -177,12 +223,24 @@ fn translated(bytes: &[u8], offered: Subprotocol) -> Option<Vec<u8>> {
     Some(encode_in_order(&message, bytes.len() % 14, false))
 }
 
-fn check(offered: Subprotocol, exchange: Vec<(bool, Vec<u8>, usize, usize)>) -> Result<(), TestCaseError> {
-    let names: &[&'static str] = if offered == Subprotocol::V1 { &["A"] } else { &["A", "B"] };
+fn check(
+    offered: Subprotocol,
+    exchange: Vec<(bool, Vec<u8>, usize, usize)>,
+) -> Result<(), TestCaseError> {
+    let names: &[&'static str] = if offered == Subprotocol::V1 {
+        &["A"]
+    } else {
+        &["A", "B"]
+    };
     let mut lab = Lab::connected(names, offered, offered);
-    let mut model = Model { services: names.to_vec(), ..Model::default() };
+    let mut model = Model {
+        services: names.to_vec(),
+        ..Model::default()
+    };
     for (is_source, bytes, frame_size, buffer_size) in exchange {
-        let Some(bytes) = translated(&bytes, offered) else { continue };
+        let Some(bytes) = translated(&bytes, offered) else {
+            continue;
+        };
         let from = if is_source { SOURCE } else { DESTINATION };
         let step = model.step(from, &bytes[2..]);
         if step == Step::Differ {
@@ -204,7 +262,11 @@ fn check(offered: Subprotocol, exchange: Vec<(bool, Vec<u8>, usize, usize)>) -> 
             return Ok(());
         }
     }
-    prop_assert_eq!(lab.places[2], 0, "nothing is rewritten where the dialects agree");
+    prop_assert_eq!(
+        lab.places[2],
+        0,
+        "nothing is rewritten where the dialects agree"
+    );
     Ok(())
 }
 

@@ -19,7 +19,12 @@ struct App {
 
 impl App {
     fn new(name: u32) -> Self {
-        Self { name, sent: 0, partner: None, received: 0 }
+        Self {
+            name,
+            sent: 0,
+            partner: None,
+            received: 0,
+        }
     }
 
     fn write(&mut self) -> Vec<u8> {
@@ -32,7 +37,11 @@ impl App {
         let partner = *self.partner.get_or_insert(number(0));
         assert_eq!(number(0), partner, "bytes of somebody else");
         self.received += 1;
-        assert_eq!(number(4), self.received, "bytes are missing or out of order");
+        assert_eq!(
+            number(4),
+            self.received,
+            "bytes are missing or out of order"
+        );
     }
 }
 
@@ -67,7 +76,11 @@ impl Peer {
     }
 
     fn service(&self) -> &'static str {
-        if self.offered == Subprotocol::V1 { "" } else { "A" }
+        if self.offered == Subprotocol::V1 {
+            ""
+        } else {
+            "A"
+        }
     }
 
     fn is_v3(&self) -> bool {
@@ -88,26 +101,37 @@ impl Peer {
         }
         let id = self.last_connection;
         self.apps.insert(id, App::new(name));
-        let start = if is_first { stream_start } else { connection_start };
-        self.outgoing.push_back(start(self.stream, self.service(), id));
+        let start = if is_first {
+            stream_start
+        } else {
+            connection_start
+        };
+        self.outgoing
+            .push_back(start(self.stream, self.service(), id));
     }
 
     fn write(&mut self, choice: usize) {
         let (stream, service, count) = (self.stream, self.service(), self.apps.len());
         if let Some((id, app)) = self.apps.iter_mut().nth(choice % count.max(1)) {
-            self.outgoing.push_back(data(stream, service, *id, &app.write()));
+            self.outgoing
+                .push_back(data(stream, service, *id, &app.write()));
         }
     }
 
     fn end(&mut self, choice: usize) {
         let count = self.apps.len();
-        let Some(id) = self.apps.keys().copied().nth(choice % count.max(1)) else { return };
+        let Some(id) = self.apps.keys().copied().nth(choice % count.max(1)) else {
+            return;
+        };
         self.apps.remove(&id);
         if id > 0 {
-            return self.outgoing.push_back(connection_reset(self.stream, self.service(), id));
+            return self
+                .outgoing
+                .push_back(connection_reset(self.stream, self.service(), id));
         }
         self.has_stream = false;
-        self.outgoing.push_back(stream_reset(self.stream, self.service()));
+        self.outgoing
+            .push_back(stream_reset(self.stream, self.service()));
     }
 
     fn handle(&mut self, message: Message, next_name: &mut u32) {
@@ -159,7 +183,10 @@ impl World {
     fn new(offers: [Subprotocol; 2]) -> Self {
         Self {
             lab: Lab::connected(&["A"], offers[0], offers[1]),
-            peers: [Peer::new(SOURCE, offers[0]), Peer::new(DESTINATION, offers[1])],
+            peers: [
+                Peer::new(SOURCE, offers[0]),
+                Peer::new(DESTINATION, offers[1]),
+            ],
             next_name: 0,
         }
     }
@@ -190,8 +217,14 @@ impl World {
     }
 
     fn relay_one(&mut self, from: Mode) {
-        let Some(message) = self.peers[at(from)].outgoing.pop_front() else { return };
-        assert_eq!(self.lab.send(from, &[message]), Ok(Flow::Done), "honest peers are not refused");
+        let Some(message) = self.peers[at(from)].outgoing.pop_front() else {
+            return;
+        };
+        assert_eq!(
+            self.lab.send(from, &[message]),
+            Ok(Flow::Done),
+            "honest peers are not refused"
+        );
         self.collect(from);
         self.collect(from.other());
     }
@@ -205,7 +238,11 @@ impl World {
 
     /// Everything under way arrives.
     fn settle(&mut self) {
-        while self.peers.iter().any(|peer| !peer.outgoing.is_empty() || !peer.incoming.is_empty()) {
+        while self
+            .peers
+            .iter()
+            .any(|peer| !peer.outgoing.is_empty() || !peer.incoming.is_empty())
+        {
             for side in [SOURCE, DESTINATION] {
                 self.step(&Step::ToRelay(side, 1000));
                 self.step(&Step::FromRelay(side, 1000));
@@ -230,7 +267,11 @@ fn any_side() -> impl Strategy<Value = Mode> {
 }
 
 fn any_offer() -> impl Strategy<Value = Subprotocol> {
-    prop_oneof![Just(Subprotocol::V1), Just(Subprotocol::V2), Just(Subprotocol::V3)]
+    prop_oneof![
+        Just(Subprotocol::V1),
+        Just(Subprotocol::V2),
+        Just(Subprotocol::V3)
+    ]
 }
 
 fn any_step() -> impl Strategy<Value = Step> {

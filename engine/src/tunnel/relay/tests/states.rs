@@ -3,9 +3,9 @@
 //! After an intended change: `ADIT_BLESS=1 cargo test -p adit-engine states`, then read the diff.
 
 use super::lab::{DESTINATION, SOURCE};
+use crate::tunnel::error::PeerError;
 use crate::tunnel::relay::label::{Act, Label};
 use crate::tunnel::relay::service::{Bridged, Ids, Reach, Service, Shared, Stream, Verdict};
-use crate::tunnel::error::PeerError;
 use adit_proto::ids::{ConnectionId, Mode, StreamId};
 use std::fmt::Write as _;
 
@@ -19,7 +19,10 @@ const NEW: i32 = 6;
 #[test]
 fn every_state_and_event_does_what_the_table_says() {
     let table = print_table();
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tunnel/relay/tests/states.txt");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/src/tunnel/relay/tests/states.txt"
+    );
     if std::env::var_os("ADIT_BLESS").is_some() {
         std::fs::write(path, &table).unwrap();
     }
@@ -126,27 +129,67 @@ fn outcome(service: &Service, from: Mode, event: Label, reach: Reach) -> String 
 }
 
 fn states() -> Vec<(&'static str, Service)> {
-    let ids = Ids { source: id(CURRENT), destination: id(TOLD) };
+    let ids = Ids {
+        source: id(CURRENT),
+        destination: id(TOLD),
+    };
     let shared = |first, has_more, answers| {
-        Stream::Shared(Shared { ids, first: connection(first), has_more, answers })
+        Stream::Shared(Shared {
+            ids,
+            first: connection(first),
+            has_more,
+            answers,
+        })
     };
     let bridged = |told, answers| {
         let connection = ConnectionId::FIRST;
-        Stream::Bridged(Bridged { ids, connection, told, answers })
+        Stream::Bridged(Bridged {
+            ids,
+            connection,
+            told,
+            answers,
+        })
     };
-    let known = |name, stream| (name, Service { stream, is_known: true, is_single: false, told_last: StreamId::new(TOLD) });
+    let known = |name, stream| {
+        (
+            name,
+            Service {
+                stream,
+                is_known: true,
+                is_single: false,
+                told_last: StreamId::new(TOLD),
+            },
+        )
+    };
     vec![
         ("never started", Service::default()),
         known("idle", Stream::Idle),
         known("shared, no connection ids", shared(0, false, None)),
-        known("shared, no connection ids, destination names them", shared(0, false, Some(true))),
+        known(
+            "shared, no connection ids, destination names them",
+            shared(0, false, Some(true)),
+        ),
         known("shared, one connection", shared(1, false, None)),
-        known("shared, one connection, destination names it", shared(1, false, Some(true))),
+        known(
+            "shared, one connection, destination names it",
+            shared(1, false, Some(true)),
+        ),
         known("shared, several connections", shared(1, true, None)),
-        known("waiting", Stream::Waiting { source: id(CURRENT) }),
+        known(
+            "waiting",
+            Stream::Waiting {
+                source: id(CURRENT),
+            },
+        ),
         known("bridged", bridged(None, None)),
-        known("bridged, destination names connections", bridged(None, Some(true))),
-        known("bridged while open", bridged(Some(ConnectionId::FIRST), Some(false))),
+        known(
+            "bridged, destination names connections",
+            bridged(None, Some(true)),
+        ),
+        known(
+            "bridged while open",
+            bridged(Some(ConnectionId::FIRST), Some(false)),
+        ),
     ]
 }
 
@@ -172,7 +215,9 @@ fn show_verdict(verdict: Verdict) -> String {
         Verdict::Forward(label) => show_label(label),
         Verdict::Restart { end, start } => format!("{}, {}", show_label(end), show_label(start)),
         Verdict::Answer(label, reason) => format!("-; {} ({reason:?})", show_label(label)),
-        Verdict::EndBoth { forward, answer } => format!("{}; {}", show_label(forward), show_label(answer)),
+        Verdict::EndBoth { forward, answer } => {
+            format!("{}; {}", show_label(forward), show_label(answer))
+        }
         Verdict::Drop(reason) => format!("- ({reason:?})"),
     }
 }
@@ -189,7 +234,9 @@ fn show(stream: &Stream) -> String {
             "shared {}={}{}{}{}",
             shared.ids.source,
             shared.ids.destination,
-            shared.first.map_or("".to_owned(), |id| format!(", first {id}")),
+            shared
+                .first
+                .map_or("".to_owned(), |id| format!(", first {id}")),
             if shared.has_more { " of several" } else { "" },
             form(shared.answers),
         ),

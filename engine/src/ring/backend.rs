@@ -19,8 +19,9 @@ pub const BATCH: usize = 256;
 /// An edge is reported when something changed, also when the descriptor was ready before: bytes
 /// that arrive behind unread bytes are an edge of their own. All flags show the state at the
 /// time of the edge, so `writable` is nearly always set. A report may be spurious; the call it
-/// allows then fails with `WouldBlock`. No edge is lost: who has seen `WouldBlock` from a
-/// descriptor will hear of it again.
+/// allows then fails with `WouldBlock`. No edge is lost: after a `WouldBlock`, or a send that took
+/// less than it was offered, the descriptor will be heard of again. A *read* that gave less than
+/// asked for proves nothing: go on until `WouldBlock` or the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ready {
     /// What was passed to [`Backend::watch`].

@@ -17,6 +17,8 @@
 
 mod backend;
 mod choice;
+#[cfg(test)]
+mod denied;
 mod epoll;
 mod probe;
 mod socket;

@@ -4,11 +4,11 @@
 //!
 //! A poll that the kernel holds keeps its file alive, so closing the descriptor alone would not
 //! send the FIN. `forget` therefore queues a cancellation, and the `wait` at the end of the same
-//! turn submits it first of all. The kernel cancels within that call: a cancelled poll is ended
-//! by task work which that call runs before it returns, which drops the last reference to the
-//! file. The completion of the cancelled poll also keeps that `wait` from sleeping. So the FIN
-//! leaves in the same turn in which the loop closed the descriptor, after the turn's other work,
-//! and for no system call of its own.
+//! turn submits it first of all, in the system call that asks for events. A cancelled poll is
+//! ended by task work that such a call runs before it returns, and with it goes the last
+//! reference to the file. The kernel runs only some 20 pieces of task work in a call that waits
+//! for one completion, so `wait` asks for as many completions as it has cancelled polls, does
+//! not sleep, and asks again until all of them have ended. The FIN has left when it returns.
 
 mod queue;
 mod sender;
@@ -41,6 +41,8 @@ pub struct Uring {
     to_arm: VecDeque<PollName>,
     /// Polls to take back.
     to_cancel: Vec<PollName>,
+    /// Polls whose cancellation was submitted and whose end has not been reaped.
+    ending: usize,
     /// Numbers the waits, so that a watch knows whether it is in the current batch.
     wait_number: u32,
     task_run: TaskRun,
@@ -61,6 +63,7 @@ impl Uring {
             watches: Watches::default(),
             to_arm: VecDeque::new(),
             to_cancel: Vec::new(),
+            ending: 0,
             wait_number: 0,
             task_run,
             counters: Counters::default(),
@@ -87,6 +90,7 @@ impl Uring {
             && let Some(name) = self.to_cancel.pop()
         {
             self.queue.push_cancel(name);
+            self.ending += 1;
         }
         Ok(())
     }
@@ -111,6 +115,28 @@ impl Uring {
         Ok(())
     }
 
+    /// Hands over what was pushed, and sleeps until there is a completion if `timeout` lets it.
+    fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.counters.wait_calls += 1;
+        match self.queue.enter(self.ending, timeout) {
+            Err(error) if error.raw_os_error() == Some(libc::EBADR) => self.replace_all_polls(),
+            result => result?,
+        }
+        Ok(())
+    }
+
+    /// Goes on until every cancelled poll has ended, or the batch has no room for what comes
+    /// before; then the next wait goes on.
+    fn finish_cancels(&mut self, ready: &mut Vec<Ready>) -> io::Result<()> {
+        let mut before = usize::MAX;
+        while self.ending > 0 && self.ending < before {
+            before = self.ending;
+            self.enter(NO_TIME)?;
+            self.reap(ready);
+        }
+        Ok(())
+    }
+
     /// Takes completions until the batch is full or the queue is empty.
     fn reap(&mut self, ready: &mut Vec<Ready>) {
         let mut reaped = 0;
@@ -124,9 +150,10 @@ impl Uring {
     }
 
     fn complete(&mut self, completion: &cqueue::Entry, ready: &mut Vec<Ready>) {
-        // The other kind is the answer to a cancellation. It says whether the poll was still
-        // there, and it need not have been: the poll may have ended on its own just before.
         let Some(name) = PollName::from_user_data(completion.user_data()) else {
+            // The answer to a cancellation. A failure says that there is no such poll: it had
+            // ended on its own, and its last completion has come or is about to.
+            self.ending -= usize::from(completion.result() < 0);
             return;
         };
         let result = completion.result();
@@ -140,7 +167,9 @@ impl Uring {
         };
         if !self.watches.complete(name, outcome) {
             // The end of a cancelled poll is expected; readiness of a forgotten one is late.
-            self.counters.late_completions += u64::from(result != -libc::ECANCELED);
+            let is_end = result == -libc::ECANCELED;
+            self.ending -= usize::from(is_end);
+            self.counters.late_completions += u64::from(!is_end);
             return;
         }
         if outcome == Outcome::Requeue {
@@ -157,6 +186,8 @@ impl Uring {
     fn replace_all_polls(&mut self) {
         tracing::warn!("io_uring dropped completions for want of memory; all polls are renewed");
         self.to_arm.clear();
+        // The ends of cancelled polls may be among what was lost.
+        self.ending = 0;
         for (old, new) in self.watches.rename_all() {
             self.to_cancel.extend(old);
             self.to_arm.push_back(new);
@@ -196,20 +227,13 @@ impl Backend for Uring {
         self.counters.overflows += u64::from(self.queue.has_overflown());
         self.submit_cancels()?;
         self.arm()?;
-        let nothing_left = self.to_arm.is_empty() && self.to_cancel.is_empty();
-        let may_sleep = nothing_left && self.queue.is_empty();
-        let timeout = if may_sleep {
-            timeout
-        } else {
-            Some(Duration::ZERO)
-        };
-        self.counters.wait_calls += 1;
-        match self.queue.enter(timeout) {
-            Err(error) if error.raw_os_error() == Some(libc::EBADR) => self.replace_all_polls(),
-            result => result?,
-        }
+        let is_idle = self.to_arm.is_empty()
+            && self.to_cancel.is_empty()
+            && self.ending == 0
+            && self.queue.is_empty();
+        self.enter(if is_idle { timeout } else { NO_TIME })?;
         self.reap(ready);
-        Ok(())
+        self.finish_cancels(ready)
     }
 
     fn counters(&self) -> Counters {
@@ -223,9 +247,11 @@ impl Drop for Uring {
         self.to_cancel.extend(self.watches.armed());
         // When that fails the kernel does the same in its own time, after the ring is closed.
         let _ = self.submit_cancels();
-        let _ = self.queue.enter(Some(Duration::ZERO));
+        let _ = self.finish_cancels(&mut Vec::new());
     }
 }
+
+const NO_TIME: Option<Duration> = Some(Duration::ZERO);
 
 impl fmt::Debug for Uring {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -124,26 +124,18 @@ impl PollQueue {
 
     /// Hands over what was pushed, lets the kernel post what is due, and sleeps until something
     /// completes or the timeout is over.
-    pub(super) fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    ///
+    /// `due` completions are known to be due: the kernel is asked to do its part of at least so
+    /// many in this call, which without that it leaves after some 20.
+    pub(super) fn enter(&mut self, due: usize, timeout: Option<Duration>) -> io::Result<()> {
         let entered = match timeout {
-            None => self.ring.submit_and_wait(1),
-            Some(Duration::ZERO) => {
-                let pushed = self.ring.submission().len() as u32;
-                let flags = EnterFlags::GETEVENTS.bits();
-                // WHY: the crate's `submit` leaves GETEVENTS out when nothing is waited for, and
-                // without it a ring with deferred task work would never post anything.
-                // SAFETY: no argument structure is passed, so the call reads no memory but the
-                // ring's own; `pushed` is what the queue holds.
-                unsafe {
-                    let none: Option<&libc::sigset_t> = None;
-                    self.ring.submitter().enter(pushed, 0, flags, none)
-                }
-            }
+            None => self.ring.submit_and_wait(due.max(1)),
+            Some(Duration::ZERO) if due == 0 => self.enter_without_sleep(),
             Some(timeout) => {
-                let limit = timeout.min(TIMEOUT_MAX);
-                let timespec = Timespec::from(limit);
+                let timespec = Timespec::from(timeout.min(TIMEOUT_MAX));
                 let arguments = SubmitArgs::new().timespec(&timespec);
-                self.ring.submitter().submit_with_args(1, &arguments)
+                let submitter = self.ring.submitter();
+                submitter.submit_with_args(due.max(1), &arguments)
             }
         };
         match entered {
@@ -151,6 +143,19 @@ impl PollQueue {
             Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(()),
             Err(error) if is_passing(&error) => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    fn enter_without_sleep(&mut self) -> io::Result<usize> {
+        let pushed = self.ring.submission().len() as u32;
+        let flags = EnterFlags::GETEVENTS.bits();
+        // WHY: the crate's `submit` leaves GETEVENTS out when nothing is waited for, and without
+        // it a ring with deferred task work would never post anything.
+        // SAFETY: no argument structure is passed, so the call reads no memory but the ring's
+        // own; `pushed` is what the queue holds.
+        unsafe {
+            let none: Option<&libc::sigset_t> = None;
+            self.ring.submitter().enter(pushed, 0, flags, none)
         }
     }
 

@@ -1,0 +1,164 @@
+//! What happens where io_uring is forbidden, shown in a child process that forbids it to itself.
+
+use std::fmt;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+use super::{Backend, IoChoice, Settings, Token, WakeSource, open};
+
+/// System call and errno of the child's filter.
+const RULE: &str = "ADIT_TEST_DENY";
+
+#[test]
+fn a_container_that_answers_eperm() {
+    run_child("setup EPERM");
+}
+
+#[test]
+fn a_container_that_answers_enosys() {
+    run_child("setup ENOSYS");
+}
+
+#[test]
+fn a_filter_that_lets_rings_be_made_but_not_used() {
+    run_child("enter EPERM");
+}
+
+fn run_child(rule: &str) {
+    let output = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "ring::denied::child", "--ignored", "--nocapture"])
+        .env(RULE, rule)
+        .output()
+        .expect("the child runs");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("1 passed"), "{text}");
+}
+
+#[test]
+#[ignore = "forbids io_uring to its process; the other tests of this module start it"]
+fn child() {
+    let rule = std::env::var(RULE).expect("started by run_child");
+    let (call, errno) = rule.split_once(' ').expect("two words");
+    let (call, number) = match call {
+        "setup" => ("io_uring_setup", libc::SYS_io_uring_setup),
+        _ => ("io_uring_enter", libc::SYS_io_uring_enter),
+    };
+    forbid(
+        number,
+        if errno == "EPERM" {
+            libc::EPERM
+        } else {
+            libc::ENOSYS
+        },
+    );
+
+    let log = Log::default();
+    tracing::subscriber::with_default(log.clone(), || {
+        let error = open(IoChoice::Uring, &Settings::default()).expect_err("forbidden");
+        let message = error.to_string();
+        assert!(message.starts_with(call), "{message}");
+        assert!(message.contains("seccomp"), "{message}");
+        assert_eq!(
+            log.lines(),
+            Vec::<String>::new(),
+            "an error is not also logged"
+        );
+
+        for _ in 0..2 {
+            let mut backend = open(IoChoice::Auto, &Settings::default()).expect("epoll");
+            assert_eq!(backend.name(), "epoll");
+            let source = WakeSource::new().expect("an eventfd");
+            backend
+                .watch(source.fd(), Token::new(1, 1, 1))
+                .expect("watched");
+            source.waker().wake();
+            let mut ready = Vec::new();
+            backend
+                .wait(&mut ready, Some(Duration::from_secs(10)))
+                .expect("wait works");
+            assert_eq!(ready.len(), 1);
+        }
+        let lines = log.lines();
+        assert_eq!(lines.len(), 1, "said once: {lines:?}");
+        assert!(lines[0].contains("backend=\"epoll\""), "{lines:?}");
+        assert!(lines[0].contains(&message), "{lines:?}");
+    });
+}
+
+/// Makes one system call of this thread fail from now on.
+fn forbid(call: libc::c_long, errno: i32) {
+    let step = |code: u32, jump: u8, value: u32| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: jump,
+        k: value,
+    };
+    let mut program = [
+        // Offset 0 of what a filter sees is the number of the call.
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, call as u32),
+        step(
+            libc::BPF_RET | libc::BPF_K,
+            0,
+            libc::SECCOMP_RET_ERRNO | errno as u32,
+        ),
+        step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
+    // WHY: a container's default profile, without a container.
+    // SAFETY: the first call takes numbers only; the second reads `filter` and the program it
+    // points at, both alive here, and copies them. The program only ever refuses or allows.
+    let refused = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
+            || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &filter) != 0
+    };
+    assert!(!refused, "{}", std::io::Error::last_os_error());
+}
+
+/// Keeps each event as one line of `field=value`.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn lines(&self) -> Vec<String> {
+        self.0.lock().expect("no panic while held").clone()
+    }
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0.lock().expect("no panic while held").push(line.0);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0 += &format!("{}={value:?} ", field.name());
+    }
+}

@@ -6,7 +6,6 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, IoSlice};
-use std::mem;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
@@ -152,28 +151,31 @@ pub(super) fn connect_result(fd: RawFd) -> io::Result<()> {
 pub(super) fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     retry_interrupted(|| {
         // WHY: the hot read; MSG_DONTWAIT keeps the loop alive even if a socket that was handed
-        // to us is in blocking mode, which `read` would not.
+        // to us is in blocking mode. socket2 would want uninitialised memory to read into.
         // SAFETY: `buffer` is ours alone for the whole call, and the kernel writes at most
         // `buffer.len()` initialised bytes to it.
-        unsafe {
+        let count = unsafe {
             libc::recv(
                 fd,
                 buffer.as_mut_ptr().cast(),
                 buffer.len(),
                 libc::MSG_DONTWAIT,
             )
-        }
+        };
+        usize::try_from(count).map_err(|_| io::Error::last_os_error())
     })
 }
 
 pub(super) fn send(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-    let header = message_header(parts);
-    retry_interrupted(|| {
-        // WHY: a vectored write that neither waits nor raises SIGPIPE needs `sendmsg`; `writev`
-        // takes no flags.
-        // SAFETY: `header` points to `parts`, which are borrowed for the whole call and only
-        // read; the call does not keep any of the pointers.
-        unsafe { libc::sendmsg(fd, &header, SEND_FLAGS) }
+    let fd = borrow(fd)?;
+    let socket = SockRef::from(&fd);
+    retry_interrupted(|| match parts {
+        // The usual case, and cheaper for the kernel than a vector of one.
+        [part] => socket.send_with_flags(part, SEND_FLAGS),
+        parts => {
+            let some = &parts[..parts.len().min(PARTS_MAX)];
+            socket.send_vectored_with_flags(some, SEND_FLAGS)
+        }
     })
 }
 
@@ -188,17 +190,6 @@ pub(super) fn reset(fd: OwnedFd) {
 
 /// Never wait for room, never raise SIGPIPE.
 pub(super) const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-
-/// What `sendmsg` reads: points at `parts`, owns nothing, and must not outlive them.
-pub(super) fn message_header(parts: &[IoSlice<'_>]) -> libc::msghdr {
-    // WHY: the structure has private padding on some C libraries and cannot be written out.
-    // SAFETY: it consists of integers and raw pointers, for which all zeroes are valid.
-    let mut header: libc::msghdr = unsafe { mem::zeroed() };
-    // `IoSlice` is documented to have the layout of `iovec`.
-    header.msg_iov = parts.as_ptr().cast_mut().cast();
-    header.msg_iovlen = parts.len().min(PARTS_MAX) as _;
-    header
-}
 
 fn new_socket(address: &Address) -> io::Result<Socket> {
     let domain = match address {
@@ -234,14 +225,11 @@ fn is_stale(path: &Path) -> bool {
             .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-fn retry_interrupted(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+fn retry_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
-        if let Ok(count) = usize::try_from(call()) {
-            return Ok(count);
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
         }
     }
 }

@@ -6,8 +6,8 @@
 //! send the FIN. `forget` therefore queues a cancellation, and the `wait` at the end of the same
 //! turn submits it first of all, in the system call that asks for events. A cancelled poll is
 //! ended by task work that such a call runs before it returns, and with it goes the last
-//! reference to the file. The kernel runs only some 20 pieces of task work in a call that waits
-//! for one completion, so `wait` asks for as many completions as it has cancelled polls, does
+//! reference to the file. The kernel runs only 20 pieces of task work in a call that waits for
+//! one completion, so `wait` asks for as many completions as it has cancelled polls, does
 //! not sleep, and asks again until all of them have ended. The FIN has left when it returns.
 
 mod queue;
@@ -137,8 +137,8 @@ impl Uring {
         Ok(())
     }
 
-    /// Takes completions until the batch is full or the queue is empty.
-    fn reap(&mut self, ready: &mut Vec<Ready>) {
+    /// Takes completions until the batch is full or the queue is empty; how many it took.
+    fn reap(&mut self, ready: &mut Vec<Ready>) -> usize {
         let mut reaped = 0;
         while ready.len() < BATCH
             && let Some(completion) = self.queue.pop()
@@ -146,7 +146,21 @@ impl Uring {
             reaped += 1;
             self.complete(&completion, ready);
         }
-        self.counters.completions += reaped;
+        self.counters.completions += reaped as u64;
+        reaped
+    }
+
+    /// Asks again while a call looks as if it had stopped at its share, so that what is ready
+    /// together is reported together: the loop makes one record and one batch of it.
+    fn gather(&mut self, ready: &mut Vec<Ready>) -> io::Result<()> {
+        let mut taken = self.reap(ready);
+        let mut total = taken;
+        while taken >= SHARE_OF_A_CALL && total < BATCH && ready.len() < BATCH {
+            self.enter(NO_TIME)?;
+            taken = self.reap(ready);
+            total += taken;
+        }
+        Ok(())
     }
 
     fn complete(&mut self, completion: &cqueue::Entry, ready: &mut Vec<Ready>) {
@@ -232,7 +246,7 @@ impl Backend for Uring {
             && self.ending == 0
             && self.queue.is_empty();
         self.enter(if is_idle { timeout } else { NO_TIME })?;
-        self.reap(ready);
+        self.gather(ready)?;
         self.finish_cancels(ready)
     }
 
@@ -250,6 +264,10 @@ impl Drop for Uring {
         let _ = self.finish_cancels(&mut Vec::new());
     }
 }
+
+/// Pieces of task work that the kernel does in a call that waits for one completion (since Linux
+/// 6.14; before, all there are).
+const SHARE_OF_A_CALL: usize = 20;
 
 const NO_TIME: Option<Duration> = Some(Duration::ZERO);
 

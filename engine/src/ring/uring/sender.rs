@@ -1,15 +1,16 @@
 //! Batched sends: one system call for many sockets, over before the call returns.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem;
 use std::thread;
 
-use io_uring::IoUring;
-use io_uring::opcode::SendMsg;
+use io_uring::opcode::{Send, SendMsg};
 use io_uring::types::Fd;
+use io_uring::{IoUring, squeue};
 
 use super::queue::is_passing;
 use crate::ring::backend::{Counters, Outgoing};
-use crate::ring::socket::{self, SEND_FLAGS};
+use crate::ring::socket::{self, PARTS_MAX, SEND_FLAGS};
 
 /// A ring that carries sends and nothing else.
 ///
@@ -30,7 +31,7 @@ impl Sender {
         let entries = ring.params().sq_entries() as usize;
         Sender {
             ring,
-            headers: vec![socket::message_header(&[]); entries].into_boxed_slice(),
+            headers: vec![message_header(&[]); entries].into_boxed_slice(),
             is_broken: false,
         }
     }
@@ -84,17 +85,13 @@ impl Sender {
     fn push(&mut self, chunk: &[Outgoing<'_>]) {
         let mut submission = self.ring.submission();
         for (index, (item, header)) in chunk.iter().zip(&mut self.headers).enumerate() {
-            *header = socket::message_header(item.parts);
-            let request = SendMsg::new(Fd(item.fd), header)
-                .flags(SEND_FLAGS as u32)
-                .build()
-                .user_data(index as u64);
+            let request = request(item, header).user_data(index as u64);
             // WHY: a batch of n sends becomes one system call instead of n.
-            // SAFETY: the request points at `header`, which stays in its box until this sender
-            // is dropped, and through it at `item.parts`, which `send_chunk` borrows. It returns
-            // only after it has reaped the request's completion, or has made sure that the
-            // kernel never took the request and never will (`give_up`); it cannot unwind in
-            // between, since all it does there is entering and reaping.
+            // SAFETY: the request points at the item's parts, which `send_chunk` borrows, either
+            // directly or through `header`, which stays in its box until this sender is dropped.
+            // `send_chunk` returns only after it has reaped the request's completion, or has
+            // made sure that the kernel never took the request and never will (`give_up`); it
+            // cannot unwind in between, since all it does there is entering and reaping.
             unsafe { submission.push(&request) }
                 .expect("a chunk is no longer than the queue, and the last one has left it empty");
         }
@@ -123,6 +120,33 @@ impl Sender {
     }
 }
 
+/// The request that sends `item`; one of several parts goes by way of `header`.
+fn request(item: &Outgoing<'_>, header: &mut libc::msghdr) -> squeue::Entry {
+    let fd = Fd(item.fd);
+    match item.parts {
+        // The usual case, and cheaper for the kernel than a vector of one.
+        [part] => {
+            let size = part.len().min(SIZE_MAX) as u32;
+            Send::new(fd, part.as_ptr(), size).flags(SEND_FLAGS).build()
+        }
+        parts => {
+            *header = message_header(parts);
+            SendMsg::new(fd, header).flags(SEND_FLAGS as u32).build()
+        }
+    }
+}
+
+/// What `sendmsg` reads: points at `parts`, owns nothing, and must not be read after them.
+fn message_header(parts: &[IoSlice<'_>]) -> libc::msghdr {
+    // WHY: the structure has private padding on some C libraries and cannot be written out.
+    // SAFETY: it consists of integers and raw pointers, for which all zeroes are valid.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    // `IoSlice` is documented to have the layout of `iovec`.
+    header.msg_iov = parts.as_ptr().cast_mut().cast();
+    header.msg_iovlen = parts.len().min(PARTS_MAX) as _;
+    header
+}
+
 fn send_directly(items: &mut [Outgoing<'_>], counters: &mut Counters) {
     for item in items {
         counters.send_calls += 1;
@@ -138,6 +162,9 @@ fn outcome(result: i32, item: &Outgoing<'_>) -> io::Result<usize> {
         Err(_) => Err(io::Error::from_raw_os_error(-result)),
     }
 }
+
+/// Most bytes of one send; a count must fit the completion's `i32`.
+const SIZE_MAX: usize = i32::MAX as usize;
 
 #[cfg(test)]
 #[expect(

@@ -40,6 +40,9 @@ pub enum RecordError {
     /// The peer sent what cannot be read.
     #[error("the peer sent a malformed TLS message: {0}")]
     Malformed(&'static str),
+    /// The peer sent a value that has no meaning.
+    #[error("the peer sent a TLS message with an impossible value: {0}")]
+    IllegalParameter(&'static str),
     /// The peer ended the connection with an alert.
     #[error("the peer ended the connection with TLS alert {code} ({name})")]
     Alert {
@@ -91,6 +94,9 @@ pub enum HandshakeError {
         /// The bound.
         max: usize,
     },
+    /// The keys cannot be taken over from the library.
+    #[error("the TLS keys cannot be taken over: {0}")]
+    Keys(RecordError),
     /// The name cannot be in a certificate.
     #[error("`{0}` is neither a host name nor an address that a certificate can hold")]
     BadName(String),

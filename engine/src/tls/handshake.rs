@@ -9,12 +9,11 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::library::Side;
 use super::unbuffered::{Connection, drain_alerts, encode, first_record};
-use super::{HandshakeError, LibraryRecords, Records, RecordsChoice};
+use super::{HandshakeError, InPlaceRecords, LibraryRecords, Records, RecordsChoice};
 
 /// A finished handshake.
 #[derive(Debug)]
@@ -46,9 +45,7 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     let connection =
         UnbufferedClientConnection::new(Arc::clone(config), name).map_err(HandshakeError::Tls)?;
     let (connection, incoming) = drive(socket, connection).await?;
-    establish(connection, incoming, choice, |it| {
-        Side::Client(Box::new(it))
-    })
+    establish(connection, incoming, choice)
 }
 
 /// Performs the server's side of a handshake on `socket`. There is no deadline in here.
@@ -64,9 +61,7 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     let connection =
         UnbufferedServerConnection::new(Arc::clone(config)).map_err(HandshakeError::Tls)?;
     let (connection, incoming) = drive(socket, connection).await?;
-    establish(connection, incoming, choice, |it| {
-        Side::Server(Box::new(it))
-    })
+    establish(connection, incoming, choice)
 }
 
 /// The name that a certificate must hold for `host`, a host name or an IP address; an IPv6
@@ -204,8 +199,7 @@ async fn flush<S: AsyncWrite + Unpin>(
 fn establish<C: Connection>(
     connection: C,
     mut incoming: Incoming,
-    _choice: RecordsChoice,
-    side: impl FnOnce(C) -> Side,
+    choice: RecordsChoice,
 ) -> Result<Session, HandshakeError> {
     let version = connection.version().map_or_else(String::new, |it| {
         it.as_str().unwrap_or("unknown").to_owned()
@@ -214,8 +208,16 @@ fn establish<C: Connection>(
         it.suite().as_str().unwrap_or("unknown").to_owned()
     });
     let alpn = connection.alpn().map(<[u8]>::to_vec);
+    let is_tls13 = connection.version() == Some(ProtocolVersion::TLSv1_3);
     let unread = incoming.bytes.split_off(incoming.shown);
-    let records = Records::Library(LibraryRecords::new(side(connection), incoming.bytes));
+    let records = if choice == RecordsChoice::InPlace && is_tls13 {
+        let (secrets, keys) = connection.into_keys().map_err(HandshakeError::Tls)?;
+        InPlaceRecords::new(secrets, keys)
+            .map(Records::InPlace)
+            .map_err(HandshakeError::Keys)?
+    } else {
+        Records::Library(LibraryRecords::new(connection.into_side(), incoming.bytes))
+    };
     Ok(Session {
         records,
         unread,

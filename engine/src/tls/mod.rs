@@ -8,6 +8,7 @@ mod alert;
 mod config;
 mod error;
 mod handshake;
+mod inplace;
 mod library;
 mod plain;
 mod unbuffered;
@@ -22,6 +23,7 @@ pub use config::{
 };
 pub use error::{HandshakeError, RecordError};
 pub use handshake::{Session, accept, connect, server_name};
+pub use inplace::InPlaceRecords;
 pub use library::LibraryRecords;
 pub use plain::PlainRecords;
 
@@ -54,6 +56,8 @@ pub enum Records {
     Plain(PlainRecords),
     /// The TLS library seals and opens; TLS 1.2 and 1.3.
     Library(LibraryRecords),
+    /// Our own record layer on the library's keys, without copies; TLS 1.3 only.
+    InPlace(InPlaceRecords),
 }
 
 impl Records {
@@ -63,6 +67,7 @@ impl Records {
         match self {
             Self::Plain(_) => 0,
             Self::Library(_) => LibraryRecords::PLAINTEXT_OFFSET,
+            Self::InPlace(_) => InPlaceRecords::PLAINTEXT_OFFSET,
         }
     }
 
@@ -71,6 +76,7 @@ impl Records {
         match self {
             Self::Plain(_) => plaintext_size,
             Self::Library(_) => LibraryRecords::PLAINTEXT_OFFSET + plaintext_size,
+            Self::InPlace(_) => InPlaceRecords::OVERHEAD + plaintext_size,
         }
     }
 
@@ -99,6 +105,7 @@ impl Records {
         match self {
             Self::Plain(records) => records.seal(plaintext_size),
             Self::Library(records) => records.seal(record, plaintext_size),
+            Self::InPlace(records) => records.seal(record, plaintext_size),
         }
     }
 
@@ -112,6 +119,7 @@ impl Records {
         match self {
             Self::Plain(records) => Ok(records.open(buffer)),
             Self::Library(records) => records.open(buffer),
+            Self::InPlace(records) => records.open(buffer),
         }
     }
 
@@ -120,6 +128,7 @@ impl Records {
         match self {
             Self::Plain(_) => false,
             Self::Library(records) => records.has_outgoing(),
+            Self::InPlace(records) => records.has_outgoing(),
         }
     }
 
@@ -129,6 +138,7 @@ impl Records {
         match self {
             Self::Plain(_) => {}
             Self::Library(records) => records.take_outgoing(out),
+            Self::InPlace(records) => records.take_outgoing(out),
         }
     }
 
@@ -138,6 +148,7 @@ impl Records {
         match self {
             Self::Plain(_) => {}
             Self::Library(records) => records.close_notify(out),
+            Self::InPlace(records) => records.close_notify(out),
         }
     }
 }

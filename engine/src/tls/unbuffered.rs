@@ -1,7 +1,6 @@
 //! One view of the TLS library's two unbuffered connection types, client and server.
 
 use rustls::client::UnbufferedClientConnection;
-use rustls::kernel::KernelConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
@@ -9,6 +8,8 @@ use rustls::unbuffered::{
 use rustls::{ExtractedSecrets, ProtocolVersion, SupportedCipherSuite};
 
 use super::RecordError;
+use super::inplace::Keys;
+use super::library::Side;
 
 /// A TLS connection of the library that keeps no buffers of its own.
 pub(super) trait Connection: Sized {
@@ -26,13 +27,14 @@ pub(super) trait Connection: Sized {
     fn suite(&self) -> Option<SupportedCipherSuite>;
     fn alpn(&self) -> Option<&[u8]>;
 
-    #[expect(dead_code, reason = "the in-place record layer is the next step")]
+    fn into_side(self) -> Side;
+
     /// Takes the traffic keys out of the library; only after the handshake.
-    fn into_keys(self) -> Result<(ExtractedSecrets, KernelConnection<Self::Data>), rustls::Error>;
+    fn into_keys(self) -> Result<(ExtractedSecrets, Keys), rustls::Error>;
 }
 
 macro_rules! impl_connection {
-    ($connection:ty, $data:ty) => {
+    ($connection:ty, $data:ty, $end:ident) => {
         impl Connection for $connection {
             type Data = $data;
 
@@ -63,10 +65,13 @@ macro_rules! impl_connection {
                 self.alpn_protocol()
             }
 
-            fn into_keys(
-                self,
-            ) -> Result<(ExtractedSecrets, KernelConnection<Self::Data>), rustls::Error> {
-                self.dangerous_into_kernel_connection()
+            fn into_side(self) -> Side {
+                Side::$end(Box::new(self))
+            }
+
+            fn into_keys(self) -> Result<(ExtractedSecrets, Keys), rustls::Error> {
+                let (secrets, connection) = self.dangerous_into_kernel_connection()?;
+                Ok((secrets, Keys::$end(Box::new(connection))))
             }
         }
     };
@@ -74,11 +79,13 @@ macro_rules! impl_connection {
 
 impl_connection!(
     UnbufferedClientConnection,
-    rustls::client::ClientConnectionData
+    rustls::client::ClientConnectionData,
+    Client
 );
 impl_connection!(
     UnbufferedServerConnection,
-    rustls::server::ServerConnectionData
+    rustls::server::ServerConnectionData,
+    Server
 );
 
 /// Bytes of a record's header: type, version, length.

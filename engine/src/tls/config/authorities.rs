@@ -33,7 +33,8 @@ pub(super) fn load(ca_path: Option<&Path>) -> Result<RootCertStore, ConfigError>
     Ok(store)
 }
 
-fn add_given(store: &mut RootCertStore, path: &Path) -> Result<(), ConfigError> {
+/// Adds only what `path` holds.
+pub(super) fn add_given(store: &mut RootCertStore, path: &Path) -> Result<(), ConfigError> {
     // In a hashed directory each certificate is there twice, by name and by hash.
     let mut unique: BTreeSet<Vec<u8>> = BTreeSet::new();
     for file in files(path)? {

@@ -6,6 +6,8 @@ mod error;
 mod pem;
 mod server;
 mod suites;
+#[cfg(test)]
+mod tests;
 
 pub use client::{ClientTls, client_config};
 pub use error::ConfigError;

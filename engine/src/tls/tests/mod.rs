@@ -2,4 +2,7 @@
 
 mod exchange;
 mod handshake;
+mod hostile;
+mod key_update;
+mod openssl;
 mod support;

@@ -7,9 +7,10 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite};
 
+use super::super::inplace::RENEW_AFTER;
 use super::super::{
-    MAX_PLAINTEXT, Opened, RecordError, Records, RecordsChoice, Session, accept, connect,
-    server_name,
+    InPlaceRecords, MAX_PLAINTEXT, Opened, RecordError, Records, RecordsChoice, Session, accept,
+    connect, server_name,
 };
 
 /// The certificate of a test server, for `localhost`.
@@ -36,13 +37,13 @@ fn authority(name: &str) -> (Issuer<'static, KeyPair>, CertificateDer<'static>) 
 }
 
 /// A server's certificate and key, and the authority that clients should trust.
-fn identity(
-    certificate: Certificate,
-) -> (
+pub(crate) type Identity = (
     CertificateDer<'static>,
     PrivateKeyDer<'static>,
     CertificateDer<'static>,
-) {
+);
+
+pub(crate) fn identity(certificate: Certificate) -> Identity {
     let (issuer, trusted) = authority("trusted");
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -70,7 +71,13 @@ pub(crate) fn configs_for(
     suite: SupportedCipherSuite,
     certificate: Certificate,
 ) -> (Arc<ClientConfig>, Arc<ServerConfig>) {
-    let (certificate, key, trusted) = identity(certificate);
+    configs_from(suite, identity(certificate))
+}
+
+pub(crate) fn configs_from(
+    suite: SupportedCipherSuite,
+    (certificate, key, trusted): Identity,
+) -> (Arc<ClientConfig>, Arc<ServerConfig>) {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.cipher_suites = vec![suite];
     let provider = Arc::new(provider);
@@ -245,15 +252,31 @@ impl Peer {
         self.take_outgoing(wire);
     }
 
-    /// Starts a key update of its own; false if this kind of peer cannot be told to.
-    pub(crate) fn update_keys(&mut self, wire: &mut Vec<u8>) -> bool {
+    /// Starts a key update of its own, if this kind of peer can be told to.
+    pub(crate) fn update_keys(&mut self, wire: &mut Vec<u8>) {
         match &mut self.inner {
-            Inner::Records(_) => false,
+            Inner::Records(Records::InPlace(records)) => {
+                records.renew_after(0);
+                records.take_outgoing(wire);
+                records.renew_after(RENEW_AFTER);
+            }
+            Inner::Records(_) => {}
             Inner::Buffered(connection) => {
                 connection.refresh_traffic_keys().unwrap();
                 self.take_outgoing(wire);
-                true
             }
+        }
+    }
+
+    /// The alert that an in-place peer wants to send.
+    pub(crate) fn alert_taken(&mut self) -> Option<u8> {
+        self.in_place().pending_alert()
+    }
+
+    pub(crate) fn in_place(&mut self) -> &mut InPlaceRecords {
+        match &mut self.inner {
+            Inner::Records(Records::InPlace(records)) => records,
+            _ => panic!("the peer is not in place"),
         }
     }
 }

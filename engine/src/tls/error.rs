@@ -129,6 +129,15 @@ impl HandshakeError {
         }
     }
 
+    /// What an async TLS stream has wrapped into an IO error.
+    pub(crate) fn from_io(error: io::Error) -> Self {
+        let inner = error.get_ref().and_then(|it| it.downcast_ref());
+        match inner.cloned() {
+            Some(error) => Self::Tls(error),
+            None => Self::Io(error),
+        }
+    }
+
     /// Whether the peer's certificate is the reason.
     pub fn is_certificate(&self) -> bool {
         matches!(self, Self::Tls(rustls::Error::InvalidCertificate(_)))

@@ -1,0 +1,65 @@
+//! The seam between the relay and whatever decides who may use it.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use adit_proto::handshake::ServerRequest;
+use adit_proto::{Mode, ServiceId, TunnelId};
+
+/// Leave to take one side of one tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The tunnel.
+    pub tunnel: TunnelId,
+    /// The side.
+    pub mode: Mode,
+    /// The tunnel's services, in the order of its creation; may be empty.
+    pub services: Arc<[ServiceId]>,
+    /// Unique for each admitted connection: tells a connection from the one that replaced it.
+    pub session: u64,
+}
+
+/// Why a client may not come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// HTTP status: 4xx for "do not try the same again", 5xx for "try again later".
+    pub status: u16,
+    /// One sentence for the person at the other end; the body, and the `X-Status-Reason` header.
+    pub text: String,
+}
+
+/// Decides who comes in, and hears what became of them.
+///
+/// For each `Ok` of [`admit`](Self::admit) there is exactly one
+/// [`disconnected`](Self::disconnected), and in between at most one
+/// [`connected`](Self::connected).
+pub trait Admission: Send + Sync + 'static {
+    /// Checks the tokens. They are spent, durably, when this returns `Ok`: before the client hears
+    /// of it. The call is never abandoned half-way, so it must end by itself.
+    ///
+    /// `channel_id` is the name of this attempt, which the client is told for support.
+    fn admit(
+        &self,
+        request: &ServerRequest,
+        channel_id: &str,
+    ) -> impl Future<Output = Result<Grant, Denial>> + Send;
+
+    /// The client has been answered 101 and its link is about to be handed to the relay.
+    fn connected(&self, grant: &Grant);
+
+    /// The link is gone; also when the answer could not be sent, and then without `connected`.
+    ///
+    /// A session that a newer one has replaced may end after that one began, and must not change
+    /// what is known of the tunnel's side.
+    fn disconnected(&self, grant: &Grant);
+}
+
+/// What the control plane asks of the relay.
+pub trait RelayControl: Send + Sync + 'static {
+    /// Ends one side of a tunnel, as a rotation of its token does: a close frame to that side,
+    /// resets of its streams to the other.
+    fn end_side(&self, tunnel: &TunnelId, mode: Mode);
+
+    /// Ends a tunnel: a close frame (1000) to both sides.
+    fn end_tunnel(&self, tunnel: &TunnelId);
+}

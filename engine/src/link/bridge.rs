@@ -1,0 +1,76 @@
+//! TLS in TLS: through an `https` web proxy the tunnel's own TLS runs inside the proxy's.
+//!
+//! The data plane wants one socket and one record layer, so the outer TLS is a task of the
+//! runtime, which copies between the proxy's connection and one end of a local socket pair. The
+//! other end is the link's socket.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+/// Starts the task on the current runtime and returns the link's end.
+pub(super) fn start<S>(outer: S) -> io::Result<UnixStream>
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let (near, far) = UnixStream::pair()?;
+    tokio::spawn(run(outer, far));
+    Ok(near)
+}
+
+async fn run<S: AsyncRead + AsyncWrite>(outer: S, inner: UnixStream) {
+    let (outer_read, mut outer_write) = split(outer);
+    let (inner_read, mut inner_write) = split(inner);
+    if let Err(error) = run_both(outer_read, &mut outer_write, inner_read, &mut inner_write).await {
+        tracing::debug!(%error, "the connection through the web proxy failed");
+    }
+    let _ = timeout(FAREWELL, outer_write.shutdown()).await;
+}
+
+async fn run_both<S: AsyncRead + AsyncWrite>(
+    outer_read: ReadHalf<S>,
+    outer_write: &mut WriteHalf<S>,
+    inner_read: ReadHalf<UnixStream>,
+    inner_write: &mut WriteHalf<UnixStream>,
+) -> io::Result<()> {
+    let up = copy(inner_read, outer_write);
+    let down = copy(outer_read, inner_write);
+    tokio::pin!(up);
+    tokio::select! {
+        // The link is closed: there is nobody left to read what may still come.
+        result = &mut up => result,
+        result = down => {
+            // The proxy has ended. The link reads the end behind the last bytes; its own last
+            // words may still be on their way.
+            let _ = inner_write.shutdown().await;
+            let _ = timeout(FAREWELL, up).await;
+            result
+        }
+    }
+}
+
+/// Copies until the end or an error; what was read is always written before more is read, so
+/// that a slow side holds the fast one back.
+async fn copy<R: AsyncRead, W: AsyncWrite>(
+    mut from: ReadHalf<R>,
+    to: &mut WriteHalf<W>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER_SIZE];
+    loop {
+        let size = from.read(&mut buffer).await?;
+        if size == 0 {
+            return Ok(());
+        }
+        to.write_all(&buffer[..size]).await?;
+        to.flush().await?;
+    }
+}
+
+/// Per direction. The bridge holds no more than this, besides what the kernel does.
+const BUFFER_SIZE: usize = 64 * 1024;
+
+/// How long one side may take to end after the other has.
+const FAREWELL: Duration = Duration::from_secs(5);

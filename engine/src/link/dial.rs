@@ -1,0 +1,215 @@
+//! TCP connections to a name: all its addresses, Happy Eyeballs (RFC 8305).
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// Why no address of a host could be connected to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// The name could not be resolved.
+    #[error("cannot resolve {host}: {source}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The name has no addresses, or none of the wanted family.
+    #[error("{host} has no address that can be connected to from here")]
+    NoAddress {
+        /// The name.
+        host: String,
+    },
+    /// Every address failed.
+    #[error("{}", Attempts(.0))]
+    Failed(Vec<(SocketAddr, io::Error)>),
+    /// Time is up.
+    #[error("no connection to {host} within {} s", .after.as_secs_f32())]
+    TimedOut {
+        /// The name.
+        host: String,
+        /// The time allowed.
+        after: Duration,
+    },
+}
+
+struct Attempts<'a>(&'a [(SocketAddr, io::Error)]);
+
+impl fmt::Display for Attempts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cannot connect: ")?;
+        for (index, (address, error)) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{address}: {error}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The addresses of `host`, a name or an address (IPv6 with or without brackets), in the
+/// system's order of preference; at most 32.
+///
+/// # Errors
+///
+/// [`DialError::Resolve`] or [`DialError::NoAddress`].
+pub async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host);
+    let found = tokio::net::lookup_host((bare, port))
+        .await
+        .map_err(|source| DialError::Resolve {
+            host: host.to_owned(),
+            source,
+        })?;
+    let mut addresses = Vec::new();
+    for address in found {
+        if !addresses.contains(&address) && addresses.len() < ADDRESSES_MAX {
+            addresses.push(address);
+        }
+    }
+    match addresses.is_empty() {
+        true => Err(DialError::NoAddress {
+            host: host.to_owned(),
+        }),
+        false => Ok(addresses),
+    }
+}
+
+/// Connects to the first of `addresses` that answers. `bind` is the local address to dial from;
+/// addresses of the other family are then left out.
+///
+/// The families alternate, beginning with that of the first address. The next attempt starts
+/// 250 ms after the last one, or at once when one has failed (RFC 8305 §5).
+///
+/// # Errors
+///
+/// [`DialError::Failed`] with what became of each address, or [`DialError::NoAddress`].
+pub async fn happy_eyeballs(
+    addresses: &[SocketAddr],
+    bind: Option<IpAddr>,
+) -> Result<TcpStream, DialError> {
+    let wanted = |address: &&SocketAddr| bind.is_none_or(|it| it.is_ipv4() == address.is_ipv4());
+    let usable: Vec<SocketAddr> = addresses.iter().filter(wanted).copied().collect();
+    let mut waiting = interleave(&usable).into_iter();
+    let mut attempts = JoinSet::new();
+    let mut failed = Vec::new();
+    let mut next_start = Instant::now();
+    loop {
+        let may_start = waiting.len() > 0;
+        if !may_start && attempts.is_empty() {
+            return Err(match failed.is_empty() {
+                true => DialError::NoAddress {
+                    host: "the host".to_owned(),
+                },
+                false => DialError::Failed(failed),
+            });
+        }
+        tokio::select! {
+            Some(ended) = attempts.join_next(), if !attempts.is_empty() => {
+                match ended {
+                    Ok((_, Ok(stream))) => return Ok(stream),
+                    Ok((address, Err(error))) => failed.push((address, error)),
+                    Err(panic) => tracing::error!(%panic, "a connection attempt ended by itself"),
+                }
+                next_start = Instant::now();
+            }
+            () = sleep_until(next_start), if may_start => {
+                if let Some(address) = waiting.next() {
+                    attempts.spawn(async move { (address, attempt(address, bind).await) });
+                }
+                next_start = Instant::now() + CONNECTION_ATTEMPT_DELAY;
+            }
+        }
+    }
+}
+
+/// Resolves `host` and connects to it, all within `deadline`.
+///
+/// # Errors
+///
+/// [`DialError`].
+pub async fn dial_tcp(host: &str, port: u16, deadline: Duration) -> Result<TcpStream, DialError> {
+    let dial = async {
+        let addresses = resolve(host, port).await?;
+        happy_eyeballs(&addresses, None).await
+    };
+    timeout_at(Instant::now() + deadline, dial)
+        .await
+        .unwrap_or_else(|_| {
+            Err(DialError::TimedOut {
+                host: host.to_owned(),
+                after: deadline,
+            })
+        })
+}
+
+async fn attempt(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    if let Some(local) = bind {
+        socket.bind(SocketAddr::new(local, 0))?;
+    }
+    let stream = socket.connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Alternates the families, each in its own order, beginning with that of the first address.
+fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let first_is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+    let (first, second): (Vec<SocketAddr>, Vec<SocketAddr>) = addresses
+        .iter()
+        .copied()
+        .partition(|address| address.is_ipv4() == first_is_v4);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut order = Vec::with_capacity(addresses.len());
+    while order.len() < addresses.len() {
+        order.extend(first.next());
+        order.extend(second.next());
+    }
+    order
+}
+
+/// Addresses tried of one name. More than that is a mistake, or a trap.
+const ADDRESSES_MAX: usize = 32;
+
+/// RFC 8305 §8: recommended 250 ms.
+const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_alternate() {
+        let parse = |list: &[&str]| -> Vec<SocketAddr> {
+            list.iter().map(|it| it.parse().unwrap()).collect()
+        };
+        let cases: [(&[&str], &[&str]); 4] = [
+            (&[], &[]),
+            (
+                &["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "2.2.2.2:1"],
+                &["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"],
+            ),
+            (
+                &["1.1.1.1:1", "[::1]:1", "[::2]:1"],
+                &["1.1.1.1:1", "[::1]:1", "[::2]:1"],
+            ),
+            (&["1.1.1.1:1", "2.2.2.2:1"], &["1.1.1.1:1", "2.2.2.2:1"]),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(interleave(&parse(given)), parse(expected));
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Options of a tunnel's TCP socket, and the way out of the runtime.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Sends at once, and notices within about a minute that the peer is gone.
+pub(super) fn tune(socket: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
+    // The first probe after 30 s of silence, then every 10 s; the third without an answer ends it.
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    // Keepalive says nothing while data is unacknowledged; this does.
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))
+}
+
+/// A socket that can leave the runtime.
+pub(super) trait IntoFd {
+    /// The descriptor, non-blocking as it was.
+    fn into_fd(self) -> io::Result<OwnedFd>;
+}
+
+impl IntoFd for TcpStream {
+    fn into_fd(self) -> io::Result<OwnedFd> {
+        self.into_std().map(OwnedFd::from)
+    }
+}
+
+impl IntoFd for UnixStream {
+    fn into_fd(self) -> io::Result<OwnedFd> {
+        self.into_std().map(OwnedFd::from)
+    }
+}

@@ -149,7 +149,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Why a text is no endpoint. Texts as given are escaped when shown.
+/// Why a text is no endpoint. Texts as given are shown as an [`Excerpt`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointError {
@@ -157,25 +157,25 @@ pub enum EndpointError {
     #[error("the endpoint is empty")]
     Empty,
     /// A port that is no number.
-    #[error("port `{}` is not a number", Escaped(given))]
+    #[error("port `{}` is not a number", Excerpt(given))]
     PortNotANumber {
         /// The port as given.
         given: String,
     },
     /// A port that no TCP endpoint has.
-    #[error("port {} is outside 1 to 65535", Escaped(given))]
+    #[error("port {} is outside 1 to 65535", Excerpt(given))]
     PortOutOfRange {
         /// The port as given, digits only.
         given: String,
     },
     /// A host alone.
-    #[error("`{}` has no port", Escaped(given))]
+    #[error("`{}` has no port", Excerpt(given))]
     PortMissing {
         /// The endpoint as given.
         given: String,
     },
     /// A colon with nothing in front.
-    #[error("`{}` has no host", Escaped(given))]
+    #[error("`{}` has no host", Excerpt(given))]
     HostMissing {
         /// The endpoint as given.
         given: String,
@@ -187,19 +187,19 @@ pub enum EndpointError {
         size: usize,
     },
     /// A character outside `[a-zA-Z0-9._-]`.
-    #[error("`{}` has a character that no host name has", Escaped(given))]
+    #[error("`{}` has a character that no host name has", Excerpt(given))]
     HostCharacter {
         /// The endpoint as given.
         given: String,
     },
     /// Brackets around something else than an IPv6 address, or not closed.
-    #[error("`{}` is no IPv6 address in brackets with a port", Escaped(given))]
+    #[error("`{}` is no IPv6 address in brackets with a port", Excerpt(given))]
     Ipv6 {
         /// The endpoint as given.
         given: String,
     },
     /// Several colons: which one starts the port cannot be known.
-    #[error("`{}` needs brackets around its IPv6 address", Escaped(given))]
+    #[error("`{}` needs brackets around its IPv6 address", Excerpt(given))]
     Ipv6WithoutBrackets {
         /// The endpoint as given.
         given: String,
@@ -217,6 +217,26 @@ pub enum EndpointError {
     #[error("`stdio:` works for a source only")]
     StdioIsForSources,
 }
+
+/// A text as given, for a message: escaped, and only its start when it is long. Somebody may have put a
+/// token in the wrong place.
+#[derive(Clone, Copy, Debug)]
+pub struct Excerpt<'a>(pub &'a str);
+
+impl fmt::Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.0.chars().count();
+        if count <= EXCERPT_WHOLE_MAX {
+            return write!(f, "{}", Escaped(self.0));
+        }
+        let start: String = self.0.chars().take(EXCERPT_START).collect();
+        write!(f, "{}… ({count} characters)", Escaped(&start))
+    }
+}
+
+/// Longest text that is shown whole, in characters: any usual host name and port.
+const EXCERPT_WHOLE_MAX: usize = 64;
+const EXCERPT_START: usize = 16;
 
 /// Longest Unix socket path, in bytes: `sun_path` has 108 and ends in NUL.
 pub const UNIX_PATH_SIZE_MAX: usize = 107;
@@ -430,6 +450,18 @@ mod tests {
         assert!(!error.to_string().contains('\x1b'), "{error}");
         let endpoint = Endpoint::parse("/run/\x1b[2J", Mode::Source).unwrap();
         assert!(!endpoint.to_string().contains('\x1b'), "{endpoint}");
+    }
+
+    #[test]
+    fn errors_repeat_no_long_text() {
+        let long = "canary".repeat(20);
+        let error = Endpoint::parse(&long, Mode::Source).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`canarycanarycana… (120 characters)` has no port"
+        );
+        let whole = "é".repeat(EXCERPT_WHOLE_MAX);
+        assert_eq!(Excerpt(&whole).to_string(), whole);
     }
 
     #[test]

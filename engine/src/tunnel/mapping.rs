@@ -4,11 +4,10 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use adit_proto::escape::Escaped;
 use adit_proto::limits::MAX_SERVICE_IDS;
 use adit_proto::{InvalidId, Mode, ServiceId};
 
-use super::endpoint::{Endpoint, EndpointError};
+use super::endpoint::{Endpoint, EndpointError, Excerpt};
 
 /// What the user said about services and endpoints, before the services of the tunnel are known.
 ///
@@ -245,18 +244,18 @@ fn resolve_named(
         .collect())
 }
 
-/// Why a text is no mapping. Texts as given are escaped when shown.
+/// Why a text is no mapping. Texts as given are shown as an [`Excerpt`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MappingError {
     /// One of several items, or an item that starts with `=`, names no service.
-    #[error("`{}` names no service; each item is SERVICE=ENDPOINT", Escaped(item))]
+    #[error("`{}` names no service; each item is SERVICE=ENDPOINT", Excerpt(item))]
     ServiceMissing {
         /// The item as given.
         item: String,
     },
     /// The part in front of `=` is no service id.
-    #[error("in `{}`: {source}", Escaped(item))]
+    #[error("in `{}`: {source}", Excerpt(item))]
     Service {
         /// The item as given.
         item: String,
@@ -264,7 +263,7 @@ pub enum MappingError {
         source: InvalidId,
     },
     /// The part behind `=`, or the whole V1 form, is no endpoint.
-    #[error("in `{}`: {source}", Escaped(item))]
+    #[error("in `{}`: {source}", Excerpt(item))]
     Endpoint {
         /// The item as given.
         item: String,

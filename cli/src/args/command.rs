@@ -1,0 +1,263 @@
+//! The command line of `adit`, read by clap.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::StyledStr;
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
+
+use super::options::{OPTIONS, Opt, Spelling};
+use super::{Origin, ProxyArgs, reference};
+use crate::fault::BadInput;
+use crate::settings::io::Io;
+
+mod complaint;
+
+/// What `adit` was asked to do.
+#[derive(Debug)]
+pub enum Request {
+    /// `adit proxy`.
+    Proxy(ProxyArgs),
+    /// `adit serve`.
+    Serve(ServeArgs),
+    /// `adit demo`.
+    Demo(DemoArgs),
+    /// Help or version: text for standard output.
+    Show(StyledStr),
+    /// `adit` alone: help, but as an answer to a mistake.
+    Lost(StyledStr),
+}
+
+/// `adit serve`: the service that both sides of a tunnel connect to, and its API.
+#[derive(Args, Debug)]
+pub struct ServeArgs {
+    /// Directory for tunnels, tokens and keys; made when it does not exist
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Where the API listens; port 0 picks a free one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7401")]
+    pub api_listen: SocketAddr,
+    /// Where both sides of tunnels connect to; port 0 picks a free one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7443")]
+    pub tunnel_listen: SocketAddr,
+    /// Loops that carry tunnels, one thread each [default: one per core]
+    #[arg(long, value_name = "COUNT", value_parser = value_parser!(u16).range(1..=1024))]
+    pub loops: Option<u16>,
+    /// Kernel interface of the data path
+    #[arg(long, value_name = "auto|uring|epoll", default_value = "auto")]
+    pub io: Io,
+    /// How and how much to log
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// `adit demo`: service, both sides and an application in one process, on loopback.
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    /// Carry some bytes both ways, compare them, and end with 0 if all is well
+    #[arg(long)]
+    pub check: bool,
+    /// Kernel interface of the data path
+    #[arg(long, value_name = "auto|uring|epoll", default_value = "auto")]
+    pub io: Io,
+    /// How and how much to log
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What `serve` and `demo` have in common with `proxy`.
+#[derive(Args, Debug)]
+pub struct LogArgs {
+    /// 0 off, 1 fatal, 2 error, 3 warning, 4 info, 5 debug, 6 trace
+    #[arg(
+        short,
+        long,
+        value_name = "LEVEL",
+        default_value_t = 4,
+        help_heading = "Output"
+    )]
+    pub verbose: u16,
+    /// Form of the log on standard error
+    #[arg(
+        long,
+        value_name = "text|json",
+        default_value = "text",
+        help_heading = "Output"
+    )]
+    pub log_format: crate::log::Format,
+}
+
+/// Reads the arguments behind the program's name.
+pub fn parse(arguments: &[OsString]) -> Result<Request, BadInput> {
+    let program = OsString::from("adit");
+    let expanded = expand_prefixes(arguments);
+    let matches = match command().try_get_matches_from([program].into_iter().chain(expanded)) {
+        Ok(matches) => matches,
+        Err(error) => return complaint::translate(&error),
+    };
+    match matches.subcommand() {
+        Some(("proxy", matches)) => proxy_args(matches).map(Request::Proxy),
+        Some(("serve", matches)) => from_matches(matches).map(Request::Serve),
+        Some(("demo", matches)) => from_matches(matches).map(Request::Demo),
+        _ => Ok(Request::Lost(command().render_help())),
+    }
+}
+
+/// The whole command tree, for parsing, help, completions and manual pages.
+pub fn command() -> Command {
+    Command::new("adit")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Secure tunnels to devices behind firewalls, speaking AWS IoT Secure Tunneling")
+        .after_help(
+            "Called as `localproxy` (a link to this program), it takes the place of the AWS local proxy.",
+        )
+        .styles(STYLES)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .propagate_version(true)
+        .infer_long_args(true)
+        .disable_help_subcommand(true)
+        .subcommand(proxy_command())
+        .subcommand(
+            ServeArgs::augment_args(Command::new("serve"))
+                .about("Run the service: the API that opens tunnels, the relay that carries them"),
+        )
+        .subcommand(
+            DemoArgs::augment_args(Command::new("demo"))
+                .about("Show a tunnel at work, with everything it takes, on this machine only"),
+        )
+}
+
+fn proxy_command() -> Command {
+    let arguments = OPTIONS
+        .iter()
+        .filter(|row| !matches!(row.option, Opt::Help | Opt::Version))
+        .map(argument);
+    Command::new("proxy")
+        .about("Connect one side of a tunnel to local applications")
+        .long_about(
+            "Connect one side of a tunnel to local applications.\n\n\
+             The source (-s) listens here and sends what it gets into the tunnel; the destination (-d) \
+             dials an application for each connection that comes out of it. Every option can also stand \
+             in a --config file as `name = value`. The command line wins over that file, the file over \
+             the environment.",
+        )
+        .after_long_help(PROXY_EXAMPLES)
+        .after_help("`adit proxy --help` says more and has examples.")
+        .args(arguments)
+}
+
+fn argument(row: &'static Spelling) -> Arg {
+    let mut argument = Arg::new(row.long)
+        .long(row.long)
+        .help(row.help)
+        .help_heading(row.heading);
+    if let Some(short) = row.short {
+        argument = argument.short(short);
+    }
+    if let Some(alias) = row.alias {
+        argument = argument.visible_alias(alias);
+    }
+    let mut long_help = row.help.to_owned();
+    if !row.more.is_empty() {
+        long_help = format!("{long_help}.\n\n{}", row.more);
+    }
+    if let Some(variable) = row.variable {
+        long_help = format!("{long_help}\n\n[env: {variable}]");
+    }
+    argument = argument.long_help(long_help);
+    match row.value {
+        Some(name) => argument
+            .value_name(name)
+            .value_parser(value_parser!(OsString))
+            .action(ArgAction::Set),
+        None => argument.action(ArgAction::SetTrue),
+    }
+}
+
+fn proxy_args(matches: &ArgMatches) -> Result<ProxyArgs, BadInput> {
+    let mut args = ProxyArgs::default();
+    for row in OPTIONS {
+        if matches!(row.option, Opt::Help | Opt::Version) {
+            continue;
+        }
+        if row.value.is_none() {
+            if matches.get_flag(row.long) {
+                args.insert(row.option, String::new(), Origin::CommandLine);
+            }
+            continue;
+        }
+        let Some(value) = matches.get_one::<OsString>(row.long) else {
+            continue;
+        };
+        let value = value.to_str().ok_or_else(|| {
+            BadInput::value(
+                row.option,
+                &Origin::CommandLine,
+                "the value is not valid UTF-8",
+                "write it in UTF-8",
+            )
+        })?;
+        args.insert(row.option, value.to_owned(), Origin::CommandLine);
+    }
+    Ok(args)
+}
+
+fn from_matches<T: FromArgMatches>(matches: &ArgMatches) -> Result<T, BadInput> {
+    // Cannot fail: the arguments of `matches` were made by the same type.
+    T::from_arg_matches(matches)
+        .map_err(|error| BadInput::usage(error.kind().to_string(), "see `adit --help`"))
+}
+
+/// Writes out prefixes that are unambiguous among the reference's options (`--acc` for
+/// `--access-token`), which clap would find ambiguous because of our additions. Safe without knowing
+/// which words are values: clap takes no separate value that starts with `--`.
+fn expand_prefixes(arguments: &[OsString]) -> Vec<OsString> {
+    let is_proxy = arguments.first().is_some_and(|word| word == "proxy");
+    let mut ended = !is_proxy;
+    let expand = |word: &OsString| -> Option<OsString> {
+        let body = word.to_str()?.strip_prefix("--")?;
+        let (name, rest) = body.split_at(body.find('=').unwrap_or(body.len()));
+        let exact = |row: &Spelling| row.long == name || row.alias == Some(name);
+        if OPTIONS.iter().any(exact) {
+            return None;
+        }
+        match reference::candidates(name)[..] {
+            [row] => Some(format!("--{}{rest}", row.long).into()),
+            _ => None,
+        }
+    };
+    arguments
+        .iter()
+        .map(|word| {
+            ended |= word == "--";
+            if ended { None } else { expand(word) }.unwrap_or_else(|| word.clone())
+        })
+        .collect()
+}
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const PROXY_EXAMPLES: &str = "\
+Examples:
+  Reach the one service of a tunnel on port 5555 of this machine, against AWS:
+    AWSIOT_TUNNEL_ACCESS_TOKEN=... adit proxy -r eu-west-1 -s 5555
+
+  The device's end of it, token from a file, several services:
+    adit proxy -r eu-west-1 -d SSH=22,DB=db.lan:5432 --access-token-file /run/token
+
+  ssh without any port, as a ProxyCommand:
+    adit proxy -e tunnels.example.org:7443 -s stdio: --access-token-file ~/.tunnel-token
+
+Exit status:
+  0 ended well    2 bad usage          3 mapping does not fit    4 refused by the service
+  1 failure       5 not reachable      6 bad configuration file  7 cannot listen";
+
+#[cfg(test)]
+mod tests;

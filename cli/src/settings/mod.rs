@@ -1,0 +1,116 @@
+//! What a command will do: checked, nothing left to interpret.
+
+pub mod check;
+pub mod config_dir;
+pub mod io;
+pub mod json;
+pub mod limits;
+pub mod quantity;
+pub mod service;
+pub mod token;
+
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use adit_engine::tunnel::mapping::Mapping;
+use adit_proto::{AccessToken, ClientToken, Dialect, Mode, Secret, Subprotocol};
+
+use crate::personality::Personality;
+use io::Io;
+use limits::Limits;
+use service::ServiceAddress;
+
+/// Everything that `run::proxy` needs.
+#[derive(Debug)]
+pub struct ProxySettings {
+    /// Whose words and exit codes to use.
+    pub personality: Personality,
+    /// Which side of the tunnel this is.
+    pub mode: Mode,
+    /// Service to endpoint, to be resolved when the tunnel's services are known.
+    pub mapping: Mapping,
+    /// Stands in for the host of an endpoint without one. Source: where to listen (`localhost`: all its
+    /// addresses). Destination: what to dial (`127.0.0.1`). An IPv6 address has no brackets.
+    pub local_host: String,
+    /// Where the service is.
+    pub service: ServiceAddress,
+    /// This side's credential.
+    pub access_token: AccessToken,
+    /// Given, or made for the life of this process.
+    pub client_token: ClientToken,
+    /// Offered in the handshake.
+    pub subprotocol: Subprotocol,
+    /// The dialect to speak whatever is seen; `None` recognises it.
+    pub dialect: Option<Dialect>,
+    /// How the service's certificate is checked.
+    pub tls: TlsSettings,
+    /// The way out, if the environment names one.
+    pub web_proxy: Option<WebProxy>,
+    /// When to try again.
+    pub retries: Retries,
+    /// Largest payload of a DATA message that we send, in bytes.
+    pub payload_size_max: usize,
+    /// Bounds of memory and time.
+    pub limits: Limits,
+    /// Kernel interface of the data path.
+    pub io: Io,
+}
+
+/// How certificates are checked, of the service and of a web proxy spoken to with TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// `false` with `-k`: anything is accepted.
+    pub verify: bool,
+    /// Trusted besides the system's authorities: each file in it that holds PEM certificates.
+    pub ca_directory: Option<PathBuf>,
+}
+
+/// A web proxy as the environment has it, not yet read: the text may hold a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebProxy {
+    /// The variable it came from, for messages.
+    pub variable: &'static str,
+    /// `[http|https]://[user:password@]host[:port]` (wire specification, section 14.4); not empty.
+    pub url: Secret,
+}
+
+/// When to try again, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// Delay before the first retry of the service; it grows from there, with jitter.
+    pub service_delay: Duration,
+    /// Retries in a row; `None` is for ever (Q-21: a number is a number).
+    pub service_max: Option<u32>,
+    /// Whether a tunnel that broke after it was established is connected again.
+    pub reconnect: bool,
+    /// Delay between tries of a local listen or dial.
+    pub local_delay: Duration,
+    /// Retries of a local listen or dial; `None` is for ever.
+    pub local_max: Option<u32>,
+}
+
+/// Everything that `run::serve` needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeSettings {
+    /// Where everything durable is kept.
+    pub data_dir: PathBuf,
+    /// Where the API listens.
+    pub api_listen: SocketAddr,
+    /// Where both sides of tunnels connect to.
+    pub tunnel_listen: SocketAddr,
+    /// Number of loops; `None` is one per core.
+    pub loops: Option<NonZeroU16>,
+    /// Kernel interface of the data path.
+    pub io: Io,
+}
+
+/// Everything that `run::demo` needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DemoSettings {
+    /// Check and end, instead of staying for the user to play with.
+    pub check: bool,
+    /// Kernel interface of the data path.
+    pub io: Io,
+}

@@ -1,0 +1,265 @@
+//! Tokens: where they come from and what they may look like.
+
+use std::cmp::Ordering;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use adit_proto::escape::Escaped;
+use adit_proto::limits::MAX_ACCESS_TOKEN_SIZE;
+use adit_proto::{AccessToken, ClientToken, InvalidToken};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::args::options::Opt;
+use crate::args::{Given, Origin, ProxyArgs};
+use crate::fault::BadInput;
+use crate::personality::Personality;
+use crate::world::World;
+
+/// Finds the access token. The strongest of these counts: `-t` or `--access-token-file` (not both), the
+/// same in the `--config` file, the environment variable, the systemd credential `access-token`.
+///
+/// Two copies cannot be wiped without `unsafe` and stay until the process ends: the one in the memory of
+/// the command line, which other users can read while `-t` is used, and the one in the environment block.
+pub fn access_token(
+    args: &mut ProxyArgs,
+    world: &mut World,
+    personality: Personality,
+    warnings: &mut Vec<String>,
+) -> Result<AccessToken, BadInput> {
+    let file = args.take(Opt::AccessTokenFile);
+    let direct = args.take(Opt::AccessToken);
+    let (option, mut given) = match (direct, file) {
+        (Some(direct), Some(file)) => match rank(&direct.origin).cmp(&rank(&file.origin)) {
+            Ordering::Less => (Opt::AccessToken, direct),
+            // A file that was named beats the variable, which may be left over from something else.
+            Ordering::Greater => (Opt::AccessTokenFile, file),
+            Ordering::Equal => {
+                return Err(BadInput::usage(
+                    "--access-token and --access-token-file are both given",
+                    "keep one of them, best the file",
+                ));
+            }
+        },
+        (Some(direct), None) => (Opt::AccessToken, direct),
+        (None, Some(file)) => (Opt::AccessTokenFile, file),
+        (None, None) => return credential(world, personality),
+    };
+    if option == Opt::AccessTokenFile {
+        return from_file(&given, world);
+    }
+    if given.origin == Origin::CommandLine {
+        warnings.push(
+            "Found access token supplied via CLI arg, where other users of this machine can read it. \
+             Consider using environment variable AWSIOT_TUNNEL_ACCESS_TOKEN instead"
+                .to_owned(),
+        );
+    }
+    let text = std::mem::take(&mut *given.value);
+    check(text, &given.origin.name(option), &given.origin)
+}
+
+/// Whether any access token is in sight, without reading it.
+pub fn is_given(args: &ProxyArgs, world: &World, personality: Personality) -> bool {
+    args.has(Opt::AccessToken)
+        || args.has(Opt::AccessTokenFile)
+        || (personality == Personality::Adit && credential_path(world).is_some())
+}
+
+/// What to say when there is none.
+pub fn missing(personality: Personality) -> BadInput {
+    let hint = match personality {
+        Personality::Adit => {
+            "set AWSIOT_TUNNEL_ACCESS_TOKEN, or give --access-token-file FILE (`-` for standard input)"
+        }
+        Personality::Localproxy => "set AWSIOT_TUNNEL_ACCESS_TOKEN, or give --access-token",
+    };
+    BadInput::usage("no access token is given", hint)
+        .reference("the option '--access-token' is required but missing")
+}
+
+/// Reads the client token, or makes one (a random UUID) that is kept for the life of the process, so that
+/// a lost connection can come back with the same access token.
+pub fn client_token(
+    args: &mut ProxyArgs,
+    personality: Personality,
+    warnings: &mut Vec<String>,
+) -> Result<ClientToken, BadInput> {
+    let given = args.take(Opt::ClientToken);
+    let Some(given) = given.filter(|given| !given.value.is_empty()) else {
+        return make_client_token();
+    };
+    let strict = ClientToken::strict(given.value.to_string());
+    let problem = match (strict, personality) {
+        (Ok(token), _) => return Ok(token),
+        (Err(problem), Personality::Adit) => problem,
+        (Err(_), Personality::Localproxy) => match ClientToken::lenient(given.value.to_string()) {
+            Ok(token) => {
+                warnings.push(
+                    "the client token has other characters than letters, digits and hyphens; \
+                     AWS will refuse it"
+                        .to_owned(),
+                );
+                return Ok(token);
+            }
+            Err(problem) => problem,
+        },
+    };
+    let (reference, reason) = match problem {
+        InvalidToken::Size { .. } => (
+            "Client token must be between 32 and 128 characters",
+            "invalid length (must be 32-128 chars)",
+        ),
+        _ => (
+            "Client token contains invalid control characters",
+            "contains control characters",
+        ),
+    };
+    let hint = "allowed are 32 to 128 letters, digits and hyphens, or leave it out and one is made";
+    Err(
+        BadInput::value(Opt::ClientToken, &given.origin, problem.to_string(), hint)
+            .reference(reference)
+            .rejected("client-token", reason),
+    )
+}
+
+/// Smaller is stronger.
+fn rank(origin: &Origin) -> u8 {
+    match origin {
+        Origin::CommandLine => 0,
+        Origin::File { .. } => 1,
+        Origin::Environment(_) => 2,
+    }
+}
+
+fn from_file(given: &Given, world: &mut World) -> Result<AccessToken, BadInput> {
+    let name = given.origin.name(Opt::AccessTokenFile);
+    let path = given.value.as_str();
+    let fault = |problem: String, hint: &str| {
+        BadInput::value(Opt::AccessTokenFile, &given.origin, problem, hint)
+    };
+    let text = if path == "-" {
+        read_token(&mut world.stdin)
+            .map_err(|error| fault(format!("standard input: {error}"), TOKEN_HINT))?
+    } else {
+        let shown = Escaped(path);
+        let unreadable =
+            |error: io::Error| fault(format!("cannot read `{shown}`: {error}"), TOKEN_HINT);
+        let mut file = File::open(world.path(path)).map_err(unreadable)?;
+        let data = file.metadata().map_err(unreadable)?;
+        let mode = data.permissions().mode() & 0o7777;
+        // A terminal belongs to its group by custom; everything else is asked.
+        if !data.file_type().is_char_device() && mode & 0o077 != 0 {
+            return Err(fault(
+                format!("`{shown}` can be accessed by others (mode {mode:04o})"),
+                &format!("chmod 600 {shown}"),
+            ));
+        }
+        read_token(&mut file).map_err(unreadable)?
+    };
+    check(text, &name, &given.origin)
+}
+
+/// systemd hands credentials over in a directory of the service's own. Their mode is not checked: where
+/// systemd grants access by an access list, its mask shows as a group permission.
+fn credential(world: &World, personality: Personality) -> Result<AccessToken, BadInput> {
+    let path = match credential_path(world) {
+        Some(path) if personality == Personality::Adit => path,
+        _ => return Err(missing(personality)),
+    };
+    let shown = path.to_string_lossy().into_owned();
+    let name = format!("credential {}", Escaped(&shown));
+    let text = File::open(&path)
+        .and_then(|mut file| read_token(&mut file))
+        .map_err(|error| BadInput::fatal(format!("{name}: {error}"), TOKEN_HINT))?;
+    check(text, &name, &Origin::Environment("CREDENTIALS_DIRECTORY"))
+}
+
+fn credential_path(world: &World) -> Option<std::path::PathBuf> {
+    let directory: &OsStr = world.variable("CREDENTIALS_DIRECTORY")?;
+    let path = Path::new(directory).join("access-token");
+    path.is_file().then_some(path)
+}
+
+/// One line, at most: a token has no line break, and a terminal sends one. What follows is not used.
+fn read_token(source: &mut dyn Read) -> io::Result<String> {
+    let mut bytes = Zeroizing::new([0; READ_SIZE_MAX]);
+    let mut filled = 0;
+    while filled < bytes.len() && !bytes[..filled].contains(&b'\n') {
+        match source.read(&mut bytes[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let line = bytes[..filled].split(|byte| *byte == b'\n').next();
+    match std::str::from_utf8(line.unwrap_or_default()) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "is not text")),
+    }
+}
+
+fn check(text: String, name: &str, origin: &Origin) -> Result<AccessToken, BadInput> {
+    let size = text.len();
+    let control = text.bytes().any(|byte| byte.is_ascii_control());
+    let error = match AccessToken::new(text) {
+        Ok(token) => return Ok(token),
+        Err(error) => error,
+    };
+    let (problem, reference, reason) = match error {
+        InvalidToken::Size { .. } if size == 0 => (
+            "the access token is empty".to_owned(),
+            "Access token cannot be empty",
+            "empty token",
+        ),
+        InvalidToken::Size { .. } => (
+            format!("{size} bytes, the limit is {MAX_ACCESS_TOKEN_SIZE}"),
+            "Access token exceeds maximum allowed length",
+            "exceeds maximum length",
+        ),
+        _ if control => (
+            "the access token has a control character".to_owned(),
+            "Access token contains invalid control characters",
+            "contains control characters",
+        ),
+        _ => (
+            "the access token has a space at an end or a character outside ASCII".to_owned(),
+            "Access token contains invalid control characters",
+            "contains control characters",
+        ),
+    };
+    let fault = BadInput::fatal(format!("{name}: {problem}"), TOKEN_HINT)
+        .reference(reference)
+        .rejected("access-token", reason);
+    Err(match origin {
+        Origin::File { .. } => fault.in_file(),
+        Origin::CommandLine | Origin::Environment(_) => fault,
+    })
+}
+
+fn make_client_token() -> Result<ClientToken, BadInput> {
+    let mut bytes = [0; 16];
+    let token = getrandom::fill(&mut bytes).map_err(|error| error.to_string());
+    let token = token.and_then(|()| {
+        let uuid = uuid::Builder::from_random_bytes(bytes).into_uuid();
+        ClientToken::strict(uuid.hyphenated().to_string()).map_err(|error| error.to_string())
+    });
+    bytes.zeroize();
+    token.map_err(|error| {
+        BadInput::fatal(
+            format!("no client token can be made: {error}"),
+            "give one with --client-token",
+        )
+    })
+}
+
+/// A token and a line break of two bytes; a token that is too long is still seen to be.
+const READ_SIZE_MAX: usize = MAX_ACCESS_TOKEN_SIZE + 2;
+
+const TOKEN_HINT: &str = "copy the whole client access token that opening the tunnel returned: 1 to 4096 printable characters";
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,7 @@ pub fn parse(arguments: &[OsString]) -> Result<ProxyArgs, BadInput> {
         arguments,
         position: 0,
         args: ProxyArgs::default(),
+        repeated: None,
     };
     while let Some(token) = parser.next()? {
         if token == "--" {
@@ -33,13 +34,14 @@ pub fn parse(arguments: &[OsString]) -> Result<ProxyArgs, BadInput> {
             parser.short(&token[1..])?;
         }
     }
-    Ok(parser.args)
+    parser.finish()
 }
 
 struct Parser<'a> {
     arguments: &'a [OsString],
     position: usize,
     args: ProxyArgs,
+    repeated: Option<&'static Spelling>,
 }
 
 impl<'a> Parser<'a> {
@@ -57,29 +59,32 @@ impl<'a> Parser<'a> {
     }
 
     /// `name` or `name=value`.
-    fn long(&mut self, body: &str) -> Result<(), BadInput> {
+    fn long(&mut self, body: &'a str) -> Result<(), BadInput> {
         let (name, value) = match body.split_once('=') {
             Some((name, value)) => (name, Some(value)),
             None => (body, None),
         };
-        let row = resolve(name)?;
-        match (row.value, value) {
-            (Some(_), Some("")) => Err(empty_value(row)),
-            (Some(_), Some(value)) => self.store(row, value),
-            (Some(_), None) => {
-                let value = self.value_of(row)?;
-                self.store(row, value)
-            }
-            (None, Some(_)) => Err(BadInput::usage(
-                format!("--{} takes no value", row.long),
-                format!("write --{} alone", row.long),
-            )
-            .reference(format!(
-                "option '--{}' does not take any arguments",
-                row.long
-            ))),
-            (None, None) => self.store(row, ""),
+        if value == Some("") {
+            return Err(empty_value(name));
         }
+        let row = resolve(name)?;
+        let value = match (row.value, value) {
+            (Some(_), Some(value)) => value,
+            (Some(_), None) => self.value_of(row)?,
+            (None, None) => "",
+            (None, Some(_)) => {
+                return Err(BadInput::usage(
+                    format!("--{} takes no value", row.long),
+                    format!("write --{} alone", row.long),
+                )
+                .reference(format!(
+                    "option '--{}' does not take any arguments",
+                    row.long
+                )));
+            }
+        };
+        self.store(row, value);
+        Ok(())
     }
 
     /// Everything behind one dash: switches may be grouped, the first option with a value takes the rest.
@@ -90,7 +95,7 @@ impl<'a> Parser<'a> {
                 .find(|row| row.short == Some(letter))
                 .ok_or_else(|| unknown(&format!("-{letter}")))?;
             if row.value.is_none() {
-                self.store(row, "")?;
+                self.store(row, "");
                 continue;
             }
             let rest = &group[offset + letter.len_utf8()..];
@@ -99,7 +104,8 @@ impl<'a> Parser<'a> {
             } else {
                 rest
             };
-            return self.store(row, value);
+            self.store(row, value);
+            break;
         }
         Ok(())
     }
@@ -119,13 +125,20 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn store(&mut self, row: &Spelling, value: &str) -> Result<(), BadInput> {
-        if self
+    /// Boost looks for repetitions when it has read everything, so another mistake is reported first.
+    fn store(&mut self, row: &'static Spelling, value: &str) {
+        let is_new = self
             .args
-            .insert(row.option, value.to_owned(), Origin::CommandLine)
-        {
-            return Ok(());
+            .insert(row.option, value.to_owned(), Origin::CommandLine);
+        if !is_new {
+            self.repeated.get_or_insert(row);
         }
+    }
+
+    fn finish(self) -> Result<ProxyArgs, BadInput> {
+        let Some(row) = self.repeated else {
+            return Ok(self.args);
+        };
         Err(BadInput::usage(
             format!("--{} is given more than once", row.long),
             "keep one of them",
@@ -140,8 +153,11 @@ impl<'a> Parser<'a> {
 /// As Boost: `-s` alone is an option, `-s5555` may be the value of the option before it.
 fn is_option(token: &str) -> bool {
     if let Some(body) = token.strip_prefix("--") {
-        let name = body.split('=').next().unwrap_or(body);
-        return resolve(name).is_ok();
+        return match body.split_once('=') {
+            Some((_, "")) => true,
+            Some((name, _)) => resolve(name).is_ok(),
+            None => resolve(body).is_ok(),
+        };
     }
     let mut letters = token.chars();
     let (dash, letter, rest) = (letters.next(), letters.next(), letters.next());
@@ -193,14 +209,14 @@ fn unknown(name: &str) -> BadInput {
     .reference(format!("unrecognised option '{name}'"))
 }
 
-fn empty_value(row: &Spelling) -> BadInput {
+fn empty_value(name: &str) -> BadInput {
+    let name = Excerpt(name);
     BadInput::usage(
-        format!("--{}= has nothing behind the equal sign", row.long),
-        format!("write --{}=VALUE", row.long),
+        format!("--{name}= has nothing behind the equal sign"),
+        format!("write --{name}=VALUE, or --{name} '' for an empty value"),
     )
     .reference(format!(
-        "the argument for option '--{}' should follow immediately after the equal sign",
-        row.long
+        "the argument for option '--{name}' should follow immediately after the equal sign"
     ))
 }
 
@@ -280,6 +296,11 @@ mod tests {
                 "--region=",
                 "the argument for option '--region' should follow immediately after the equal sign",
             ),
+            (
+                "--reg=",
+                "the argument for option '--reg' should follow immediately after the equal sign",
+            ),
+            ("-r a -r b -Z", "unrecognised option '-Z'"),
             (
                 "--con x",
                 "option '--con' is ambiguous and matches '--config', and '--config-dir'",

@@ -79,37 +79,32 @@ fn cross_checks(
     if !token::is_given(args, world, personality) {
         return Err(token::missing(personality));
     }
-    let region_and_endpoint = match (args.given(Opt::Region), args.given(Opt::ProxyEndpoint)) {
-        (None, None) => Some("neither a region nor an endpoint is given".to_owned()),
-        (Some(region), Some(endpoint)) => Some(format!(
+    one_service(args)?;
+    let asked = args.given(Opt::Mode).map(mode_of).transpose()?;
+    side(args, asked)
+}
+
+/// Exactly one of region and endpoint, whatever they come from.
+fn one_service(args: &ProxyArgs) -> Result<(), BadInput> {
+    let problem = match (args.given(Opt::Region), args.given(Opt::ProxyEndpoint)) {
+        (None, None) => "neither a region nor an endpoint is given".to_owned(),
+        (Some(region), Some(endpoint)) => format!(
             "{} and {} are both given",
             region.origin.name(Opt::Region),
             endpoint.origin.name(Opt::ProxyEndpoint)
-        )),
-        _ => None,
+        ),
+        _ => return Ok(()),
     };
-    if let Some(problem) = region_and_endpoint {
-        return Err(BadInput::usage(
-            problem,
-            "give either --region REGION (AWS) or --proxy-endpoint HOST[:PORT]; their environment variables count too",
-        )
-        .reference(
-            "Must specify one and only one of --region/-r or --proxy-endpoint/-e options",
-        ));
-    }
-    let asked = args.given(Opt::Mode).map(mode_of).transpose()?;
+    let hint = "give either --region REGION (AWS) or --proxy-endpoint HOST[:PORT]; \
+                their environment variables count too";
+    let reference = "Must specify one and only one of --region/-r or --proxy-endpoint/-e options";
+    Err(BadInput::usage(problem, hint).reference(reference))
+}
+
+/// Which side of the tunnel this is, said once or said the same.
+fn side(args: &ProxyArgs, asked: Option<Mode>) -> Result<Mode, BadInput> {
     let source = args.given(Opt::SourceListenPort);
     let destination = args.given(Opt::DestinationApp);
-    let mismatch = |given: &Given, option: Opt, mode: Mode| {
-        BadInput::usage(
-            format!("{} does not go with mode {mode}", given.origin.name(option)),
-            "leave out --mode, -s and -d say it",
-        )
-        .reference(format!(
-            "-{} and --mode have mismatched mode. Mode is set to {mode}!",
-            option.spelling().short.unwrap_or_default()
-        ))
-    };
     match (source, destination, asked) {
         (Some(source), Some(destination), _) => Err(BadInput::usage(
             format!(
@@ -117,7 +112,7 @@ fn cross_checks(
                 source.origin.name(Opt::SourceListenPort),
                 destination.origin.name(Opt::DestinationApp)
             ),
-            "one process is one side: -s where you want to connect from, -d where the application is",
+            "one process is one side: -s where you connect from, -d where the application is",
         )
         .reference(
             "Must specify one and only one of --source-listen-port/-s or --destination-app/-d",
@@ -139,6 +134,18 @@ fn cross_checks(
         (None, Some(_), _) => Ok(Mode::Destination),
         (None, None, Some(mode)) => Ok(mode),
     }
+}
+
+fn mismatch(given: &Given, option: Opt, mode: Mode) -> BadInput {
+    let name = given.origin.name(option);
+    BadInput::usage(
+        format!("{name} does not go with mode {mode}"),
+        "leave out --mode, -s and -d say it",
+    )
+    .reference(format!(
+        "-{} and --mode have mismatched mode. Mode is set to {mode}!",
+        option.spelling().short.unwrap_or_default()
+    ))
 }
 
 fn mode_of(given: &Given) -> Result<Mode, BadInput> {

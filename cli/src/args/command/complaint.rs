@@ -4,7 +4,7 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 use adit_proto::escape::Escaped;
 
-use super::Request;
+use super::{OPTIONS, Request};
 use crate::fault::BadInput;
 
 /// Help and version are answers, everything else is a bad input.
@@ -59,9 +59,10 @@ pub(super) fn translate(error: &Error) -> Result<Request, BadInput> {
 
 fn unknown(option: &str, error: &Error) -> BadInput {
     if option.starts_with('-') {
-        let hint = match error.get(ContextKind::SuggestedArg) {
-            Some(ContextValue::String(known)) => format!("did you mean {known}?"),
-            _ => "`adit proxy --help` lists the options".to_owned(),
+        let hint = match (several(option), error.get(ContextKind::SuggestedArg)) {
+            (Some(names), _) => format!("it may mean {names}; write the name out"),
+            (None, Some(ContextValue::String(known))) => format!("did you mean {known}?"),
+            (None, _) => "`adit proxy --help` lists the options".to_owned(),
         };
         return BadInput::usage(format!("there is no option {option}"), hint);
     }
@@ -69,6 +70,17 @@ fn unknown(option: &str, error: &Error) -> BadInput {
         format!("`{}` belongs to no option", shortened(option)),
         "every value follows its option, for example `-s 5555`; quote values with spaces",
     )
+}
+
+/// The options that start like this, when there are several.
+fn several(option: &str) -> Option<String> {
+    let prefix = option.strip_prefix("--")?;
+    let names: Vec<String> = OPTIONS
+        .iter()
+        .filter(|row| row.long.starts_with(prefix))
+        .map(|row| row.option.flag())
+        .collect();
+    (names.len() > 1).then(|| names.join(" or "))
 }
 
 fn cause(error: &Error) -> String {

@@ -5,10 +5,10 @@
 //! The reference reads its command line with Boost.Program_options, and scripts depend on corners that no
 //! other parser shares: `--acc TOKEN` is `--access-token`, `-kv5` is `-k -v 5`, `-v -1` is 65535, and
 //! `--region=` ends with one particular sentence. clap has its own answer to each of these. So the
-//! `localproxy` personality has a parser of its own ([`reference`], some two hundred lines with no other
+//! `localproxy` personality has a parser of its own ([`mod@reference`], some two hundred lines with no other
 //! duty), while `adit` uses clap ([`command`]), whose sub-commands, help and suggestions are better than
 //! anything worth writing here. Both read the same table ([`options`]) and both end in [`ProxyArgs`], as do
-//! the `--config` file ([`file`]) and the environment ([`environment`]); from there on there is one path.
+//! the `--config` file ([`mod@file`]) and the environment ([`environment`]); from there on there is one path.
 //!
 //! `adit proxy` accepts every spelling of the reference too: a prefix that is unambiguous among the
 //! reference's options means that option, even where an addition of ours starts alike.

@@ -235,7 +235,7 @@ pub static OPTIONS: &[Spelling] = &[
     Spelling {
         value: Some("COUNT"),
         own: true,
-        help: "Most local connections at a time, per service [10000]",
+        help: "Most local connections open at a time, over all services [16384]",
         ..row(Opt::MaxConnections, "max-connections", LIMITS)
     },
     Spelling {
@@ -259,7 +259,7 @@ pub static OPTIONS: &[Spelling] = &[
     Spelling {
         value: Some("TIME"),
         own: true,
-        help: "Keep delivering to a local application that has stopped sending, so long [60s]",
+        help: "After a local application stopped sending, how long the other side may be quiet [2s]",
         ..row(Opt::HalfCloseGrace, "half-close-grace", LIMITS)
     },
     Spelling {

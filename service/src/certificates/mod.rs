@@ -1,0 +1,329 @@
+//! The server's certificate and the authority behind it: made at the first start, taken up again at
+//! every later one, renewed before they end.
+//!
+//! | file | mode | |
+//! |---|---|---|
+//! | `ca.key`, `server.key` | 0600 | PKCS#8 keys; written first, kept for ever |
+//! | `ca.pem`, `server.pem` | 0644 | their certificates; `ca.pem` is what clients have to trust |
+//!
+//! A key is on the disk before the certificate that names it, and a renewal keeps the key. So whatever
+//! moment a start is interrupted at, what it left behind is a key whose certificate can be made again.
+
+mod authority;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rcgen::KeyPair;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, IpAddr, PrivateKeyDer, ServerName, UnixTime};
+use time::{Duration, OffsetDateTime};
+use tracing::info;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::data_dir::{DataDir, DataDirError};
+use authority::Authority;
+
+/// A server certificate that clients accept once they trust `ca_pem`.
+pub struct Certificates {
+    ca_pem: String,
+    server: Arc<CertifiedKey>,
+}
+
+impl Certificates {
+    /// Makes everything anew, for this process only.
+    pub fn in_memory(
+        names: &[ServerName<'static>],
+        now: OffsetDateTime,
+    ) -> Result<Self, CertificateError> {
+        let authority = Authority::create(KeyPair::generate()?, now)?;
+        let key = KeyPair::generate()?;
+        let pem = authority.issue_server(&key, names, now)?;
+        Self::assemble(&authority, &pem, &key.serialize_pem(), now)
+            .map_err(|fault| CertificateError::Unusable(fault.to_string()))
+    }
+
+    /// Takes up what the directory holds, makes what is missing, and renews the server's certificate
+    /// when it ends within 30 days, is not valid yet, or lacks one of these names.
+    ///
+    /// # Errors
+    /// A key that others may read, a damaged file, a certificate that does not fit its key or authority.
+    pub fn in_dir(
+        dir: &DataDir,
+        names: &[ServerName<'static>],
+        now: OffsetDateTime,
+    ) -> Result<Self, CertificateError> {
+        let authority = stored_authority(dir, now)?;
+        let key = stored_key(dir, SERVER_KEY)?;
+        if let Some(pem) = dir.read(SERVER_PEM)? {
+            let damaged = |fault: Fault| fault.of(dir.file(fault.file(SERVER_PEM)));
+            let reason = renewal_reason(&pem, names, now).map_err(damaged)?;
+            // Checked also when it is about to be replaced: a file that is not ours is not overwritten.
+            let at = reason.map_or(now, |reason| reason.valid_at(now));
+            let certificates =
+                Self::assemble(&authority, &pem, &key.serialize_pem(), at).map_err(damaged)?;
+            match reason {
+                None => return Ok(certificates),
+                Some(reason) => info!(?reason, "issuing the server certificate again"),
+            }
+        }
+        let pem = authority.issue_server(&key, names, now)?;
+        dir.write(SERVER_PEM, pem.as_bytes(), 0o644)?;
+        Self::assemble(&authority, &pem, &key.serialize_pem(), now)
+            .map_err(|fault| fault.of(dir.file(fault.file(SERVER_PEM))))
+    }
+
+    /// The authority's certificate, in PEM.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// TLS settings of a listener with this certificate that speaks `http/1.1`.
+    ///
+    /// A client that offers other protocols only is refused; one that offers none is taken for HTTP.
+    pub fn server_config(&self) -> ServerConfig {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider supports TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(Arc::clone(
+                &self.server,
+            ))));
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config
+    }
+
+    fn assemble(
+        authority: &Authority,
+        server_pem: &str,
+        server_key: &str,
+        now: OffsetDateTime,
+    ) -> Result<Self, Fault> {
+        let chain = parse_chain(server_pem)?;
+        let key = PrivateKeyDer::from_pem_slice(server_key.as_bytes())
+            .map_err(|error| Fault::Key(error.to_string()))?;
+        let server = CertifiedKey::from_der(chain, key, &provider())
+            .map_err(|error| Fault::Pair(error.to_string()))?;
+        verify(authority.certificate_pem(), &server, now)?;
+        Ok(Self {
+            ca_pem: authority.certificate_pem().to_owned(),
+            server: Arc::new(server),
+        })
+    }
+}
+
+/// Why there is no usable certificate. Messages name the file and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateError {
+    /// A file could not be read, written or trusted.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A key or certificate could not be made.
+    #[error("cannot make a certificate: {0}")]
+    Make(#[from] rcgen::Error),
+    /// The authority's certificate has ended.
+    #[error(
+        "the authority's certificate {} ended at {at}; move ca.pem, ca.key, server.pem and server.key \
+         away to have new ones made, and give the new ca.pem to every client", path.display()
+    )]
+    AuthorityExpired {
+        /// The certificate's file.
+        path: PathBuf,
+        /// When it ended.
+        at: OffsetDateTime,
+    },
+    /// What was just made is refused by the TLS library.
+    #[error("the certificate just made is not usable: {0}")]
+    Unusable(String),
+}
+
+/// What is wrong with stored material, before the file is named.
+#[derive(Clone, Debug, thiserror::Error)]
+enum Fault {
+    #[error("it is not a PEM certificate ({0}); restore it, or move it away to have it made again")]
+    Certificate(String),
+    #[error("it is not a PEM private key ({0}); restore it from a backup")]
+    Key(String),
+    #[error("it does not belong to the key beside it ({0}); restore the two files together")]
+    Pair(String),
+    #[error("it was not issued by ca.pem ({0}); move server.pem away to have it issued again")]
+    Chain(String),
+}
+
+impl Fault {
+    fn of(&self, path: PathBuf) -> CertificateError {
+        DataDirError::damaged(&path, self.to_string()).into()
+    }
+
+    fn file(&self, certificate: &'static str) -> &'static str {
+        match self {
+            Self::Key(_) => SERVER_KEY,
+            Self::Certificate(_) | Self::Pair(_) | Self::Chain(_) => certificate,
+        }
+    }
+}
+
+/// Why a stored server certificate is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Renewal {
+    /// It ends (or ended) at this moment.
+    Ends(OffsetDateTime),
+    /// It begins only then: the clock was set back.
+    Begins(OffsetDateTime),
+    /// The settings ask for a name that it lacks.
+    Names,
+}
+
+impl Renewal {
+    /// A moment near `now` at which the old certificate was valid, to check its signature at.
+    fn valid_at(self, now: OffsetDateTime) -> OffsetDateTime {
+        match self {
+            Self::Ends(at) => now.min(at - Duration::seconds(1)),
+            Self::Begins(at) => at + Duration::seconds(1),
+            Self::Names => now,
+        }
+    }
+}
+
+fn stored_authority(dir: &DataDir, now: OffsetDateTime) -> Result<Authority, CertificateError> {
+    let path = dir.file(CA_PEM);
+    let Some(pem) = dir.read(CA_PEM)? else {
+        let authority = Authority::create(stored_key(dir, CA_KEY)?, now)?;
+        dir.write(CA_PEM, authority.certificate_pem().as_bytes(), 0o644)?;
+        return Ok(authority);
+    };
+    if dir.read_secret(CA_KEY)?.is_none() {
+        let reason = "its key ca.key is missing; restore ca.key, or move ca.pem, server.pem and \
+                      server.key away to have new ones made";
+        return Err(DataDirError::damaged(&path, reason.to_owned()).into());
+    }
+    let key = stored_key(dir, CA_KEY)?;
+    let chain = parse_chain(&pem).map_err(|fault| fault.of(path.clone()))?;
+    let der = PrivateKeyDer::try_from(key.serialize_der()).expect("serialised as PKCS#8 just now");
+    CertifiedKey::from_der(chain.clone(), der, &provider())
+        .map_err(|error| Fault::Pair(error.to_string()).of(path.clone()))?;
+    let (_, expires) = validity(&chain[0]).map_err(|fault| fault.of(path.clone()))?;
+    if expires <= now {
+        return Err(CertificateError::AuthorityExpired { path, at: expires });
+    }
+    Ok(Authority::load(pem, expires, key)?)
+}
+
+/// The stored key of this name, or a new one that is now stored.
+fn stored_key(dir: &DataDir, name: &str) -> Result<KeyPair, CertificateError> {
+    if let Some(pem) = dir.read_secret(name)? {
+        return KeyPair::from_pem(&pem)
+            .map_err(|error| Fault::Key(error.to_string()).of(dir.file(name)));
+    }
+    let key = KeyPair::generate()?;
+    let pem = zeroize::Zeroizing::new(key.serialize_pem());
+    dir.write(name, pem.as_bytes(), 0o600)?;
+    Ok(key)
+}
+
+fn parse_chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| Fault::Certificate(error.to_string()))?;
+    if chain.is_empty() {
+        return Err(Fault::Certificate("no certificate in it".to_owned()));
+    }
+    Ok(chain)
+}
+
+fn verify(ca_pem: &str, server: &CertifiedKey, now: OffsetDateTime) -> Result<(), Fault> {
+    let chain_fault = |error: rustls::Error| Fault::Chain(error.to_string());
+    let mut roots = RootCertStore::empty();
+    for certificate in parse_chain(ca_pem)? {
+        roots.add(certificate).map_err(chain_fault)?;
+    }
+    let leaf = &server.cert[0];
+    let parsed = ParsedCertificate::try_from(leaf).map_err(chain_fault)?;
+    let seconds = u64::try_from(now.unix_timestamp()).unwrap_or(0);
+    verify_server_cert_signed_by_trust_anchor(
+        &parsed,
+        &roots,
+        &server.cert[1..],
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)),
+        provider().signature_verification_algorithms.all,
+    )
+    .map_err(chain_fault)
+}
+
+fn renewal_reason(
+    pem: &str,
+    names: &[ServerName<'static>],
+    now: OffsetDateTime,
+) -> Result<Option<Renewal>, Fault> {
+    let chain = parse_chain(pem)?;
+    let (begins, ends) = validity(&chain[0])?;
+    if ends - now < RENEW_BEFORE {
+        return Ok(Some(Renewal::Ends(ends)));
+    }
+    if begins > now {
+        return Ok(Some(Renewal::Begins(begins)));
+    }
+    let present = alternative_names(&chain[0])?;
+    let complete = names.iter().all(|name| present.contains(name));
+    Ok((!complete).then_some(Renewal::Names))
+}
+
+fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Fault> {
+    X509Certificate::from_der(certificate)
+        .map(|(_, parsed)| parsed)
+        .map_err(|error| Fault::Certificate(error.to_string()))
+}
+
+fn validity(certificate: &CertificateDer<'_>) -> Result<(OffsetDateTime, OffsetDateTime), Fault> {
+    let parsed = parse(certificate)?;
+    let validity = parsed.validity();
+    Ok((
+        validity.not_before.to_datetime(),
+        validity.not_after.to_datetime(),
+    ))
+}
+
+fn alternative_names(certificate: &CertificateDer<'_>) -> Result<Vec<ServerName<'static>>, Fault> {
+    let parsed = parse(certificate)?;
+    let extension = parsed
+        .subject_alternative_name()
+        .map_err(|error| Fault::Certificate(error.to_string()))?;
+    let names = extension.map_or(&[][..], |extension| &extension.value.general_names);
+    Ok(names.iter().filter_map(server_name).collect())
+}
+
+fn server_name(name: &GeneralName<'_>) -> Option<ServerName<'static>> {
+    match name {
+        GeneralName::DNSName(name) => ServerName::try_from((*name).to_owned()).ok(),
+        GeneralName::IPAddress(bytes) => ip_address(bytes).map(ServerName::IpAddress),
+        _ => None,
+    }
+}
+
+fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        return Some(std::net::IpAddr::from(v4).into());
+    }
+    let v6 = <[u8; 16]>::try_from(bytes).ok()?;
+    Some(std::net::IpAddr::from(v6).into())
+}
+
+fn provider() -> CryptoProvider {
+    aws_lc_rs::default_provider()
+}
+
+const CA_PEM: &str = "ca.pem";
+const CA_KEY: &str = "ca.key";
+const SERVER_PEM: &str = "server.pem";
+const SERVER_KEY: &str = "server.key";
+
+const RENEW_BEFORE: Duration = Duration::days(30);
+
+#[cfg(test)]
+mod tests;

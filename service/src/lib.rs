@@ -4,4 +4,10 @@
 #![forbid(unsafe_code)]
 
 pub mod certificates;
+pub mod clock;
+pub mod control;
 pub mod data_dir;
+pub mod gate;
+pub mod store;
+pub mod token;
+pub mod tunnels;

@@ -1,0 +1,122 @@
+//! Random operations against a model of what each token may still do.
+
+use std::collections::HashMap;
+
+use super::*;
+
+/// A small generator: these tests want repeatable variety, not quality.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, count: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % count as u64) as usize
+    }
+}
+
+/// What the model remembers of one token that was given out.
+#[derive(Clone)]
+struct Given {
+    tunnel: Opened,
+    mode: Mode,
+    use_: TokenUse,
+    revoked: bool,
+}
+
+#[test]
+fn no_token_is_ever_accepted_where_the_model_refuses_it() {
+    for seed in 1..=30 {
+        run(seed);
+    }
+}
+
+fn run(seed: u64) {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut fixture = Fixture::with_limits(Limits {
+        open_tunnels_max: 20,
+        closed_tunnels_max: 10,
+        ..Limits::default()
+    });
+    let mut given: Vec<Given> = Vec::new();
+    let clients = ["a", "b", "c", "d"];
+    for _ in 0..400 {
+        match random.below(10) {
+            0 | 1 => {
+                let lifetime = 1 + random.below(60) as i64;
+                if let Ok(tunnel) = fixture.try_open(None, lifetime) {
+                    give(&mut given, &tunnel, Mode::Source);
+                    give(&mut given, &tunnel, Mode::Destination);
+                }
+            }
+            2 if !given.is_empty() => {
+                let old = given[random.below(given.len())].clone();
+                if let Ok(tunnel) = fixture.rotate(&old.tunnel, &[old.mode], None) {
+                    let same = |g: &&mut Given| g.tunnel.id == tunnel.id && g.mode == old.mode;
+                    given.iter_mut().filter(same).for_each(|g| g.revoked = true);
+                    give(&mut given, &tunnel, old.mode);
+                }
+            }
+            3 if !given.is_empty() => {
+                let id = given[random.below(given.len())].tunnel.id.clone();
+                let _ = fixture
+                    .tunnels
+                    .close(fixture.now(), &id, random.below(2) == 0);
+                fixture.tunnels.check();
+            }
+            4 => drop(fixture.advance(minutes(random.below(10) as u64))),
+            _ if !given.is_empty() => {
+                let index = random.below(given.len());
+                let client = clients.get(random.below(5)).copied();
+                handshake(&mut fixture, &mut given, index, client);
+            }
+            _ => {}
+        }
+    }
+    assert!(given.len() > 20, "seed {seed} did something");
+}
+
+fn give(given: &mut Vec<Given>, tunnel: &Opened, mode: Mode) {
+    given.push(Given {
+        tunnel: tunnel.clone(),
+        mode,
+        use_: TokenUse::Unused,
+        revoked: false,
+    });
+}
+
+fn handshake(fixture: &mut Fixture, given: &mut [Given], index: usize, client: Option<&str>) {
+    let this = given[index].clone();
+    let is_open = |fixture: &Fixture, given: &Given| {
+        let view = fixture.tunnels.describe(fixture.now(), &given.tunnel.id);
+        view.is_ok_and(|view| view.summary.status == Status::Open)
+    };
+    let client_hash = client.map(hash);
+    let in_use: HashMap<_, usize> = given
+        .iter()
+        .enumerate()
+        .filter(|(_, g)| !g.revoked && is_open(fixture, g))
+        .filter_map(|(index, g)| match g.use_ {
+            TokenUse::Bound(token) => Some((token, index)),
+            TokenUse::Unused | TokenUse::Spent => None,
+        })
+        .collect();
+    let allowed = !this.revoked
+        && is_open(fixture, &this)
+        && match (this.use_, client_hash) {
+            (TokenUse::Unused, None) => true,
+            (TokenUse::Unused, Some(token)) => !in_use.contains_key(&token),
+            (TokenUse::Bound(bound), Some(token)) => bound == token,
+            (TokenUse::Bound(_), None) | (TokenUse::Spent, _) => false,
+        };
+    // An expired tunnel that the timer has not met yet still holds its client tokens: the table may
+    // refuse one that the model finds free, for as long as the timer is late.
+    fixture.tunnels.expire(fixture.now());
+    let result = fixture.spend(this.mode, this.tunnel.token(this.mode), client);
+    assert_eq!(result.is_ok(), allowed, "{:?} {client:?}", result.err());
+    if let Ok(admitted) = result {
+        given[index].use_ = client_hash.map_or(TokenUse::Spent, TokenUse::Bound);
+        fixture.set_connected(&this.tunnel, this.mode, admitted.session);
+    }
+}

@@ -33,6 +33,16 @@ use authority::Authority;
 pub struct Certificates {
     ca_pem: String,
     server: Arc<CertifiedKey>,
+    key: PrivateKeyDer<'static>,
+}
+
+/// What a TLS server shows and proves. `Debug` does not print the key.
+#[derive(Debug)]
+pub struct Identity {
+    /// The server's certificate and what leads to the authority.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
 }
 
 impl Certificates {
@@ -83,6 +93,14 @@ impl Certificates {
         &self.ca_pem
     }
 
+    /// The certificate and key, for a listener that has TLS settings of its own.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            chain: self.server.cert.clone(),
+            key: self.key.clone_key(),
+        }
+    }
+
     /// TLS settings of a listener with this certificate that speaks `http/1.1`.
     ///
     /// A client that offers other protocols only is refused; one that offers none is taken for HTTP.
@@ -107,12 +125,13 @@ impl Certificates {
         let chain = parse_chain(server_pem)?;
         let key = PrivateKeyDer::from_pem_slice(server_key.as_bytes())
             .map_err(|error| Fault::Key(error.to_string()))?;
-        let server = CertifiedKey::from_der(chain, key, &provider())
+        let server = CertifiedKey::from_der(chain, key.clone_key(), &provider())
             .map_err(|error| Fault::Pair(error.to_string()))?;
         verify(authority.certificate_pem(), &server, now)?;
         Ok(Self {
             ca_pem: authority.certificate_pem().to_owned(),
             server: Arc::new(server),
+            key,
         })
     }
 }

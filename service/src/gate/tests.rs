@@ -1,1 +1,301 @@
+//! The gate together with the control plane behind it, and a relay that only remembers.
 
+use std::time::Duration;
+
+use adit_proto::{AccessToken, Mode};
+
+use super::*;
+use crate::clock::manual::ManualClock;
+use crate::control::{ControlPlane, OpenTunnel, OpenedTunnel, RotatedSides};
+use crate::store::MemoryStore;
+use crate::testing::{FakeRelay, upgrade_request};
+use crate::tunnels::{Lifetime, Limits, Tags};
+
+const A: Option<&str> = Some("aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa");
+const B: Option<&str> = Some("bbbbbbbb-bbbb-bbbb-bbbb-bbbbbbbbbbbb");
+
+struct Fixture {
+    clock: ManualClock,
+    gate: Arc<Gate<MemoryStore>>,
+    control: Arc<ControlPlane<MemoryStore>>,
+    relay: Arc<FakeRelay>,
+    events: mpsc::UnboundedReceiver<LinkEvent>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let clock = ManualClock::new();
+        let store = Arc::new(MemoryStore::new(Limits::default()));
+        let (gate, events) = Gate::new(Arc::clone(&store), clock.clock());
+        let relay = Arc::new(FakeRelay::default());
+        let control = ControlPlane::new(store, relay.clone(), clock.clock());
+        Self {
+            clock,
+            gate: Arc::new(gate),
+            control: Arc::new(control),
+            relay,
+            events,
+        }
+    }
+
+    async fn open(&self) -> OpenedTunnel {
+        let request = OpenTunnel {
+            description: None,
+            tags: Tags::new(),
+            config: None,
+            lifetime: Lifetime::from_minutes(60).unwrap(),
+        };
+        self.control.open(request).await.unwrap()
+    }
+
+    async fn admit(
+        &self,
+        mode: Mode,
+        token: &AccessToken,
+        client_token: Option<&str>,
+    ) -> Result<Grant, Denial> {
+        let request = upgrade_request(mode, token.expose(), client_token);
+        self.gate.admit(&request, "channel").await
+    }
+
+    async fn connect(&mut self, mode: Mode, token: &AccessToken, client: Option<&str>) -> Grant {
+        let grant = self.admit(mode, token, client).await.unwrap();
+        self.gate.connected(&grant);
+        self.take_in().await;
+        grant
+    }
+
+    /// Takes in every event that was reported so far.
+    async fn take_in(&mut self) {
+        let (sender, events) = mpsc::unbounded_channel();
+        while let Ok(event) = self.events.try_recv() {
+            sender.send(event).unwrap();
+        }
+        drop(sender);
+        self.control.follow_links(events).await;
+    }
+
+    async fn connected(&self, tunnel: &OpenedTunnel) -> (bool, bool) {
+        let view = self.control.describe(&tunnel.id).await.unwrap();
+        (view.source.connected, view.destination.connected)
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_400_with_the_text_and_trouble_of_ours_is_503() {
+    let fixture = Fixture::new();
+    let tunnel = fixture.open().await;
+    fixture
+        .admit(Mode::Source, &tunnel.source, None)
+        .await
+        .unwrap();
+    let denial_text = "Invalid access token: The access token was previously used and can not be \
+                       used again.";
+    let again = fixture.admit(Mode::Source, &tunnel.source, A).await;
+    assert_eq!(
+        again.unwrap_err(),
+        Denial {
+            status: 400,
+            text: denial_text.to_owned()
+        }
+    );
+    for odd in ["x", "a.b", &"x".repeat(60), &"x".repeat(3_000)] {
+        let token = AccessToken::new(odd.to_owned()).unwrap();
+        let denial = fixture.admit(Mode::Source, &token, A).await.unwrap_err();
+        assert_eq!(
+            (denial.status, denial.text.as_str()),
+            (400, "Invalid access token")
+        );
+    }
+    assert_eq!(denial(Refusal::Unavailable).status, 503);
+}
+
+#[tokio::test]
+async fn links_that_come_and_go_show_in_the_description() {
+    let mut fixture = Fixture::new();
+    let tunnel = fixture.open().await;
+    let source = fixture.connect(Mode::Source, &tunnel.source, A).await;
+    assert_eq!(fixture.connected(&tunnel).await, (true, false));
+    let destination = fixture
+        .connect(Mode::Destination, &tunnel.destination, B)
+        .await;
+    assert_eq!(fixture.connected(&tunnel).await, (true, true));
+    assert!(source.session < destination.session);
+    fixture.gate.disconnected(&source);
+    fixture.take_in().await;
+    assert_eq!(fixture.connected(&tunnel).await, (false, true));
+    assert!(fixture.relay.take_calls().is_empty());
+}
+
+#[tokio::test]
+async fn a_stale_link_that_goes_does_not_disconnect_the_newer_one() {
+    let mut fixture = Fixture::new();
+    let tunnel = fixture.open().await;
+    let old = fixture.connect(Mode::Source, &tunnel.source, A).await;
+    let new = fixture.connect(Mode::Source, &tunnel.source, A).await;
+    fixture.gate.disconnected(&old);
+    fixture.take_in().await;
+    assert_eq!(fixture.connected(&tunnel).await, (true, false));
+    fixture.gate.disconnected(&new);
+    fixture.take_in().await;
+    assert_eq!(fixture.connected(&tunnel).await, (false, false));
+    assert!(
+        fixture.relay.take_calls().is_empty(),
+        "the relay replaces links itself"
+    );
+}
+
+#[tokio::test]
+async fn closing_deleting_and_expiry_end_the_tunnel_at_the_relay() {
+    let fixture = Fixture::new();
+    let [closed, deleted, expired] = [
+        fixture.open().await,
+        fixture.open().await,
+        fixture.open().await,
+    ];
+    fixture.control.close(&closed.id, false).await.unwrap();
+    fixture.control.close(&deleted.id, true).await.unwrap();
+    let ended = |tunnel: &OpenedTunnel| format!("end_tunnel {}", tunnel.id);
+    assert_eq!(
+        fixture.relay.take_calls(),
+        [ended(&closed), ended(&deleted)]
+    );
+    fixture.clock.advance(Duration::from_secs(3600 - 1));
+    let next = fixture.control.take_time().await;
+    assert!(fixture.relay.take_calls().is_empty());
+    let now = fixture.clock.advance(Duration::from_secs(1));
+    assert_eq!(next, now.instant);
+    fixture.control.take_time().await;
+    assert_eq!(fixture.relay.take_calls(), [ended(&expired)]);
+    fixture.control.take_time().await;
+    assert!(fixture.relay.take_calls().is_empty(), "told once");
+}
+
+#[tokio::test]
+async fn the_timer_never_naps_so_long_that_a_short_tunnel_ends_late() {
+    let fixture = Fixture::new();
+    let start = fixture.clock.now().instant;
+    let nap = fixture.control.take_time().await - start;
+    assert!(nap <= Duration::from_secs(30), "{nap:?}");
+}
+
+#[tokio::test]
+async fn rotation_ends_the_rotated_sides_at_the_relay() {
+    let fixture = Fixture::new();
+    let tunnel = fixture.open().await;
+    let source = format!("end_side {} source", tunnel.id);
+    let destination = format!("end_side {} destination", tunnel.id);
+    for (sides, calls) in [
+        (RotatedSides::One(Mode::Source), vec![&source]),
+        (RotatedSides::One(Mode::Destination), vec![&destination]),
+        (RotatedSides::All, vec![&source, &destination]),
+    ] {
+        let tokens = fixture
+            .control
+            .rotate(&tunnel.id, sides, None)
+            .await
+            .unwrap();
+        assert_eq!(fixture.relay.take_calls().iter().collect::<Vec<_>>(), calls);
+        assert_eq!(tokens.source.is_some(), calls.contains(&&source));
+        assert_eq!(tokens.destination.is_some(), calls.contains(&&destination));
+    }
+    fixture.control.close(&tunnel.id, false).await.unwrap();
+    fixture.relay.take_calls();
+    let refused = fixture
+        .control
+        .rotate(&tunnel.id, RotatedSides::All, None)
+        .await;
+    assert!(refused.is_err());
+    assert!(
+        fixture.relay.take_calls().is_empty(),
+        "a refused rotation cuts nobody"
+    );
+}
+
+#[tokio::test]
+async fn a_link_that_lost_its_right_on_the_way_is_cut_on_arrival() {
+    let mut fixture = Fixture::new();
+    let tunnel = fixture.open().await;
+    let late = fixture
+        .admit(Mode::Source, &tunnel.source, A)
+        .await
+        .unwrap();
+    let sides = RotatedSides::One(Mode::Source);
+    let tokens = fixture
+        .control
+        .rotate(&tunnel.id, sides, None)
+        .await
+        .unwrap();
+    fixture.relay.take_calls();
+    fixture.gate.connected(&late);
+    fixture.take_in().await;
+    let expected = format!("end_side {} source", tunnel.id);
+    assert_eq!(fixture.relay.take_calls(), [expected]);
+    assert_eq!(fixture.connected(&tunnel).await, (false, false));
+
+    let new_token = tokens.source.unwrap();
+    let late = fixture.admit(Mode::Source, &new_token, A).await.unwrap();
+    fixture.control.close(&tunnel.id, true).await.unwrap();
+    fixture.relay.take_calls();
+    fixture.gate.connected(&late);
+    fixture.take_in().await;
+    assert_eq!(
+        fixture.relay.take_calls(),
+        [format!("end_tunnel {}", tunnel.id)]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_sixteen_handshakes_with_one_token_exactly_one_wins() {
+    let fixture = Fixture::new();
+    for round in 0..1_000 {
+        let tunnel = fixture.open().await;
+        let barrier = Arc::new(tokio::sync::Barrier::new(16));
+        let racers = (0..16).map(|racer| {
+            // Even rounds: nobody has a client token. Odd ones: everybody has another.
+            let client_token = (round % 2 == 1).then(|| format!("{round:016}-{racer:016}"));
+            let token = tunnel.source.expose();
+            let request = upgrade_request(Mode::Source, token, client_token.as_deref());
+            let (gate, barrier) = (Arc::clone(&fixture.gate), Arc::clone(&barrier));
+            tokio::spawn(async move {
+                barrier.wait().await;
+                gate.admit(&request, "channel").await.is_ok()
+            })
+        });
+        let mut winners = 0;
+        for racer in racers.collect::<Vec<_>>() {
+            winners += usize::from(racer.await.unwrap());
+        }
+        assert_eq!(winners, 1, "round {round}");
+        fixture.control.close(&tunnel.id, true).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn no_guess_gets_in() {
+    let fixture = Fixture::new();
+    let tunnel = fixture.open().await;
+    let good = tunnel.source.expose().as_bytes();
+    let mut tried = 0;
+    for index in 0..good.len() {
+        for bit in 0..7 {
+            let mut bytes = good.to_vec();
+            bytes[index] ^= 1 << bit;
+            let text = String::from_utf8(bytes).unwrap();
+            let Ok(token) = AccessToken::new(text) else {
+                continue;
+            };
+            if token.expose().contains([';', ',', ' ', '"']) {
+                continue; // Cannot stand in a request.
+            }
+            let denial = fixture.admit(Mode::Source, &token, A).await.unwrap_err();
+            assert_eq!(denial.text, "Invalid access token");
+            tried += 1;
+        }
+    }
+    assert!(tried > 300, "{tried}");
+    fixture
+        .admit(Mode::Source, &tunnel.source, A)
+        .await
+        .unwrap();
+}

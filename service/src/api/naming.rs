@@ -1,0 +1,106 @@
+//! Amazon resource names of tunnels.
+
+use adit_proto::TunnelId;
+
+/// The fixed part of every ARN: `arn:aws:iot:<region>:<account>:`.
+///
+/// Both are plain labels here. Device agents build a host name from the region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Naming {
+    region: String,
+    account: String,
+}
+
+impl Naming {
+    /// A region of 1 to 63 lower-case letters, digits and hyphens, and an account of 12 digits.
+    pub fn new(region: &str, account: &str) -> Result<Self, InvalidNaming> {
+        let label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if !(1..=63).contains(&region.len()) || !region.bytes().all(label) {
+            return Err(InvalidNaming::Region);
+        }
+        if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(InvalidNaming::Account);
+        }
+        Ok(Self {
+            region: region.to_owned(),
+            account: account.to_owned(),
+        })
+    }
+
+    /// The region's label.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    pub(super) fn tunnel_arn(&self, id: &TunnelId) -> String {
+        format!("{}{id}", self.tunnel_prefix())
+    }
+
+    /// The tunnel of an ARN; `None` when it names something else.
+    pub(super) fn tunnel_of(&self, arn: &str) -> Option<TunnelId> {
+        arn.strip_prefix(&self.tunnel_prefix())?.parse().ok()
+    }
+
+    fn tunnel_prefix(&self) -> String {
+        format!("arn:aws:iot:{}:{}:tunnel/", self.region, self.account)
+    }
+}
+
+impl Default for Naming {
+    fn default() -> Self {
+        Self {
+            region: "us-east-1".to_owned(),
+            account: "000000000000".to_owned(),
+        }
+    }
+}
+
+/// Why a region or an account is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidNaming {
+    /// The region.
+    #[error("a region is 1 to 63 lower-case letters, digits and hyphens")]
+    Region,
+    /// The account.
+    #[error("an account is 12 digits")]
+    Account,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arns_lead_back_to_their_tunnel_only() {
+        let naming = Naming::new("eu-x-1", "123456789012").unwrap();
+        let id: TunnelId = "a-b:c".parse().unwrap();
+        let arn = naming.tunnel_arn(&id);
+        assert_eq!(arn, "arn:aws:iot:eu-x-1:123456789012:tunnel/a-b:c");
+        assert_eq!(naming.tunnel_of(&arn), Some(id));
+        for other in [
+            "",
+            "a-b:c",
+            "arn:aws:iot:eu-x-1:123456789012:tunnel/",
+            "arn:aws:iot:eu-x-1:123456789012:thing/a",
+            "arn:aws:iot:eu-x-1:123456789013:tunnel/a",
+            "arn:aws:iot:eu-x-2:123456789012:tunnel/a",
+            "arn:aws:iot:eu-x-1:123456789012:tunnel/a/b",
+        ] {
+            assert_eq!(naming.tunnel_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn labels_are_checked() {
+        let long = "a".repeat(64);
+        for region in ["", "EU", "a b", "é", &long] {
+            let error = Naming::new(region, "123456789012");
+            assert_eq!(error, Err(InvalidNaming::Region), "{region}");
+        }
+        for account in ["", "12345678901", "1234567890123", "12345678901x"] {
+            let error = Naming::new("a", account);
+            assert_eq!(error, Err(InvalidNaming::Account), "{account}");
+        }
+    }
+}

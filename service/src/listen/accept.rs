@@ -1,0 +1,87 @@
+//! Accepting connections when the kernel has trouble.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+/// The next connection, however long it takes.
+///
+/// Some errors are about one peer that gave up; the next one may be fine. The others (no descriptor or
+/// memory left) stay until something else ends, so trying again at once would burn a core: there is a
+/// pause. The future can be dropped at any time.
+pub(super) async fn next<T, F>(mut accept: impl FnMut() -> F) -> T
+where
+    F: Future<Output = io::Result<T>>,
+{
+    loop {
+        match accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) if is_about_the_peer(&error) => debug!(%error, "a client gave up early"),
+            Err(error) => {
+                warn!(%error, "cannot accept connections; trying again shortly");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_about_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionReset
+            | ConnectionRefused
+            | HostUnreachable
+            | NetworkUnreachable
+            | NetworkDown
+            | TimedOut
+            | Interrupted
+    )
+}
+
+const PAUSE: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::ready;
+
+    use super::*;
+
+    /// Fails with this error for a while, then succeeds; gives the number of calls.
+    async fn calls_until(error: io::ErrorKind, errors: usize) -> usize {
+        let calls = Cell::new(0);
+        next(|| {
+            calls.set(calls.get() + 1);
+            let failed = calls.get() <= errors;
+            ready(if failed { Err(error.into()) } else { Ok(()) })
+        })
+        .await;
+        calls.get()
+    }
+
+    #[tokio::test]
+    async fn one_peer_that_gives_up_delays_nobody() {
+        let calls = calls_until(io::ErrorKind::ConnectionAborted, 1_000);
+        let calls = tokio::time::timeout(PAUSE, calls).await;
+        assert_eq!(calls.unwrap(), 1_001);
+    }
+
+    #[tokio::test]
+    async fn no_descriptor_left_means_waiting_not_spinning() {
+        let calls = Cell::new(0);
+        let exhausted = next(|| {
+            calls.set(calls.get() + 1);
+            ready(Err::<(), _>(io::Error::from_raw_os_error(24))) // EMFILE
+        });
+        let window = PAUSE * 5 / 2;
+        assert!(tokio::time::timeout(window, exhausted).await.is_err());
+        assert!((2..=3).contains(&calls.get()), "{} calls", calls.get());
+        // And once there is one again, it goes on.
+        assert_eq!(calls_until(io::ErrorKind::OutOfMemory, 1).await, 2);
+    }
+}

@@ -82,7 +82,7 @@ pub fn mint(routing_key: RoutingKey) -> Result<AccessToken, getrandom::Error> {
     let mut text = String::with_capacity(TOKEN_SIZE);
     text.push_str(routing_key.as_str());
     text.push(char::from(SEPARATOR));
-    URL_SAFE_NO_PAD.encode_string(&*random, &mut text);
+    URL_SAFE_NO_PAD.encode_string(*random, &mut text);
     Ok(AccessToken::new(text).expect("printable ASCII of 60 characters"))
 }
 

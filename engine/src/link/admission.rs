@@ -1,4 +1,4 @@
-//! The seam between the data plane and whoever decides about tunnels.
+//! The seam between the relay and whatever decides who may use it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -6,50 +6,60 @@ use std::sync::Arc;
 use adit_proto::handshake::ServerRequest;
 use adit_proto::{Mode, ServiceId, TunnelId};
 
-/// A handshake that was let in.
-#[derive(Clone, Debug)]
+/// Leave to take one side of one tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// The tunnel it belongs to.
+    /// The tunnel.
     pub tunnel: TunnelId,
-    /// The side that it is.
+    /// The side.
     pub mode: Mode,
-    /// The services of the tunnel; empty when it was opened without.
+    /// The tunnel's services, in the order of its creation; may be empty.
     pub services: Arc<[ServiceId]>,
-    /// Unique per admitted connection; of two connections of one side, the newer has the higher number.
+    /// Unique for each admitted connection: tells a connection from the one that replaced it.
     pub session: u64,
 }
 
-/// A handshake that was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why a client may not come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
-    /// The HTTP status of the answer.
+    /// HTTP status: 4xx for "do not try the same again", 5xx for "try again later".
     pub status: u16,
-    /// Goes to the body and to `X-Status-Reason`.
+    /// One sentence for the person at the other end; the body, and the `X-Status-Reason` header.
     pub text: String,
 }
 
-/// Decides who may connect, and is told who is.
+/// Decides who comes in, and hears what became of them.
+///
+/// For each `Ok` of [`admit`](Self::admit) there is exactly one
+/// [`disconnected`](Self::disconnected), and in between at most one
+/// [`connected`](Self::connected).
 pub trait Admission: Send + Sync + 'static {
-    /// Asks for admission. The token is spent when this returns `Ok`, before the 101 leaves.
+    /// Checks the tokens. They are spent, durably, when this returns `Ok`: before the client hears
+    /// of it. The call is never abandoned half-way, so it must end by itself.
+    ///
+    /// `channel_id` is the name of this attempt, which the client is told for support.
     fn admit(
         &self,
         request: &ServerRequest,
         channel_id: &str,
     ) -> impl Future<Output = Result<Grant, Denial>> + Send;
 
-    /// The link was handed to the relay.
+    /// The client has been answered 101 and its link is about to be handed to the relay.
     fn connected(&self, grant: &Grant);
 
-    /// The link is gone, also when the 101 could not be written. A stale session, which a newer one
-    /// replaced, must not change the state.
+    /// The link is gone; also when the answer could not be sent, and then without `connected`.
+    ///
+    /// A session that a newer one has replaced may end after that one began, and must not change
+    /// what is known of the tunnel's side.
     fn disconnected(&self, grant: &Grant);
 }
 
-/// What the decider may ask of the relay.
+/// What the control plane asks of the relay.
 pub trait RelayControl: Send + Sync + 'static {
-    /// Ends one side's link: a close frame to that side, stream resets to the other.
+    /// Ends one side of a tunnel, as a rotation of its token does: a close frame to that side,
+    /// resets of its streams to the other.
     fn end_side(&self, tunnel: &TunnelId, mode: Mode);
 
-    /// Ends a tunnel: a close frame with code 1000 to both sides.
+    /// Ends a tunnel: a close frame (1000) to both sides.
     fn end_tunnel(&self, tunnel: &TunnelId);
 }

@@ -181,7 +181,7 @@ fn response(answer: Answer, request_id: Uuid) -> Response<Body> {
 const X_AMZ_TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 const X_AMZN_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
-/// The largest legal request, a description of 2,048 characters and 200 tags, fits when it is raw UTF-8.
+/// The longest description, 50 tags of full length and 128 services come to 45 KiB in ASCII.
 const MAX_BODY_SIZE: usize = 64 * 1024;
 const MAX_DISCARDED_SIZE: usize = 1024 * 1024;
 

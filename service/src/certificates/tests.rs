@@ -1,6 +1,10 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
+use rustls::RootCertStore;
+use time::Duration;
+
+use super::inspect::{alternative_names, parse};
 use super::*;
 
 const NOW: OffsetDateTime = time::macros::datetime!(2026-11-23 12:00:00 UTC);
@@ -215,7 +219,11 @@ fn damaged_files_are_named() {
 
 #[test]
 fn in_memory_certificates_are_verified_by_a_client() {
-    let certificates = Certificates::in_memory(&names(&[]), OffsetDateTime::now_utc()).unwrap();
+    let certificates = Certificates::in_memory(
+        &names(&[]),
+        crate::clock::Clock::system().now().wall.to_date_time(),
+    )
+    .unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(leaf(certificates.ca_pem())).unwrap();
     let client = rustls::ClientConfig::builder_with_provider(Arc::new(provider()))

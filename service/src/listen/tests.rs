@@ -1,1 +1,172 @@
+//! Clients that do nothing right, on real sockets.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::ServerName;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::settings::{ConnectionLimits, Settings};
+use crate::testing::{Client, client_config, connect, request, settings, start};
+
+const SHORT: Duration = Duration::from_millis(300);
+/// Enough for anything that happens after `SHORT`, on a busy machine.
+const LONG: Duration = Duration::from_secs(10);
+
+fn impatient(change: impl FnOnce(&mut ConnectionLimits)) -> Settings {
+    let mut settings = settings();
+    change(&mut settings.api.connections);
+    settings
+}
+
+/// How long until the server ends the connection.
+async fn read_to_end(stream: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let end = timeout(LONG, stream.read_to_end(&mut bytes)).await;
+    let _ = end.expect("the server should have ended the connection");
+    bytes
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_shake_hands_is_cut() {
+    let running = start(impatient(|l| l.handshake_timeout = SHORT)).await;
+    let mut socket = TcpStream::connect(running.api_address).await.unwrap();
+    assert!(read_to_end(&mut socket).await.is_empty());
+    // And one that speaks plain HTTP is told so by an alert, not by a page.
+    let mut socket = TcpStream::connect(running.api_address).await.unwrap();
+    socket
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    let answer = read_to_end(&mut socket).await;
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_sends_its_head_slowly_is_cut() {
+    let running = start(impatient(|l| l.head_timeout = SHORT)).await;
+    for start in [&b""[..], b"POST / HTTP/1.1\r\nHost: loc"] {
+        let mut stream = connect(&running).await;
+        stream.write_all(start).await.unwrap();
+        read_to_end(&mut stream).await;
+    }
+    // An idle connection ends the same way, after an answer.
+    let mut stream = connect(&running).await;
+    let get = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(get).await.unwrap();
+    let answer = read_to_end(&mut stream).await;
+    assert!(answer.starts_with(b"HTTP/1.1 405"));
+}
+
+#[tokio::test]
+async fn a_client_that_sends_its_body_slowly_is_answered_in_json() {
+    let running = start(impatient(|l| l.body_timeout = SHORT)).await;
+    let mut stream = connect(&running).await;
+    let head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\
+                 X-Amz-Target: IoTSecuredTunneling.ListTunnels\r\n\r\n{";
+    stream.write_all(head).await.unwrap();
+    let answer = String::from_utf8(read_to_end(&mut stream).await).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(
+        answer.contains(r#""__type":"RequestTimeoutException""#),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_connection_ends_after_its_lifetime_and_the_next_one_works() {
+    let running = start(impatient(|l| l.lifetime = SHORT)).await;
+    let mut stream = connect(&running).await;
+    assert!(read_to_end(&mut stream).await.is_empty());
+    Client::new(&running)
+        .await
+        .ok("ListTunnels", json!({}))
+        .await;
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_for_their_turn() {
+    let running = start(impatient(|l| {
+        l.connections_max = 2;
+        l.head_timeout = LONG;
+    }))
+    .await;
+    let first = connect(&running).await;
+    let second = connect(&running).await;
+    // The kernel takes the third one, nobody answers it.
+    let third = connect(&running);
+    tokio::pin!(third);
+    assert!(timeout(SHORT, third.as_mut()).await.is_err());
+    drop(first);
+    timeout(LONG, third).await.unwrap();
+    drop(second);
+}
+
+#[tokio::test]
+async fn protocols_other_than_http_1_are_refused_in_the_handshake() {
+    let running = start(settings()).await;
+    for (offered, good) in [
+        (&[&b"http/1.1"[..]][..], true),
+        (&[b"h2", b"http/1.1"], true),
+        (&[], true),
+        (&[b"h2"], false),
+        (&[b"x-amzn-mqtt-ca"], false),
+    ] {
+        let mut config = client_config(&running.ca_pem);
+        config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
+        let socket = TcpStream::connect(running.api_address).await.unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let connected = TlsConnector::from(Arc::new(config))
+            .connect(name, socket)
+            .await;
+        assert_eq!(connected.is_ok(), good, "{offered:?}");
+        if let (Ok(stream), false) = (connected, offered.is_empty()) {
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_connection_serves_many_requests_and_many_clients_work_at_once() {
+    let running = start(settings()).await;
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        clients.push(Client::new(&running).await);
+    }
+    let work = clients.into_iter().map(|mut client| {
+        tokio::spawn(async move {
+            for _ in 0..20 {
+                client.ok("OpenTunnel", json!({})).await;
+            }
+        })
+    });
+    for worker in work.collect::<Vec<_>>() {
+        worker.await.unwrap();
+    }
+    let page = Client::new(&running)
+        .await
+        .ok("ListTunnels", json!({}))
+        .await;
+    assert_eq!(page["tunnelSummaries"].as_array().unwrap().len(), 100);
+}
+
+#[tokio::test]
+async fn stopping_ends_idle_connections_at_once_and_busy_ones_soon() {
+    let running = start(impatient(|l| l.drain_timeout = SHORT)).await;
+    let address = running.api_address;
+    let mut idle = connect(&running).await;
+    let mut busy = connect(&running).await;
+    let head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\
+                 X-Amz-Target: IoTSecuredTunneling.ListTunnels\r\n\r\n{";
+    busy.write_all(head).await.unwrap();
+    let mut client = Client::new(&running).await;
+    client.send(request("ListTunnels", "{}")).await;
+    timeout(LONG, running.stop()).await.unwrap().unwrap();
+    assert!(read_to_end(&mut idle).await.is_empty());
+    assert!(read_to_end(&mut busy).await.is_empty());
+    assert!(TcpStream::connect(address).await.is_err());
+}

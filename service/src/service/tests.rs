@@ -1,1 +1,161 @@
+//! Starting, stopping and starting again.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::testing::{Client, FakeRelay, settings, start};
+
+fn settings_in(dir: &Path) -> Settings {
+    Settings {
+        data_dir: Some(dir.to_owned()),
+        ..settings()
+    }
+}
+
+async fn refusal(settings: Settings) -> StartError {
+    let relay = async |_, _, _| Ok(FakeRelay::default());
+    match Service::start(settings, relay).await {
+        Ok(_) => panic!("the start should have been refused"),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test]
+async fn endpoints_are_published_when_ready_and_taken_back_at_the_end() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("data");
+    let running = start(settings_in(&dir)).await;
+    let path = dir.join("endpoints.json");
+    let published: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let api = format!("https://localhost:{}", running.api_address.port());
+    let tunnel = format!("localhost:{}", running.tunnel_address.port());
+    assert_eq!(published, json!({"api": api, "tunnel": tunnel}));
+    assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o7777, 0o700);
+    assert_ne!(running.api_address.port(), running.tunnel_address.port());
+    let relay = running.stop().await.unwrap();
+    assert!(!path.exists());
+    // The data plane is the caller's to end.
+    assert!(relay.listener.local_addr().is_ok());
+}
+
+#[tokio::test]
+async fn a_restart_keeps_the_authority_so_clients_need_nothing_new() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut first = start(settings_in(parent.path())).await;
+    let ca_pem = std::mem::take(&mut first.ca_pem);
+    assert_eq!(
+        fs::read_to_string(parent.path().join("ca.pem")).unwrap(),
+        ca_pem
+    );
+    first.stop().await.unwrap();
+    let mut second = start(settings_in(parent.path())).await;
+    assert_eq!(second.ca_pem, ca_pem);
+    second.ca_pem = ca_pem;
+    Client::new(&second)
+        .await
+        .ok("ListTunnels", json!({}))
+        .await;
+}
+
+#[tokio::test]
+async fn what_a_crash_left_behind_is_not_believed() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("endpoints.json");
+    fs::write(&path, "{}").unwrap();
+    // This start fails, late; nobody may take the old file for the new one.
+    let failing = Service::start(settings_in(parent.path()), async |_, _, _| {
+        assert!(!path.exists());
+        Err::<FakeRelay, _>(anyhow::anyhow!("no ring").context("cannot forward"))
+    });
+    let error = failing.await.err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "the relay did not start: cannot forward: no ring"
+    );
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn the_relay_gets_the_listener_and_the_identity() {
+    let running = start(settings()).await;
+    let relay = &running.relay;
+    assert_eq!(relay.listener.local_addr().unwrap(), running.tunnel_address);
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(relay.identity.chain.clone(), relay.identity.key.clone_key());
+    config.unwrap();
+    let printed = format!("{:?}", relay.identity);
+    assert!(!printed.contains("48, 129"), "no DER of the key: {printed}");
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let mut settings = settings();
+    settings.tunnel_listen = address;
+    let error = refusal(settings).await;
+    assert!(matches!(error, StartError::Listen { address: a, .. } if a == address));
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("cannot listen on {address}: "))
+    );
+}
+
+#[tokio::test]
+async fn one_data_directory_serves_one_service() {
+    let parent = tempfile::tempdir().unwrap();
+    let first = start(settings_in(parent.path())).await;
+    let error = refusal(settings_in(parent.path())).await;
+    assert!(
+        error
+            .to_string()
+            .contains("in use by another running service")
+    );
+    // The refused one has not taken the endpoints of the first away.
+    assert!(parent.path().join("endpoints.json").exists());
+    first.stop().await.unwrap();
+    start(settings_in(parent.path()))
+        .await
+        .stop()
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn the_certificate_has_the_names_that_clients_use() {
+    let mut settings = settings();
+    settings.names = vec![
+        ServerName::try_from("relay.example").unwrap(),
+        ServerName::try_from("localhost").unwrap(),
+    ];
+    settings.tunnel_listen = "127.0.0.2:0".parse().unwrap();
+    let names = certificate_names(&settings);
+    let expected = [
+        "localhost",
+        "127.0.0.1",
+        "::1",
+        "127.0.0.2",
+        "relay.example",
+    ];
+    let expected = expected.map(|name| ServerName::try_from(name).unwrap());
+    assert_eq!(names, expected);
+}
+
+#[tokio::test]
+async fn a_running_service_has_not_failed() {
+    let mut running = start(settings()).await;
+    let soon = std::time::Duration::from_millis(50);
+    assert!(tokio::time::timeout(soon, running.failed()).await.is_err());
+    running.background.abort_all();
+    let error = running.failed().await;
+    assert!(error.to_string().contains("a part of the service failed"));
+}

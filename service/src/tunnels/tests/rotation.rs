@@ -58,7 +58,7 @@ fn nothing_extends_a_lifetime() {
     let tunnel = fixture.rotate(&tunnel, &both, None).unwrap();
     assert_eq!(fixture.status(&tunnel), Status::Open);
     let expired = fixture.advance(minutes(1));
-    assert_eq!(expired.ended, [tunnel.id.clone()]);
+    assert_eq!(expired.ended, [tunnel.id]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::*;
 use crate::clock::manual::ManualClock;
 use crate::control::{ControlPlane, OpenTunnel, OpenedTunnel, RotatedSides};
 use crate::store::MemoryStore;
-use crate::testing::{FakeRelay, upgrade_request};
+use crate::testing::{FakeRelay, eventually, upgrade_request};
 use crate::tunnels::{Lifetime, Limits, Tags};
 
 const A: Option<&str> = Some("aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa");
@@ -298,4 +298,30 @@ async fn no_guess_gets_in() {
         .admit(Mode::Source, &tunnel.source, A)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn the_timer_runs_by_itself() {
+    let clock = Clock::system();
+    let limits = Limits {
+        retention: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let relay = Arc::new(FakeRelay::default());
+    let store = Arc::new(MemoryStore::new(limits));
+    let control = Arc::new(ControlPlane::new(store, relay, clock));
+    let request = OpenTunnel {
+        description: None,
+        tags: Tags::new(),
+        config: None,
+        lifetime: Lifetime::MAX,
+    };
+    let opened = control.open(request).await.unwrap();
+    control.close(&opened.id, false).await.unwrap();
+    control.describe(&opened.id).await.unwrap();
+    let timer = Arc::clone(&control);
+    let timer = tokio::spawn(async move { timer.follow_time().await });
+    let is_gone = async || control.describe(&opened.id).await.is_err();
+    eventually("the closed tunnel is forgotten", is_gone).await;
+    timer.abort();
 }

@@ -6,7 +6,7 @@ use crate::clock::Now;
 
 impl Tunnels {
     /// Closes tunnels whose lifetime is over and forgets closed ones that were kept long enough; at
-    /// most [`BATCH`] of each in one call, so that nobody waits long for the table.
+    /// most 1,024 of each in one call, so that nobody waits long for the table.
     pub fn expire(&mut self, now: Now) -> Expired {
         let mut ended = Vec::new();
         for _ in 0..BATCH {

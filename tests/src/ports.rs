@@ -1,0 +1,162 @@
+//! TCP ports of the loopback: free ones, and whether somebody listens.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use anyhow::{Context, Result};
+
+use crate::deadline::until;
+
+/// Ports are handed out from here up, below the range the kernel takes its own from, so
+/// that no outgoing connection steals one between the choice and its use.
+const FIRST: u16 = 20_000;
+const COUNT: u16 = 12_000;
+
+/// A port that nobody uses now, on IPv4 and on IPv6, and that no other test of this
+/// process was given.
+///
+/// # Errors
+/// All of them are in use.
+pub fn free() -> Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test processes that run at the same time start at different places.
+    let start = (std::process::id() % u32::from(COUNT)) as u16;
+    for _ in 0..COUNT {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+        let port = FIRST + (start + step) % COUNT;
+        if is_free(port) {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("no free port between {FIRST} and {}", FIRST + COUNT)
+}
+
+/// The port of a listener that was bound to port 0 of 127.0.0.1.
+///
+/// # Errors
+/// The socket is gone.
+pub fn of(listener: &tokio::net::TcpListener) -> Result<u16> {
+    Ok(listener.local_addr()?.port())
+}
+
+/// Whether any process listens on this port, at any address.
+///
+/// The kernel's table is read; a connection would be noticed by the program under test.
+#[must_use]
+pub fn is_listened_on(port: u16) -> bool {
+    ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
+        let table = std::fs::read_to_string(table).unwrap_or_default();
+        table.lines().any(|line| listens_on(line, port))
+    })
+}
+
+/// Waits until somebody listens on this port.
+///
+/// # Errors
+/// Nobody does in time.
+pub async fn listened_on(port: u16) -> Result<()> {
+    until(&format!("waiting for a listener on port {port}"), || {
+        is_listened_on(port)
+    })
+    .await
+}
+
+/// Waits until nobody listens on this port.
+///
+/// # Errors
+/// Somebody still does.
+pub async fn silent(port: u16) -> Result<()> {
+    until(&format!("waiting for port {port} to be given up"), || {
+        !is_listened_on(port)
+    })
+    .await
+}
+
+/// `sl local_address rem_address st …`; 0A is LISTEN.
+fn listens_on(line: &str, port: u16) -> bool {
+    let mut fields = line.split_whitespace().skip(1);
+    let local = fields.next().unwrap_or_default();
+    let state = fields.nth(1).unwrap_or_default();
+    let local_port = local.rsplit_once(':').map(|(_, port)| port);
+    state == "0A" && local_port == Some(format!("{port:04X}").as_str())
+}
+
+fn is_free(port: u16) -> bool {
+    let free_at = |address: IpAddr| TcpListener::bind(SocketAddr::new(address, port)).is_ok();
+    let has_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    free_at(Ipv4Addr::LOCALHOST.into()) && (!has_ipv6 || free_at(Ipv6Addr::LOCALHOST.into()))
+}
+
+/// A listener on 127.0.0.1 whose queue of waiting connections is full, so that a further
+/// connection is neither accepted nor refused until [`Congested::relieve`].
+pub struct Congested {
+    listener: TcpListener,
+    /// What fills the queue.
+    waiting: Vec<std::net::TcpStream>,
+}
+
+impl Congested {
+    /// Opens the listener and fills its queue.
+    ///
+    /// # Errors
+    /// The kernel gives no sockets, or its queue never fills.
+    pub fn open() -> Result<Self> {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+        socket.listen(0)?;
+        let mut congested = Self {
+            listener: socket.into(),
+            waiting: Vec::new(),
+        };
+        let address = congested.address()?;
+        let patience = std::time::Duration::from_millis(200);
+        while congested.waiting.len() < 64 {
+            match std::net::TcpStream::connect_timeout(&address, patience) {
+                Ok(stream) => congested.waiting.push(stream),
+                Err(_) => return Ok(congested),
+            }
+        }
+        anyhow::bail!("the kernel queues more than 64 connections at a backlog of 0")
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The socket is gone.
+    pub fn address(&self) -> Result<SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+
+    /// Empties the queue and gives the listener back, ready to accept.
+    ///
+    /// # Errors
+    /// The queue cannot be emptied.
+    pub fn relieve(self) -> Result<tokio::net::TcpListener> {
+        for _ in &self.waiting {
+            self.listener
+                .accept()
+                .context("accept what filled the queue")?;
+        }
+        self.listener.set_nonblocking(true)?;
+        Ok(tokio::net::TcpListener::from_std(self.listener)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_port_is_not_listened_on_until_somebody_does() {
+        let port = free().unwrap();
+        assert!(!is_listened_on(port));
+        let _listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        assert!(is_listened_on(port));
+    }
+
+    #[test]
+    fn a_port_is_not_handed_out_twice() {
+        assert_ne!(free().unwrap(), free().unwrap());
+    }
+}

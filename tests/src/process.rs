@@ -1,0 +1,207 @@
+//! A child process: started, listened to, ended, and never left behind.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use crate::deadline::within;
+use crate::output::Output;
+use crate::scenario::Scenario;
+
+/// A running program. It is killed when this value goes.
+pub struct Process {
+    name: String,
+    child: Child,
+    /// Stays known after the end, for messages.
+    id: u32,
+    output: Arc<Output>,
+}
+
+/// What a test may tell a process by a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// End in good order.
+    Terminate,
+    /// What Ctrl-C sends.
+    Interrupt,
+    /// Freeze.
+    Stop,
+    /// Thaw.
+    Continue,
+}
+
+impl Process {
+    /// Starts `command` with nothing on its standard input; its output is collected.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(
+        scenario: &Scenario,
+        name: &str,
+        mut command: std::process::Command,
+    ) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = launch(name, command)?;
+        let stdout = child.stdout.take().context("stdout was piped")?;
+        Self::follow(scenario, name, child, stdout)
+    }
+
+    /// Starts `command` with its standard input and output in the test's hands; only
+    /// standard error is collected.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_piped(
+        scenario: &Scenario,
+        name: &str,
+        mut command: std::process::Command,
+    ) -> Result<(Self, ChildStdin, ChildStdout)> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = launch(name, command)?;
+        let stdin = child.stdin.take().context("stdin was piped")?;
+        let stdout = child.stdout.take().context("stdout was piped")?;
+        let process = Self::follow(scenario, name, child, tokio::io::empty())?;
+        Ok((process, stdin, stdout))
+    }
+
+    /// The process's id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// What it wrote so far.
+    #[must_use]
+    pub fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// Waits for a line with `needle` in it.
+    ///
+    /// # Errors
+    /// It did not come, or the process ended without it.
+    pub async fn line(&self, needle: &str) -> Result<String> {
+        self.output.line(needle).await.context(self.name.clone())
+    }
+
+    /// Waits for the process to end by itself and for the rest of its output.
+    ///
+    /// # Errors
+    /// It goes on running.
+    pub async fn end(&mut self) -> Result<ExitStatus> {
+        let what = format!("waiting for {} to end", self.name);
+        let status = within(&what, async { Ok(self.child.wait().await?) }).await?;
+        self.output.end().await?;
+        Ok(status)
+    }
+
+    /// Waits for the process to end by itself with this exit code.
+    ///
+    /// # Errors
+    /// It goes on running, or ends otherwise; a signal is named.
+    pub async fn ends_with(&mut self, code: i32) -> Result<()> {
+        let status = self.end().await?;
+        ensure!(
+            status.code() == Some(code),
+            "{} ended with {status}, not with exit code {code}",
+            self.name
+        );
+        Ok(())
+    }
+
+    /// Makes sure that the process has not ended.
+    ///
+    /// # Errors
+    /// It has; the message says how.
+    pub fn still_runs(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("{} ended with {status}", self.name),
+        }
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub async fn signal(&mut self, signal: Signal) -> Result<()> {
+        // Not reaped yet, so the id still is this process's and nobody else's.
+        self.still_runs()?;
+        let flag = match signal {
+            Signal::Terminate => "-TERM",
+            Signal::Interrupt => "-INT",
+            Signal::Stop => "-STOP",
+            Signal::Continue => "-CONT",
+        };
+        let sent = Command::new("kill")
+            .args([flag, &self.id.to_string()])
+            .status()
+            .await?;
+        ensure!(sent.success(), "kill {flag} {} failed", self.id);
+        Ok(())
+    }
+
+    /// Ends the process as `kill -9` does, and waits until it is gone.
+    ///
+    /// # Errors
+    /// It had ended before.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.still_runs()?;
+        self.child.start_kill()?;
+        let status = within("waiting for a killed process", async {
+            Ok(self.child.wait().await?)
+        });
+        let status = status.await?;
+        ensure!(
+            status.signal() == Some(9),
+            "{} ended with {status} before it was killed",
+            self.name
+        );
+        Ok(())
+    }
+
+    fn follow(
+        scenario: &Scenario,
+        name: &str,
+        mut child: Child,
+        stdout: impl tokio::io::AsyncRead + Unpin + Send + 'static,
+    ) -> Result<Self> {
+        let stderr = child.stderr.take().context("stderr was piped")?;
+        let output = Output::collect(stdout, stderr);
+        scenario.keep_evidence(name, &output);
+        Ok(Self {
+            name: name.to_owned(),
+            id: child.id().context("it was started just now")?,
+            child,
+            output,
+        })
+    }
+}
+
+/// A command for `program` that dies with the test that started it, even when the test
+/// itself is killed.
+///
+/// `setpriv` becomes the program (same id) after asking the kernel for that.
+#[must_use]
+pub fn contained(program: &Path) -> std::process::Command {
+    let setpriv = Path::new("/usr/bin/setpriv");
+    if !setpriv.exists() {
+        return std::process::Command::new(program);
+    }
+    let mut command = std::process::Command::new(setpriv);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
+}
+
+fn launch(name: &str, command: std::process::Command) -> Result<Child> {
+    let shown = format!("{command:?}");
+    Command::from(command)
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("start {name}: {shown}"))
+}

@@ -1,0 +1,96 @@
+//! Programs of the machine that tests run through a tunnel: ssh, redis and friends.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::deadline::within_limit;
+use crate::process::contained;
+use crate::scenario::Scenario;
+
+/// Places beside `PATH` where Debian keeps servers.
+const SERVER_PLACES: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
+
+/// Looks for programs. `None`, with the reason printed, when one is missing.
+///
+/// # Errors
+/// One is missing, and `ADIT_REQUIRE_PROGRAMS=1` says that none may be.
+pub fn find<const N: usize>(scenario: &Scenario, names: [&str; N]) -> Result<Option<[PathBuf; N]>> {
+    let found = names.map(|name| (name, locate(name)));
+    let missing: Vec<&str> = found
+        .iter()
+        .filter(|(_, path)| path.is_none())
+        .map(|(name, _)| *name)
+        .collect();
+    if !missing.is_empty() {
+        return missing_programs(scenario, &missing.join(", "));
+    }
+    Ok(Some(found.map(|(_, path)| path.unwrap_or_default())))
+}
+
+/// Skips a scenario whose programs are missing, or fails it where they are required.
+///
+/// # Errors
+/// `ADIT_REQUIRE_PROGRAMS=1` is set.
+pub fn missing_programs<T>(scenario: &Scenario, what: &str) -> Result<Option<T>> {
+    let are_required = std::env::var("ADIT_REQUIRE_PROGRAMS").is_ok_and(|value| value == "1");
+    ensure!(
+        !are_required,
+        "ADIT_REQUIRE_PROGRAMS=1 is set and {what} is not installed"
+    );
+    scenario.skip(&format!("{what} is not installed"));
+    Ok(None)
+}
+
+/// A command for a program of the machine, without the test's own environment.
+#[must_use]
+pub fn command(program: &Path) -> Command {
+    let mut command = contained(program);
+    command.env_clear().env("LC_ALL", "C.UTF-8");
+    if let Some(path) = std::env::var_os("PATH") {
+        command.env("PATH", path);
+    }
+    command
+}
+
+/// Runs a command to its end within `limit`; it must succeed.
+///
+/// # Errors
+/// It fails, or takes too long. What it wrote is in the error.
+pub async fn run(limit: std::time::Duration, command: Command) -> Result<Output> {
+    let shown = format!("{command:?}");
+    let mut command = tokio::process::Command::from(command);
+    command
+        .kill_on_drop(true)
+        .stdin(std::process::Stdio::null());
+    let output = within_limit(limit, &shown, async { Ok(command.output().await?) }).await?;
+    ensure!(
+        output.status.success(),
+        "{shown}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(output)
+}
+
+/// The name of the user who runs the tests.
+///
+/// # Errors
+/// The system does not know it.
+pub fn user() -> Result<String> {
+    let output = Command::new("id").arg("-un").output().context("id")?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+fn locate(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain(SERVER_PLACES.map(PathBuf::from));
+    let postgres = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten();
+    let postgres = postgres.flatten().map(|entry| entry.path().join("bin"));
+    let mut candidates = places.chain(postgres).map(|place| place.join(name));
+    candidates.find(|candidate| candidate.is_file())
+}

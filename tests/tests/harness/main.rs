@@ -1,0 +1,5 @@
+//! The harness judged by itself: a scripted service talks to a scripted proxy. What these
+//! tests find wrong would be found "wrong" in the product.
+
+mod links;
+mod processes;

@@ -1,6 +1,7 @@
 //! Deadlines. Every wait in a test has one, and says what it waited for when it passes.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -15,7 +16,7 @@ pub const PATIENCE: Duration = Duration::from_secs(15);
 pub const SILENCE: Duration = Duration::from_millis(300);
 
 /// How long a blocked writer is given before it counts as stalled.
-pub const STALL: Duration = Duration::from_secs(2);
+pub const STALL: Duration = Duration::from_secs(1);
 
 /// Waits for `event` within [`PATIENCE`].
 ///
@@ -55,24 +56,22 @@ pub async fn until(what: &str, mut probe: impl FnMut() -> bool) -> Result<()> {
     .await
 }
 
-/// Repeats `step`, which moves some bytes, until it moves none for [`STALL`], and returns
-/// their sum: how much a path takes whose far end does not read.
+/// Waits until a counter of bytes has not moved for [`STALL`], and returns it: how much a
+/// path takes whose far end does not read.
 ///
 /// # Errors
-/// A step fails, or more than `limit` bytes went in: the path has no bound.
-pub async fn until_stalled<F>(limit: usize, mut step: impl FnMut() -> F) -> Result<usize>
-where
-    F: Future<Output = Result<usize>>,
-{
-    let mut moved = 0;
-    while let Ok(step) = tokio::time::timeout(STALL, step()).await {
-        moved += step?;
-        ensure!(
-            moved <= limit,
-            "over {limit} bytes went in and nobody reads"
-        );
+/// It has passed `limit`: the path has no bound.
+pub async fn until_stalled(moved: &AtomicUsize, limit: usize) -> Result<usize> {
+    let mut seen = moved.load(Ordering::Relaxed);
+    loop {
+        pause(STALL).await;
+        let now = moved.load(Ordering::Relaxed);
+        ensure!(now <= limit, "{now} bytes went in and nobody reads");
+        if now == seen && now > 0 {
+            return Ok(now);
+        }
+        seen = now;
     }
-    Ok(moved)
 }
 
 /// Lets time itself pass. Only where time is the subject of the test: the pace of a slow

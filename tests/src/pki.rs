@@ -5,8 +5,12 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Result;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// Every TLS version there is: 1.2 and 1.3.
+pub use rustls::ALL_VERSIONS;
 
 /// The names that [`Pki::server`] certifies.
 const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -61,7 +65,7 @@ impl Pki {
     /// # Errors
     /// The certificate cannot be made.
     pub fn server(&self) -> Result<Arc<ServerConfig>> {
-        self.server_named(&LOOPBACK_NAMES, rustls::ALL_VERSIONS)
+        self.server_named(&LOOPBACK_NAMES, ALL_VERSIONS)
     }
 
     /// TLS of a server with these names and these versions.

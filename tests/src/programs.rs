@@ -54,6 +54,19 @@ pub fn command(program: &Path) -> Command {
     command
 }
 
+/// `wrapper` with `inner` behind it as its arguments, in the environment of `inner`: for
+/// programs that become another one after changing something, such as `strace`.
+#[must_use]
+pub fn wrapped(mut wrapper: Command, inner: &Command) -> Command {
+    wrapper.arg(inner.get_program()).args(inner.get_args());
+    let variables = inner.get_envs();
+    wrapper.envs(variables.filter_map(|(name, value)| Some((name, value?))));
+    if let Some(directory) = inner.get_current_dir() {
+        wrapper.current_dir(directory);
+    }
+    wrapper
+}
+
 /// Runs a command to its end within `limit`; it must succeed.
 ///
 /// # Errors

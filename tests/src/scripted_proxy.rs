@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, bail, ensure};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -204,19 +204,25 @@ impl Connected {
         Ok(Ok(link))
     }
 
-    /// Waits for the service to end the connection.
+    /// Reads the head of an answer that must accept, and hangs up.
     ///
     /// # Errors
-    /// It does not, or sends something first.
-    pub async fn is_ended(mut self) -> Result<()> {
-        use tokio::io::AsyncReadExt;
-        within("waiting for the service to hang up", async {
-            // An end without TLS's goodbye is an error for rustls and an end for us.
-            let count = self.stream.read(&mut [0]).await.unwrap_or(0);
-            ensure!(count == 0, "the service answered");
-            Ok(())
-        })
-        .await
+    /// There is none, or the service refuses.
+    pub async fn accepted_head(mut self) -> Result<Head> {
+        let head = within("waiting for the answer", Head::read(&mut self.stream)).await?;
+        ensure!(head.status()? == 101, "refused: {}", head.start_line);
+        Ok(head)
+    }
+
+    /// Waits, without a deadline of its own, until the service ends the connection; what it
+    /// says before is let pass.
+    ///
+    /// # Errors
+    /// Never: an end without TLS's own goodbye is an end as well.
+    pub async fn is_hung_up(mut self) -> Result<()> {
+        let mut said = Vec::new();
+        let _ = self.stream.read_to_end(&mut said).await;
+        Ok(())
     }
 }
 

@@ -200,7 +200,8 @@ async fn a_reset_never_overtakes_the_data_before_it(scenario: Scenario) -> Resul
         let bytes = bytes.clone();
         tokio::spawn(async move {
             client.write_all(&bytes).await?;
-            anyhow::Ok(drop(client))
+            drop(client);
+            anyhow::Ok(())
         })
     };
     rig.link.expect_data(FIRST, &bytes).await?;

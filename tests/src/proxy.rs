@@ -222,7 +222,8 @@ impl Proxy {
         if let Some(ca) = &self.ca {
             command.arg("-c").arg(ca);
         }
-        if let Some(io) = self.scenario.io().argument() {
+        // The reference's command line has no such option.
+        if let (Program::Adit, Some(io)) = (self.program, self.scenario.io().argument()) {
             command.args(["--io", io]);
         }
         command.args(&self.arguments);

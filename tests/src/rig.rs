@@ -149,6 +149,16 @@ impl Rig {
     }
 }
 
+/// A change for [`Rig::source_with`] and [`Rig::destination_with`]: a local connection whose
+/// application has stopped sending is given up soon. What comes for it meanwhile is
+/// delivered; by default there is far more time for that.
+///
+/// # Errors
+/// Never; the type is that of a change.
+pub fn closing_soon(proxy: Proxy) -> Result<Proxy> {
+    Ok(proxy.args(["--half-close-grace", "200ms"]))
+}
+
 /// `A=1,B=2`.
 fn mapping_of<K: ToString, V: ToString>(pairs: impl Iterator<Item = (K, V)>) -> String {
     let items =

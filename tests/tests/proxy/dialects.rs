@@ -3,7 +3,7 @@
 use adit_tests::apps::{self, App, Temper};
 use adit_tests::on_each_loop;
 use adit_tests::proxy::Proxy;
-use adit_tests::rig::Rig;
+use adit_tests::rig::{Rig, closing_soon};
 use adit_tests::scenario::Scenario;
 use adit_tests::wire::{Kind, Message, Route, v1, v2, v3};
 use anyhow::{Result, ensure};
@@ -30,7 +30,7 @@ async fn q10_a_second_connection_is_refused_in_v1_and_v2(scenario: Scenario) -> 
 /// the next connection opens the next stream.
 async fn a_v1_or_v2_source_ends_and_begins_streams(scenario: Scenario) -> Result<()> {
     for (dialect, service) in [("V1", ""), ("V2", "SSH")] {
-        let in_dialect = |proxy: Proxy| Ok(proxy.args(["-y", dialect]));
+        let in_dialect = |proxy: Proxy| closing_soon(proxy.args(["-y", dialect]));
         let mut rig = Rig::source_with(&scenario, &["SSH"], in_dialect).await?;
         for stream in 1..4 {
             let route = v2(service, stream);
@@ -70,7 +70,8 @@ async fn the_subprotocol_does_not_follow_the_dialect(scenario: Scenario) -> Resu
 /// The reference reconnected at every STREAM_START, which burnt its single-use token.
 async fn q11_a_v1_source_reaches_the_only_service_of_a_tunnel(scenario: Scenario) -> Result<()> {
     let listener = apps::listener().await?;
-    let mut rig = Rig::destination(&scenario, &[("SSH", listener.local_addr()?)]).await?;
+    let apps = [("SSH", listener.local_addr()?)];
+    let mut rig = Rig::destination_with(&scenario, &apps, closing_soon).await?;
     rig.link.send(&Message::stream_start(v1(1))).await?;
     rig.link.send(&Message::data(v1(1), "hello")).await?;
     let mut app = apps::accept(&listener).await?;
@@ -93,7 +94,8 @@ async fn q11_a_v1_source_reaches_the_only_service_of_a_tunnel(scenario: Scenario
 async fn a_v2_source_is_answered_in_v2(scenario: Scenario) -> Result<()> {
     let route = v2("SSH", 1);
     let listener = apps::listener().await?;
-    let mut rig = Rig::destination(&scenario, &[("SSH", listener.local_addr()?)]).await?;
+    let apps = [("SSH", listener.local_addr()?)];
+    let mut rig = Rig::destination_with(&scenario, &apps, closing_soon).await?;
     rig.link.send(&Message::stream_start(route)).await?;
     let mut app = apps::accept(&listener).await?;
     app.write_all(b"hello").await?;

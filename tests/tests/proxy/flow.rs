@@ -8,7 +8,7 @@ use adit_tests::apps;
 use adit_tests::deadline::{until_stalled, within_limit};
 use adit_tests::kernel::resident_memory;
 use adit_tests::link::LinkWriter;
-use adit_tests::rig::Rig;
+use adit_tests::rig::{Rig, closing_soon};
 use adit_tests::scenario::Scenario;
 use adit_tests::verifier::seeded_bytes;
 use adit_tests::wire::{Kind, Message, PAYLOAD_MAX, Route, v3};
@@ -193,7 +193,7 @@ async fn flushed_by_source(scenario: &Scenario, reset: Message) -> Result<()> {
 
 /// The other direction of Q-02: what an application wrote before it closed goes first.
 async fn a_reset_never_overtakes_the_data_before_it(scenario: Scenario) -> Result<()> {
-    let mut rig = Rig::source(&scenario, &["SSH"]).await?;
+    let mut rig = Rig::source_with(&scenario, &["SSH"], closing_soon).await?;
     let mut client = rig.open_first("SSH").await?;
     let bytes = seeded_bytes(7, 2 * MIB);
     let writing = {
@@ -213,7 +213,7 @@ async fn a_reset_never_overtakes_the_data_before_it(scenario: Scenario) -> Resul
 async fn q22_local_sockets_are_left_unread_while_the_tunnel_is_full(
     scenario: Scenario,
 ) -> Result<()> {
-    let mut rig = Rig::source(&scenario, &["SSH"]).await?;
+    let mut rig = Rig::source_with(&scenario, &["SSH"], closing_soon).await?;
     let mut client = rig.open_first("SSH").await?;
     let before = resident_memory(rig.proxy.id())?;
     let bytes = Arc::new(seeded_bytes(8, FLOOD_SIZE));

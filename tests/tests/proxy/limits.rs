@@ -5,7 +5,7 @@ use adit_tests::deadline::{STALL, pause, until};
 use adit_tests::kernel::processor_ticks;
 use adit_tests::on_each_loop;
 use adit_tests::proxy::Proxy;
-use adit_tests::rig::Rig;
+use adit_tests::rig::{Rig, closing_soon};
 use adit_tests::scenario::Scenario;
 use adit_tests::wire::{Message, Route, v3};
 use anyhow::{Result, ensure};
@@ -33,7 +33,10 @@ async fn q17b_the_129th_connection_is_one_like_the_others(scenario: Scenario) ->
 
 /// A limit is policy, set by the operator: one too many is refused, and harms nobody.
 async fn q17b_a_connection_over_the_configured_limit_is_refused(scenario: Scenario) -> Result<()> {
-    let of_two = |proxy: Proxy| proxy.settings(&json!({ "tcp": { "max_active_connections": 2 } }));
+    let of_two = |proxy: Proxy| {
+        let tcp = json!({ "max_active_connections": 2 });
+        closing_soon(proxy.settings(&json!({ "tcp": tcp }))?)
+    };
     let mut rig = Rig::source_with(&scenario, &["SSH"], of_two).await?;
     let mut first = rig.open_first("SSH").await?;
     let (second, id) = rig.open_further("SSH").await?;

@@ -90,7 +90,10 @@ async fn q25_configured_ports_stay_when_others_are_chosen_freely(scenario: Scena
         lines += &format!("{service} = {port}\n");
     }
     scenario.write("mappings/one.ini", lines)?;
-    let (mut link, process) = from_config_dir(&scenario, Side::Source, &services).await?;
+    let service = ScriptedService::start(&scenario).await?;
+    let proxy = from_config_dir(&scenario, Side::Source, &service)?;
+    let process = proxy.as_localproxy().start()?;
+    let mut link = service.admit(&services).await?;
     for port in &configured {
         ports::listened_on(*port).await?;
         let _client = apps::connect(*port).await?;
@@ -128,7 +131,9 @@ async fn q29_a_configuration_files_names_are_plain_text(scenario: Scenario) -> R
     let echo = App::start(Temper::Echo).await?;
     let lines = format!("web.v1 = {0}\nssh:22 = {0}\n", echo.address());
     scenario.write("mappings/services.ini", lines)?;
-    let (mut link, _process) = from_config_dir(&scenario, Side::Destination, &["ssh:22"]).await?;
+    let service = ScriptedService::start(&scenario).await?;
+    let _process = from_config_dir(&scenario, Side::Destination, &service)?.start()?;
+    let mut link = service.admit(&["ssh:22"]).await?;
     let route = v3("ssh:22", 1, 1);
     link.send(&Message::stream_start(route)).await?;
     link.send(&Message::data(route, "hello")).await?;
@@ -175,7 +180,9 @@ async fn a_mapping_fits_the_services_or_the_proxy_ends(scenario: Scenario) -> Re
 /// A destination must know every service; a source may choose.
 async fn a_destination_ends_when_its_files_lack_a_service(scenario: Scenario) -> Result<()> {
     scenario.write("mappings/one", "A = 22\n")?;
-    let (_link, mut process) = from_config_dir(&scenario, Side::Destination, &["A", "B"]).await?;
+    let service = ScriptedService::start(&scenario).await?;
+    let mut process = from_config_dir(&scenario, Side::Destination, &service)?.start()?;
+    let _link = service.admit(&["A", "B"]).await?;
     process.ends_with(MISMATCH).await
 }
 
@@ -183,6 +190,7 @@ async fn a_destination_ends_when_its_files_lack_a_service(scenario: Scenario) ->
 async fn a_source_without_mapping_listens_on_free_ports(scenario: Scenario) -> Result<()> {
     let service = ScriptedService::start(&scenario).await?;
     let proxy = Proxy::new(&scenario, "source")
+        .as_localproxy()
         .endpoint(&service.endpoint()?)
         .args(["--mode", "source"]);
     let process = proxy.start()?;
@@ -275,18 +283,11 @@ async fn a_port_that_is_taken_ends_with_its_own_exit_code(scenario: Scenario) ->
 }
 
 /// A proxy whose mapping comes from the scenario's directory `mappings`.
-async fn from_config_dir(
-    scenario: &Scenario,
-    side: Side,
-    services: &[&str],
-) -> Result<(adit_tests::link::Link, Process)> {
-    let service = ScriptedService::start(scenario).await?;
-    let proxy = Proxy::new(scenario, side.name())
+fn from_config_dir(scenario: &Scenario, side: Side, service: &ScriptedService) -> Result<Proxy> {
+    Ok(Proxy::new(scenario, side.name())
         .endpoint(&service.endpoint()?)
         .args(["--mode", side.name(), "--config-dir"])
-        .args([scenario.path("mappings")]);
-    let process = proxy.start()?;
-    Ok((service.admit(services).await?, process))
+        .args([scenario.path("mappings")]))
 }
 
 on_each_loop!(

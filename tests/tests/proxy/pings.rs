@@ -83,10 +83,8 @@ async fn missing_pongs_alone_do_not_end_a_session(scenario: Scenario) -> Result<
 
 /// The reference never notices.
 async fn q37_a_peer_that_went_silent_is_noticed_when_asked_for(scenario: Scenario) -> Result<()> {
-    let watchful = |proxy: Proxy| {
-        let settings = json!({ "websocket": { "ping_period_ms": 200, "pong_timeout_ms": 1000 } });
-        proxy.settings(&settings)
-    };
+    let watchful =
+        |proxy: Proxy| Ok(proxy.args(["--ping-interval", "200ms", "--pong-timeout", "1s"]));
     let rig = Rig::source_with(&scenario, &["SSH"], watchful).await?;
     rig.link.writer().leave_pings_unanswered();
     // It dials again while the old connection still stands.

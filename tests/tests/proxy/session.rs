@@ -5,7 +5,7 @@ use adit_tests::on_each_loop;
 use adit_tests::ports;
 use adit_tests::process::Signal;
 use adit_tests::proxy::Proxy;
-use adit_tests::rig::Rig;
+use adit_tests::rig::{Rig, closing_soon};
 use adit_tests::scenario::Scenario;
 use adit_tests::scripted_service::ScriptedService;
 use adit_tests::wire::{Message, Route, v3};
@@ -30,7 +30,7 @@ async fn nothing_happens_locally_before_service_ids(scenario: Scenario) -> Resul
 async fn a_source_numbers_streams_and_connections_as_the_reference(
     scenario: Scenario,
 ) -> Result<()> {
-    let mut rig = Rig::source(&scenario, &["SSH"]).await?;
+    let mut rig = Rig::source_with(&scenario, &["SSH"], closing_soon).await?;
     let mut first = rig.open_first("SSH").await?;
     first.write_all(b"hello").await?;
     rig.link.expect_data(FIRST, b"hello").await?;

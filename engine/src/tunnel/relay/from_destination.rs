@@ -71,7 +71,7 @@ impl Service {
                     Some(connection),
                 )))
             }
-            // Nobody can tell which connection these bytes are for. The next stream will be bridged.
+            // Nobody can tell which connection the bytes are for. The next stream will be bridged.
             Some(_) => {
                 self.is_single = true;
                 self.stream = Stream::Idle;

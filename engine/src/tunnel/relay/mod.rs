@@ -41,8 +41,8 @@ use table::Table;
 /// Contract of the driver:
 /// - After every [`Self::handle_input`], whatever it returned, take [`Self::runs`] and then
 ///   [`Self::clear_runs`], before any other call. On an error they are what came before it.
-/// - Towards one side, what its [`Self::outbox`] holds leaves before the runs taken after it was put
-///   there, and never before runs taken earlier.
+/// - Towards one side, what its [`Self::outbox`] holds leaves before the runs that are taken after
+///   it was put there, and behind the runs taken before: a reset must not overtake data.
 /// - A side is read only while the bytes taken for the other one are within the driver's bound.
 ///
 /// Memory: per side one partial message (65,537 bytes) and the outbox; 64 KiB and one message of
@@ -59,8 +59,8 @@ pub struct Relay {
 impl Relay {
     /// A tunnel that nobody has connected to.
     ///
-    /// The control plane opens none with more than [`MAX_SERVICE_IDS`] services; the sides would not
-    /// be told of more.
+    /// The control plane opens none with more than [`MAX_SERVICE_IDS`] services; the sides would
+    /// not be told of more.
     pub fn new(services: Arc<[ServiceId]>) -> Self {
         debug_assert!(
             services.len() <= MAX_SERVICE_IDS,

@@ -8,8 +8,8 @@ use adit_proto::message::Kind;
 
 /// The memory of one service: fixed, however many connections its stream has.
 ///
-/// Contract: every message about the service is passed to [`Self::on_message`] in the order in which
-/// it came, and the verdict is carried out before the next.
+/// Contract: every message about the service is passed to [`Self::on_message`] in the order in
+/// which it came, and the verdict is carried out before the next.
 #[derive(Debug, Default)]
 pub(super) struct Service {
     pub(super) stream: Stream,
@@ -20,6 +20,9 @@ pub(super) struct Service {
     /// The destination left out connection ids in a stream that had them.
     pub(super) is_single: bool,
 }
+
+/// What the documentation of `Relay` promises for each service.
+const _: () = assert!(size_of::<Service>() <= 100);
 
 /// ```text
 ///           start, destination takes connection ids

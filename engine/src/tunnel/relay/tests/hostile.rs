@@ -51,12 +51,19 @@ fn any_message() -> impl Strategy<Value = Message> {
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
+    let bytes = || prop::collection::vec(any::<u8>(), 0..40);
+    let connect =
+        (any_side(), any_offer()).prop_map(|(side, offered)| Step::Connect(side, offered));
+    let message =
+        (any_side(), any_message()).prop_map(|(side, message)| Step::Message(side, message));
+    let content = (any_side(), bytes()).prop_map(|(side, bytes)| Step::Content(side, bytes));
+    let raw = (any_side(), bytes()).prop_map(|(side, bytes)| Step::Raw(side, bytes));
     prop_oneof![
-        4 => (any_side(), any_offer()).prop_map(|(side, offered)| Step::Connect(side, offered)),
+        4 => connect,
         1 => any_side().prop_map(Step::Lost),
-        60 => (any_side(), any_message()).prop_map(|(side, message)| Step::Message(side, message)),
-        2 => (any_side(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(side, bytes)| Step::Content(side, bytes)),
-        1 => (any_side(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(side, bytes)| Step::Raw(side, bytes)),
+        60 => message,
+        2 => content,
+        1 => raw,
         1 => any_side().prop_map(Step::Close),
         2 => any_side().prop_map(Step::Ping),
     ]
@@ -181,7 +188,9 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_of_a_fresh_peer_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_of_a_fresh_peer_are_read_or_refused(
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
         for content in [bytes.clone(), frame(&bytes), frame(&prefixed(&bytes))] {
             let mut lab = Lab::v3(&["A"]);
             let _ = lab.receive(SOURCE, content);

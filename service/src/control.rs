@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use adit_engine::link::admission::RelayControl;
+use adit_engine::link::RelayControl;
 use adit_proto::{AccessToken, Mode, TunnelId};
 use tokio::sync::mpsc;
 use tracing::{debug, error};

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use adit_engine::link::admission::{Admission, Denial, Grant};
+use adit_engine::link::{Admission, Denial, Grant};
 use adit_proto::handshake::ServerRequest;
 use tokio::sync::mpsc;
 use tracing::debug;

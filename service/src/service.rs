@@ -8,7 +8,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use adit_engine::link::admission::RelayControl;
+use adit_engine::link::RelayControl;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpListener;
 use tokio::sync::watch;

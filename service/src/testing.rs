@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use adit_engine::link::admission::RelayControl;
+use adit_engine::link::RelayControl;
 use adit_proto::handshake::{ServerRequest, parse_upgrade_request};
 use adit_proto::{Mode, TunnelId};
 use axum::body::Body;

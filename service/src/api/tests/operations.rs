@@ -1,6 +1,6 @@
 //! Every operation when all is well: the members of the answers, and what they do.
 
-use adit_engine::link::admission::Admission;
+use adit_engine::link::Admission;
 use adit_proto::Mode;
 use serde_json::json;
 

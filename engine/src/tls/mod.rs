@@ -14,7 +14,7 @@ mod plain;
 mod unbuffered;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::ops::Range;
 

@@ -1,1 +1,9 @@
 //! Links over real sockets.
+
+mod answers;
+mod dialling;
+mod handover;
+mod proxies;
+mod relay;
+mod shortage;
+mod support;

@@ -5,4 +5,4 @@ mod handshake;
 mod hostile;
 mod key_update;
 mod openssl;
-mod support;
+pub(crate) mod support;

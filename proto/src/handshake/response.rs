@@ -47,14 +47,11 @@ impl Refusal {
 
     /// The most telling of the texts that came: the body, else the header, else the phrase.
     pub fn text(&self) -> &str {
-        [
-            &self.body,
-            self.status_reason.as_ref().unwrap_or(&self.body),
-            &self.reason,
-        ]
-        .into_iter()
-        .find(|text| !text.is_empty())
-        .map_or("", String::as_str)
+        let header = self.status_reason.as_deref().unwrap_or_default();
+        [&self.body, header, &self.reason]
+            .into_iter()
+            .find(|text| !text.is_empty())
+            .unwrap_or_default()
     }
 }
 
@@ -101,7 +98,7 @@ fn parse(
             // RFC 9110 §15.2: other interim answers come before the real one, and mean nothing here.
             Some(100..200) => {}
             _ => {
-                let Some(body) = Body::read(Fields(head.headers), &bytes[start..], at_eof) else {
+                let Some(body) = Body::read(&head, &bytes[start..], at_eof) else {
                     return Ok(None);
                 };
                 return Ok(Some((refused(&head, &body.kept), start + body.size)));
@@ -172,6 +169,7 @@ fn first_text(fields: Fields<'_, '_>, name: &str) -> Option<String> {
 }
 
 /// As much of a refusal's body as we want.
+#[derive(Default)]
 struct Body {
     kept: Vec<u8>,
     /// Bytes of the input that were used.
@@ -180,9 +178,14 @@ struct Body {
 
 impl Body {
     /// `None`: more is to come, and wanted.
-    fn read(fields: Fields<'_, '_>, bytes: &[u8], at_eof: bool) -> Option<Self> {
-        // RFC 9112 §6.3: a transfer coding overrides a length; without either, the body ends with
-        // the connection.
+    ///
+    /// RFC 9112 §6.3: some answers have no body; a transfer coding overrides a length; without either,
+    /// the body ends with the connection.
+    fn read(head: &Response<'_, '_>, bytes: &[u8], at_eof: bool) -> Option<Self> {
+        let fields = Fields(head.headers);
+        if matches!(head.code, Some(204 | 304)) {
+            return Some(Self::default());
+        }
         if fields.has_token(name::TRANSFER_ENCODING, "chunked") {
             return Self::unchunk(bytes, at_eof);
         }
@@ -201,13 +204,12 @@ impl Body {
     /// Chunks: a size in hex, CRLF, that many bytes, CRLF; a size of 0 ends them (RFC 9112 §7.1).
     /// Trailers are not waited for. What is not in order ends the body: it is for reading only.
     fn unchunk(bytes: &[u8], at_eof: bool) -> Option<Self> {
-        let mut body = Self {
-            kept: Vec::new(),
-            size: 0,
-        };
+        let bytes = &bytes[..bytes.len().min(MAX_CHUNKED_BODY_SIZE)];
+        // Nothing more comes, or nothing more is looked at.
+        let starved = at_eof || bytes.len() == MAX_CHUNKED_BODY_SIZE;
+        let mut body = Self::default();
         loop {
             let rest = &bytes[body.size..];
-            let starved = at_eof || bytes.len() >= MAX_CHUNKED_BODY_SIZE;
             let (line_size, chunk_size) = match httparse::parse_chunk_size(rest) {
                 Ok(Status::Complete(chunk)) => chunk,
                 Ok(Status::Partial) => return starved.then_some(body),
@@ -226,7 +228,7 @@ impl Body {
             let there = data.len().min(wanted);
             body.kept.extend_from_slice(&data[..there]);
             body.size += line_size + there;
-            if there == room || data.len() < wanted {
+            if there == room {
                 return Some(body);
             }
             match bytes[body.size..] {

@@ -317,6 +317,22 @@ fn chunks_that_never_come_to_an_end_are_given_up() {
     assert_eq!(read.body, "hel");
 }
 
+#[test]
+fn chunks_are_looked_at_up_to_8_kib() {
+    // One byte in each chunk of a hundred: 81 are inside the limit, and part of the next.
+    let body = format!("1;{}\r\nx\r\n", "e".repeat(93)).repeat(200);
+    let bytes = refusal(&["Transfer-Encoding: chunked"], &body);
+    assert_eq!(refused(&bytes).0.body, "x".repeat(81));
+}
+
+#[test]
+fn some_answers_have_no_body() {
+    for status in [204, 304] {
+        let bytes = head(&[&format!("HTTP/1.1 {status} X")]);
+        assert_eq!(refused(&bytes).0.status, status);
+    }
+}
+
 /// Threat T-22: nothing a service sends moves a cursor.
 #[test]
 fn texts_are_escaped_and_bounded() {

@@ -62,11 +62,17 @@ mod tests {
                 let mut area = vec![0; 16_384];
                 area[end.header_room()..][..size].copy_from_slice(&content);
                 let total = finish_frame(&mut area, end, size, [1, 2, 3, 250]);
-                let role = if end == End::Client { Role::Server } else { Role::Client };
+                let role = if end == End::Client {
+                    Role::Server
+                } else {
+                    Role::Client
+                };
                 let mut reader = FrameReader::new(role, 131_076);
                 let (mut position, mut read) = (0, Vec::new());
                 while let Some(event) = reader.next(&mut area[..total], &mut position).unwrap() {
-                    let FrameEvent::Data(range) = event else { panic!("not data") };
+                    let FrameEvent::Data(range) = event else {
+                        panic!("not data")
+                    };
                     read.extend_from_slice(&area[range]);
                 }
                 assert_eq!(position, total);

@@ -39,7 +39,11 @@ pub enum Place {
 impl Inbound {
     /// A reader for the client's (`Role::Client`) or the server's end.
     pub fn new(role: Role) -> Self {
-        Self { frames: FrameReader::new(role, MAX_FRAME_PAYLOAD_SIZE), messages: MessageReader::new(), content: 0..0 }
+        Self {
+            frames: FrameReader::new(role, MAX_FRAME_PAYLOAD_SIZE),
+            messages: MessageReader::new(),
+            content: 0..0,
+        }
     }
 
     /// Starts over for a new WebSocket.
@@ -56,7 +60,11 @@ impl Inbound {
     ///
     /// # Errors
     /// Whatever breaks the WebSocket protocol; the reader is useless afterwards.
-    pub fn next(&mut self, buffer: &mut [u8], position: &mut usize) -> Result<Option<Item>, PeerError> {
+    pub fn next(
+        &mut self,
+        buffer: &mut [u8],
+        position: &mut usize,
+    ) -> Result<Option<Item>, PeerError> {
         loop {
             if !self.content.is_empty() {
                 let mut at = 0;
@@ -65,7 +73,9 @@ impl Inbound {
                 self.content.start += at;
                 match located {
                     Some(Located::InChunk(range)) => {
-                        return Ok(Some(Item::Message(Place::Buffer(start + range.start..start + range.end))));
+                        return Ok(Some(Item::Message(Place::Buffer(
+                            start + range.start..start + range.end,
+                        ))));
                     }
                     Some(Located::Assembled) => return Ok(Some(Item::Message(Place::Assembled))),
                     // All of it is kept as the start of a message.
@@ -81,7 +91,9 @@ impl Inbound {
                 Some(FrameEvent::Data(range)) => self.content = range,
                 Some(FrameEvent::Ping { payload }) => return Ok(Some(Item::Ping(payload))),
                 Some(FrameEvent::Pong { payload }) => return Ok(Some(Item::Pong(payload))),
-                Some(FrameEvent::Close { code, reason }) => return Ok(Some(Item::Close(code, reason))),
+                Some(FrameEvent::Close { code, reason }) => {
+                    return Ok(Some(Item::Close(code, reason)));
+                }
             }
         }
     }

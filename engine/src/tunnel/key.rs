@@ -25,7 +25,11 @@ struct Slot<T> {
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), count: 0 }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            count: 0,
+        }
     }
 }
 
@@ -35,11 +39,21 @@ impl<T> Slots<T> {
         if let Some(index) = self.free.pop() {
             let slot = &mut self.slots[index as usize];
             slot.value = Some(value);
-            return ConnectionKey { index, generation: slot.generation };
+            return ConnectionKey {
+                index,
+                generation: slot.generation,
+            };
         }
-        let index = u32::try_from(self.slots.len()).expect("connections are bounded far below 2^32");
-        self.slots.push(Slot { generation: 0, value: Some(value) });
-        ConnectionKey { index, generation: 0 }
+        let index =
+            u32::try_from(self.slots.len()).expect("connections are bounded far below 2^32");
+        self.slots.push(Slot {
+            generation: 0,
+            value: Some(value),
+        });
+        ConnectionKey {
+            index,
+            generation: 0,
+        }
     }
 
     pub(crate) fn remove(&mut self, key: ConnectionKey) -> Option<T> {
@@ -56,12 +70,16 @@ impl<T> Slots<T> {
 
     pub(crate) fn find(&self, key: ConnectionKey) -> Option<&T> {
         let slot = self.slots.get(key.index as usize)?;
-        (slot.generation == key.generation).then_some(slot.value.as_ref()).flatten()
+        (slot.generation == key.generation)
+            .then_some(slot.value.as_ref())
+            .flatten()
     }
 
     pub(crate) fn find_mut(&mut self, key: ConnectionKey) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.index as usize)?;
-        (slot.generation == key.generation).then_some(slot.value.as_mut()).flatten()
+        (slot.generation == key.generation)
+            .then_some(slot.value.as_mut())
+            .flatten()
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -70,7 +88,10 @@ impl<T> Slots<T> {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ConnectionKey, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
-            let key = ConnectionKey { index: index as u32, generation: slot.generation };
+            let key = ConnectionKey {
+                index: index as u32,
+                generation: slot.generation,
+            };
             slot.value.as_ref().map(|value| (key, value))
         })
     }

@@ -32,18 +32,26 @@ impl Outbox {
     pub fn push(&mut self, message: &Control<'_>) {
         let before = self.bytes.len();
         message.encode(&mut self.bytes);
-        self.note(before, matches!(message.kind, Kind::StreamStart | Kind::StreamReset));
+        self.note(
+            before,
+            matches!(message.kind, Kind::StreamStart | Kind::StreamReset),
+        );
     }
 
     /// Adds SERVICE_IDS; `ignorable` for a client that knows V1 only (specification 19).
-    pub fn push_service_ids<'a>(&mut self, ids: impl Iterator<Item = &'a ServiceId>, ignorable: bool) {
+    pub fn push_service_ids<'a>(
+        &mut self,
+        ids: impl Iterator<Item = &'a ServiceId>,
+        ignorable: bool,
+    ) {
         let before = self.bytes.len();
         encode_service_ids(ids, ignorable, &mut self.bytes);
         self.note(before, true);
     }
 
     fn note(&mut self, before: usize, ends_frame: bool) {
-        let size = u16::try_from(self.bytes.len() - before).expect("a control message is at most 65,535 bytes");
+        let size = u16::try_from(self.bytes.len() - before)
+            .expect("a control message is at most 65,535 bytes");
         self.sizes.push_back(Waiting { size, ends_frame });
     }
 
@@ -79,7 +87,11 @@ impl Outbox {
 
     /// Whether a message or a frame waits.
     pub fn is_waiting(&self) -> bool {
-        !self.close_sent && (!self.sizes.is_empty() || self.pong.is_some() || self.ping.is_some() || self.close.is_some())
+        !self.close_sent
+            && (!self.sizes.is_empty()
+                || self.pong.is_some()
+                || self.ping.is_some()
+                || self.close.is_some())
     }
 
     /// Whether messages (not frames) wait.

@@ -42,7 +42,13 @@ pub struct Queue {
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { first: NONE, last: NONE, start: 0, end: 0, size: 0 }
+        Self {
+            first: NONE,
+            last: NONE,
+            start: 0,
+            end: 0,
+            size: 0,
+        }
     }
 }
 
@@ -60,7 +66,12 @@ impl Queue {
 
 impl Default for Pool {
     fn default() -> Self {
-        Self { chunks: Vec::new(), free: NONE, kept: 0, used: 0 }
+        Self {
+            chunks: Vec::new(),
+            free: NONE,
+            kept: 0,
+            used: 0,
+        }
     }
 }
 
@@ -90,8 +101,15 @@ impl Pool {
     pub fn front<'a>(&'a self, queue: &Queue, parts: &mut [IoSlice<'a>]) -> usize {
         let (mut chunk, mut start, mut count) = (queue.first, usize::from(queue.start), 0);
         while chunk != NONE && count < parts.len() {
-            let end = if chunk == queue.last { usize::from(queue.end) } else { CHUNK_SIZE };
-            let bytes = self.chunks[chunk as usize].bytes.as_ref().expect("a queued chunk has memory");
+            let end = if chunk == queue.last {
+                usize::from(queue.end)
+            } else {
+                CHUNK_SIZE
+            };
+            let bytes = self.chunks[chunk as usize]
+                .bytes
+                .as_ref()
+                .expect("a queued chunk has memory");
             if start < end {
                 parts[count] = IoSlice::new(&bytes[start..end]);
                 count += 1;
@@ -107,7 +125,11 @@ impl Pool {
         let mut left = count.min(queue.size());
         queue.size -= left as u32;
         while left > 0 {
-            let end = if queue.first == queue.last { usize::from(queue.end) } else { CHUNK_SIZE };
+            let end = if queue.first == queue.last {
+                usize::from(queue.end)
+            } else {
+                CHUNK_SIZE
+            };
             let held = end - usize::from(queue.start);
             if left < held {
                 queue.start += left as u16;
@@ -128,7 +150,10 @@ impl Pool {
     }
 
     fn memory(&mut self, chunk: u32) -> &mut [u8; CHUNK_SIZE] {
-        self.chunks[chunk as usize].bytes.as_mut().expect("a queued chunk has memory")
+        self.chunks[chunk as usize]
+            .bytes
+            .as_mut()
+            .expect("a queued chunk has memory")
     }
 
     fn grow(&mut self, queue: &mut Queue) {
@@ -146,7 +171,10 @@ impl Pool {
     fn take(&mut self) -> u32 {
         self.used += 1;
         if self.free == NONE {
-            self.chunks.push(Chunk { bytes: Some(Box::new([0; CHUNK_SIZE])), next: NONE });
+            self.chunks.push(Chunk {
+                bytes: Some(Box::new([0; CHUNK_SIZE])),
+                next: NONE,
+            });
             return (self.chunks.len() - 1) as u32;
         }
         let index = self.free;
@@ -192,13 +220,22 @@ mod tests {
     fn contents(pool: &Pool, queue: &Queue) -> Vec<u8> {
         let mut parts = [IoSlice::new(&[]); 512];
         let count = pool.front(queue, &mut parts);
-        parts[..count].iter().flat_map(|part| part.to_vec()).collect()
+        parts[..count]
+            .iter()
+            .flat_map(|part| part.to_vec())
+            .collect()
     }
 
     #[test]
     fn an_emptied_queue_holds_no_chunk() {
         let (mut pool, mut queue) = (Pool::default(), Queue::default());
-        for size in [1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 10 * CHUNK_SIZE] {
+        for size in [
+            1,
+            CHUNK_SIZE - 1,
+            CHUNK_SIZE,
+            CHUNK_SIZE + 1,
+            10 * CHUNK_SIZE,
+        ] {
             pool.append(&mut queue, &vec![7; size]);
             assert_eq!(pool.used_size(), size.div_ceil(CHUNK_SIZE) * CHUNK_SIZE);
             pool.consume(&mut queue, size);
@@ -213,7 +250,11 @@ mod tests {
             pool.append(&mut queue, &[1; CHUNK_SIZE]);
         }
         pool.clear(&mut queue);
-        let held = pool.chunks.iter().filter(|chunk| chunk.bytes.is_some()).count();
+        let held = pool
+            .chunks
+            .iter()
+            .filter(|chunk| chunk.bytes.is_some())
+            .count();
         assert_eq!(held, KEPT_CHUNKS);
     }
 

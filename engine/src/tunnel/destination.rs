@@ -1,0 +1,137 @@
+//! The destination's part: connections are announced by the peer and dialled (specification 8.3).
+
+use super::connection::{Connection, State};
+use super::key::ConnectionKey;
+use super::proxy::{Action, Proxy};
+use super::receive::{Message, Named};
+use adit_proto::ids::{Dialect, StreamId};
+use adit_proto::message::{Control, Kind};
+use std::time::Instant;
+
+impl Proxy {
+    /// STREAM_START or CONNECTION_START.
+    pub(crate) fn on_start(&mut self, now: Instant, message: &Message) {
+        let index = match message.service {
+            Named::Known(index) => index as usize,
+            Named::Absent if self.services.len() == 1 => 0,
+            Named::Absent | Named::Unknown => return self.counters.stale += 1,
+        };
+        let Some(stream) = StreamId::new(message.stream) else {
+            return self.counters.stale += 1;
+        };
+        let current = self.services[index].stream;
+        match (message.kind, current) {
+            // Specification 7.2: the same stream again is ignored.
+            (Kind::StreamStart, Some(current)) if current == stream => {
+                return self.counters.stale += 1;
+            }
+            // A new stream replaces the old one, and is not lost for it (17, Q-13).
+            (Kind::StreamStart, Some(_)) => self.end_stream(now, index),
+            // A stream this side does not know of, or no longer: a start that came too late.
+            (Kind::ConnectionStart, Some(current)) if current != stream => {
+                return self.refuse_start(index, message);
+            }
+            (Kind::ConnectionStart, Some(_)) => {
+                return self.on_connection_start(now, index, message);
+            }
+            // Without a stream, CONNECTION_START begins one: this side may have been restarted.
+            (_, None) | (_, Some(_)) => {}
+        }
+        let has_services = self.services[index].id.is_some();
+        self.services[index].dialect = message.dialect(has_services);
+        self.services[index].stream = Some(stream);
+        self.begin_connection(now, index, message);
+    }
+
+    fn on_connection_start(&mut self, now: Instant, index: usize, message: &Message) {
+        if self.services[index].dialect != Dialect::V3 || message.connection == 0 {
+            return self.refuse_start(index, message);
+        }
+        if let Some(key) = self.services[index].find(message.connection) {
+            // Specification 7.3: an id in use. The peer lost count; none of the two can go on,
+            // or bytes of one would reach the other.
+            self.peer_ended(now, key);
+            return self.refuse_start(index, message);
+        }
+        self.begin_connection(now, index, message);
+    }
+
+    fn begin_connection(&mut self, now: Instant, index: usize, message: &Message) {
+        let at_bound = self.connections.count() >= self.limits.connections_max;
+        if at_bound || !self.accepting {
+            self.counters.refused += 1;
+            return self.send_reset(index as u32, message.stream, message.connection);
+        }
+        self.counters.connections += 1;
+        let state = State::Dialling { peer_ended: false };
+        let connection = Connection::new(
+            index as u32,
+            message.connection,
+            message.stream,
+            state,
+            u32::MAX,
+            now,
+        );
+        let key = self.connections.insert(connection);
+        self.services[index].insert(message.connection, key);
+        self.act(Action::Dial {
+            key,
+            service: index as u32,
+        });
+    }
+
+    /// Answers a CONNECTION_START that cannot be served, under the ids it came with.
+    fn refuse_start(&mut self, index: usize, message: &Message) {
+        self.counters.refused += 1;
+        let service_id = match (message.service, &self.services[index].id) {
+            (Named::Known(_), Some(id)) => id.as_str(),
+            (Named::Known(_) | Named::Absent | Named::Unknown, _) => "",
+        };
+        self.outbox.push(&Control {
+            kind: Kind::ConnectionReset,
+            stream_id: message.stream,
+            service_id,
+            connection_id: message.connection,
+        });
+    }
+
+    /// The driver connected: `io` is its handle of the socket. `false`: nobody wants the
+    /// connection any more, the driver closes it.
+    ///
+    /// Afterwards ask [`writable`](Self::writable): bytes may have come while it was dialling.
+    pub fn dialled(&mut self, now: Instant, key: ConnectionKey, io: u32) -> bool {
+        let Some(connection) = self.connections.find_mut(key) else {
+            return false;
+        };
+        let State::Dialling { peer_ended } = connection.state else {
+            return false;
+        };
+        connection.io = io;
+        connection.moved_at = now;
+        connection.state = State::Open;
+        if peer_ended {
+            connection.state = State::Flushing;
+            self.watch_flush(key, now);
+        }
+        true
+    }
+
+    /// The driver could not connect. The only connection of a stream ends the stream, another
+    /// ends alone (specification 8.3; 17, Q-15).
+    pub fn dial_failed(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.forget(key) else {
+            return;
+        };
+        if connection.state == (State::Dialling { peer_ended: true }) {
+            return;
+        }
+        let service = &mut self.services[connection.service as usize];
+        if service.count() == 0 {
+            service.stream = None;
+            self.outbox
+                .push(&service.control(Kind::StreamReset, connection.stream, 0));
+        } else {
+            self.send_reset(connection.service, connection.stream, connection.id);
+        }
+    }
+}

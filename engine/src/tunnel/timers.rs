@@ -1,0 +1,216 @@
+//! Everything of a proxy that waits for time: pings, quiet connections, stalls.
+
+use super::connection::State;
+use super::key::ConnectionKey;
+use super::proxy::{Action, Proxy};
+use adit_proto::ids::Mode;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::{Duration, Instant};
+
+/// How long a connection that the peer has ended may go without its application taking a byte.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Pings that may go unanswered before the link counts as dead, once it has answered one.
+///
+/// A link that never answered proves nothing: AWS's service does not answer before a source is
+/// connected (specification 2.1).
+const UNANSWERED_PINGS_MAX: u32 = 3;
+
+#[derive(Default)]
+pub(crate) struct Timers {
+    /// Connections to look at: quiet after a half-close, or flushing. At most one entry for
+    /// each state a connection enters, so at most two a connection.
+    quiet: BinaryHeap<Reverse<(Instant, ConnectionKey)>>,
+    last_ping: Option<Instant>,
+    next_ping: Option<Instant>,
+    ping_count: u64,
+    unanswered: u32,
+    answers_pings: bool,
+    /// When reading was paused by a queue; `None` while it is not.
+    pub(crate) paused_since: Option<Instant>,
+    next_stall_check: Option<Instant>,
+    round_trip: Option<Duration>,
+}
+
+impl Timers {
+    pub(crate) fn link_up(&mut self, now: Instant) {
+        self.link_lost();
+        self.next_ping = Some(now);
+    }
+
+    pub(crate) fn link_lost(&mut self) {
+        let quiet = std::mem::take(&mut self.quiet);
+        *self = Self {
+            quiet,
+            ping_count: self.ping_count,
+            ..Self::default()
+        };
+    }
+
+    pub(crate) fn watch(&mut self, key: ConnectionKey, at: Instant) {
+        self.quiet.push(Reverse((at, key)));
+    }
+
+    /// Any byte from the peer shows that it lives.
+    pub(crate) fn peer_spoke(&mut self) {
+        self.unanswered = 0;
+    }
+
+    pub(crate) fn pong(&mut self, payload: &[u8], now: Instant) {
+        self.answers_pings = true;
+        self.unanswered = 0;
+        // An odd pong is no reason to end anything (specification 17, Q-08).
+        if payload == self.ping_count.to_string().as_bytes() {
+            self.round_trip = self
+                .last_ping
+                .map(|sent| now.saturating_duration_since(sent));
+        }
+    }
+
+    pub(crate) fn next(&self, has_link: bool) -> Option<Instant> {
+        let quiet = self.quiet.peek().map(|Reverse((at, _))| *at);
+        let ping = self.next_ping.filter(|_| has_link);
+        [quiet, ping, self.next_stall_check]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+impl Proxy {
+    /// Time has come; see [`poll_timeout`](Self::poll_timeout). Harmless when it has not.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.send_due_ping(now);
+        self.end_quiet(now);
+        if self.timers.next_stall_check.is_some_and(|at| at <= now) {
+            self.reset_stalled(now);
+        }
+    }
+
+    /// The last measured time from ping to pong.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.timers.round_trip
+    }
+
+    /// How long a half-closed connection may be quiet.
+    ///
+    /// A destination gets a quarter: there the application that ended first mostly ended for
+    /// good, and somebody waits for the news.
+    pub(crate) fn grace(&self) -> Duration {
+        match self.mode {
+            Mode::Source => self.limits.half_close_grace,
+            Mode::Destination => self.limits.half_close_grace / 4,
+        }
+    }
+
+    /// Looks again at a flushing connection when it may have been stuck for too long.
+    pub(crate) fn watch_flush(&mut self, key: ConnectionKey, now: Instant) {
+        self.timers.watch(key, now + FLUSH_TIMEOUT);
+    }
+
+    pub(crate) fn send_due_ping(&mut self, now: Instant) {
+        let timers = &mut self.timers;
+        let Some(at) = timers.next_ping else { return };
+        if now < at {
+            return;
+        }
+        if timers.answers_pings && timers.unanswered >= UNANSWERED_PINGS_MAX {
+            timers.next_ping = None;
+            return self.act(Action::LinkDead);
+        }
+        timers.unanswered += 1;
+        timers.ping_count += 1;
+        timers.last_ping = Some(now);
+        timers.next_ping = Some(now + self.limits.ping_interval);
+        self.outbox.ping(timers.ping_count.to_string().into_bytes());
+    }
+
+    fn end_quiet(&mut self, now: Instant) {
+        while let Some(&Reverse((at, key))) = self.timers.quiet.peek() {
+            if at > now {
+                return;
+            }
+            self.timers.quiet.pop();
+            let Some(connection) = self.connections.find(key) else {
+                continue;
+            };
+            let patience = match connection.state {
+                State::LocalEnded => self.grace(),
+                State::Flushing => FLUSH_TIMEOUT,
+                State::Dialling { .. } | State::Open => continue,
+            };
+            let due = connection.moved_at + patience;
+            if due > now {
+                self.timers.watch(key, due);
+            } else if connection.state == State::LocalEnded && connection.queue.is_empty() {
+                self.end(key);
+            } else if connection.state == State::LocalEnded {
+                // It still has bytes to take; the stall clock decides about those.
+                self.timers.watch(key, now + patience);
+            } else {
+                self.abort(key);
+            }
+        }
+    }
+
+    /// Starts or stops the stall clock after a change of the queues.
+    pub(crate) fn watch_pause(&mut self, now: Instant) {
+        if self.full_queues == 0 && !self.pool_is_full {
+            self.timers.paused_since = None;
+            self.timers.next_stall_check = None;
+        } else if self.timers.paused_since.is_none() {
+            self.timers.paused_since = Some(now);
+            self.timers.next_stall_check = Some(now + self.limits.stall_timeout);
+        }
+    }
+
+    /// While reading is paused, resets the connection with the largest queue among those that
+    /// drained nothing for `stall_timeout`, unless it is alone.
+    fn reset_stalled(&mut self, now: Instant) {
+        let timeout = self.limits.stall_timeout;
+        self.timers.next_stall_check = Some(now + (timeout / 4).max(Duration::from_millis(10)));
+        if self.connections.count() < 2 {
+            return;
+        }
+        let stalled = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| {
+                !connection.queue.is_empty() && connection.moved_at + timeout <= now
+            })
+            .max_by_key(|(_, connection)| connection.queue.size())
+            .map(|(key, connection)| {
+                (
+                    key,
+                    connection.queue.size(),
+                    connection.service,
+                    connection.stream,
+                    connection.id,
+                    connection.state,
+                )
+            });
+        let Some((key, size, service, stream, id, state)) = stalled else {
+            return;
+        };
+        tracing::warn!(
+            service = self.services[service as usize]
+                .id
+                .as_ref()
+                .map(tracing::field::display),
+            connection = id,
+            queued_bytes = size,
+            "reset a connection: its application took nothing for {timeout:?} while other connections waited"
+        );
+        self.counters.stalled += 1;
+        let peer_knows = matches!(
+            state,
+            State::Flushing | State::Dialling { peer_ended: true }
+        );
+        self.abort(key);
+        if !peer_knows {
+            self.send_reset(service, stream, id);
+        }
+        self.watch_pause(now);
+    }
+}

@@ -16,11 +16,19 @@
 )]
 
 mod backend;
+mod buffers;
 mod choice;
 #[cfg(test)]
 mod denied;
+mod descriptors;
 mod epoll;
+mod event_loop;
+mod handle;
+mod io;
+mod link_io;
 mod probe;
+mod proxy_io;
+mod relay_io;
 mod socket;
 mod token;
 mod uring;
@@ -28,9 +36,12 @@ mod waker;
 
 pub use backend::{BATCH, Backend, Counters, Outgoing, Ready};
 pub use choice::{AnyBackend, IoChoice, Settings, TaskRun, UnknownIoChoice, open};
+pub use descriptors::raise_descriptor_limit;
 pub use epoll::Epoll;
+pub use event_loop::{StartError, start};
+pub use handle::{LinkEnd, LinkNews, LoopHandle, ProxyId, ProxyOptions, ProxyStatus, TunnelEvent};
 pub use probe::{Cause, ProbeError};
-pub use socket::{Address, LISTEN_BACKLOG, local_address, peer_address};
+pub use socket::{Address, LISTEN_BACKLOG, listen, local_address, peer_address};
 pub use token::Token;
 pub use uring::Uring;
 pub use waker::{WakeSource, Waker};

@@ -80,7 +80,12 @@ pub fn peer_address(fd: impl AsFd) -> io::Result<Address> {
     Address::from_system(&SockRef::from(&fd).peer_addr()?)
 }
 
-pub(super) fn listen(address: &Address) -> io::Result<OwnedFd> {
+/// Opens a listener: non-blocking, address reuse on, backlog [`LISTEN_BACKLOG`]. A Unix socket file
+/// that nobody listens on is replaced.
+///
+/// # Errors
+/// What the system says: the address is in use, not ours, or not allowed.
+pub fn listen(address: &Address) -> io::Result<OwnedFd> {
     let socket = new_socket(address)?;
     match address {
         Address::Ip(address) => {
@@ -177,6 +182,11 @@ pub(super) fn send(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
             socket.send_vectored_with_flags(some, SEND_FLAGS)
         }
     })
+}
+
+/// Another descriptor of the same thing.
+pub(super) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    borrow(fd)?.try_clone_to_owned()
 }
 
 pub(super) fn shutdown(fd: RawFd, how: Shutdown) -> io::Result<()> {

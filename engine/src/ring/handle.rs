@@ -1,0 +1,262 @@
+//! How the rest of the program talks to a loop, and hears from it.
+
+use super::link_io::LinkFault;
+use super::waker::Waker;
+use crate::link::{Grant, Link};
+use crate::tunnel::endpoint::Endpoint;
+use crate::tunnel::key::ConnectionKey;
+use crate::tunnel::mapping::MappingMismatch;
+use crate::tunnel::proxy::{Counters, Proxy};
+use adit_proto::ids::{Mode, ServiceId, TunnelId};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+
+/// Name of a proxy on its loop, chosen by whoever adds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProxyId(pub u64);
+
+/// What the loop has to know of a proxy that the core does not.
+#[derive(Debug, Clone, Copy)]
+pub struct ProxyOptions {
+    /// Where a destination's endpoint without a host is found.
+    pub default_host: IpAddr,
+    /// Whether each local connection is logged at info, with its addresses, else at debug.
+    pub announces_connections: bool,
+}
+
+impl Default for ProxyOptions {
+    fn default() -> Self {
+        Self {
+            default_host: Ipv4Addr::LOCALHOST.into(),
+            announces_connections: false,
+        }
+    }
+}
+
+/// What a loop is asked to do.
+pub(super) enum Command {
+    AddProxy {
+        id: ProxyId,
+        proxy: Box<Proxy>,
+        options: ProxyOptions,
+        events: UnboundedSender<TunnelEvent>,
+    },
+    LinkUp {
+        id: ProxyId,
+        link: Box<Link>,
+    },
+    Listener {
+        id: ProxyId,
+        service: u32,
+        fd: OwnedFd,
+    },
+    Local {
+        id: ProxyId,
+        service: u32,
+        fd: OwnedFd,
+    },
+    Dialled {
+        id: ProxyId,
+        key: ConnectionKey,
+        result: io::Result<OwnedFd>,
+    },
+    Drain {
+        id: ProxyId,
+        patience: Duration,
+    },
+    Status {
+        id: ProxyId,
+        reply: oneshot::Sender<Option<ProxyStatus>>,
+    },
+    Attach {
+        grant: Grant,
+        link: Box<Link>,
+        news: UnboundedSender<LinkNews>,
+    },
+    EndSide {
+        tunnel: TunnelId,
+        mode: Mode,
+    },
+    EndTunnel {
+        tunnel: TunnelId,
+    },
+    Stop,
+}
+
+/// What a proxy tells its owner. Bounded by what the proxy does: one event for each link, each
+/// service of a session, and each connection that is being dialled by name.
+#[derive(Debug)]
+pub enum TunnelEvent {
+    /// Make listening sockets for a service and hand them in by [`LoopHandle::add_listener`].
+    Listen {
+        /// Index of the service.
+        service: u32,
+        /// Its name, unless the tunnel has no services.
+        name: Option<ServiceId>,
+        /// Where.
+        endpoint: Endpoint,
+    },
+    /// The listeners were closed: the services changed.
+    Unlisten,
+    /// Connect to a host by name and answer by [`LoopHandle::dialled`].
+    Dial {
+        /// Whose.
+        key: ConnectionKey,
+        /// Host name.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+    /// The WebSocket is over. A new one may be handed in.
+    LinkEnded(LinkEnd),
+    /// The services of the tunnel do not fit the configuration; there is no way on.
+    Mismatch(MappingMismatch),
+    /// Drained and closed: the proxy is gone from the loop.
+    Over,
+}
+
+/// What becomes of a link at the relay.
+#[derive(Debug, Clone)]
+pub enum LinkNews {
+    /// It is on its loop.
+    Attached(Grant),
+    /// It is over, or never came onto the loop.
+    Gone(Grant),
+}
+
+/// Why a WebSocket ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkEnd {
+    /// The service closed it with this code: the tunnel is over (specification 2.1).
+    Closed(Option<u16>),
+    /// It broke; reconnect.
+    Lost(String),
+    /// The service broke the protocol; reconnect after a while.
+    Violation(String),
+    /// Closed by this side.
+    Drained,
+}
+
+impl LinkEnd {
+    pub(super) fn of(fault: &LinkFault) -> Self {
+        Self::Lost(fault.to_string())
+    }
+}
+
+/// A proxy as it stands.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProxyStatus {
+    /// What happened so far.
+    pub counters: Counters,
+    /// Connections open now.
+    pub connections: usize,
+    /// Bytes that wait for slow local sockets.
+    pub queued_size: usize,
+    /// Whether SERVICE_IDS came and connections are possible.
+    pub is_running: bool,
+    /// Last time from ping to pong.
+    pub round_trip: Option<Duration>,
+}
+
+/// A loop, from outside. Cheap to clone; every call returns at once.
+#[derive(Clone)]
+pub struct LoopHandle {
+    pub(super) commands: Sender<Command>,
+    pub(super) waker: Waker,
+    pub(super) backend: &'static str,
+}
+
+impl LoopHandle {
+    /// `"io_uring"` or `"epoll"`.
+    pub fn backend(&self) -> &'static str {
+        self.backend
+    }
+
+    /// Puts a proxy on the loop; it waits for a link.
+    pub fn add_proxy(
+        &self,
+        id: ProxyId,
+        proxy: Proxy,
+        options: ProxyOptions,
+        events: UnboundedSender<TunnelEvent>,
+    ) {
+        self.send(Command::AddProxy {
+            id,
+            proxy: Box::new(proxy),
+            options,
+            events,
+        });
+    }
+
+    /// Hands over an established WebSocket.
+    pub fn link_up(&self, id: ProxyId, link: Link) {
+        self.send(Command::LinkUp {
+            id,
+            link: Box::new(link),
+        });
+    }
+
+    /// Hands over a listening socket for a service of a source.
+    pub fn add_listener(&self, id: ProxyId, service: u32, fd: OwnedFd) {
+        self.send(Command::Listener { id, service, fd });
+    }
+
+    /// Hands over a connected socket to be carried as if accepted (standard input and output).
+    pub fn add_local(&self, id: ProxyId, service: u32, fd: OwnedFd) {
+        self.send(Command::Local { id, service, fd });
+    }
+
+    /// Answers [`TunnelEvent::Dial`].
+    pub fn dialled(&self, id: ProxyId, key: ConnectionKey, result: io::Result<OwnedFd>) {
+        self.send(Command::Dialled { id, key, result });
+    }
+
+    /// Lets open connections end for at most `patience`, then closes the tunnel's WebSocket.
+    pub fn drain(&self, id: ProxyId, patience: Duration) {
+        self.send(Command::Drain { id, patience });
+    }
+
+    /// How a proxy stands; `None` when it is not on the loop.
+    pub async fn status(&self, id: ProxyId) -> Option<ProxyStatus> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Status { id, reply });
+        answer.await.ok().flatten()
+    }
+
+    /// Hands over an admitted WebSocket of a tunnel; an earlier one of the same side is closed.
+    /// `news` hears when it is there and when it is over, at most twice a link.
+    pub fn attach(&self, grant: Grant, link: Link, news: UnboundedSender<LinkNews>) {
+        self.send(Command::Attach {
+            grant,
+            link: Box::new(link),
+            news,
+        });
+    }
+
+    /// Closes one side of a tunnel at the relay: its token was replaced.
+    pub fn end_side(&self, tunnel: TunnelId, mode: Mode) {
+        self.send(Command::EndSide { tunnel, mode });
+    }
+
+    /// Closes both sides of a tunnel at the relay: it is over.
+    pub fn end_tunnel(&self, tunnel: TunnelId) {
+        self.send(Command::EndTunnel { tunnel });
+    }
+
+    /// Ends the loop; its sockets are closed as they are.
+    pub fn stop(&self) {
+        self.send(Command::Stop);
+    }
+
+    fn send(&self, command: Command) {
+        // A loop that is gone has dropped everything that a command could be about.
+        if self.commands.send(command).is_ok() {
+            self.waker.wake();
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! What every tunnel of a loop shares: the backend, the table of sockets, spare buffers, the time.
+
+use super::AnyBackend;
+use super::backend::{Backend, Ready};
+use super::buffers::Buffers;
+use super::socket::{self, Address};
+use super::token::Token;
+use crate::tunnel::key::ConnectionKey;
+use std::collections::VecDeque;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+/// How long an ended socket may keep sending before it is closed over its unread bytes.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long one address may take to answer a dial.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Sockets that may linger at once; over it the oldest is closed.
+const LINGERING_MAX: usize = 4096;
+
+/// Bytes thrown away from one lingering socket in one turn.
+const DISCARD_SIZE: usize = 64 * 1024;
+
+/// Whose a socket is.
+pub(super) enum Owner {
+    /// The loop's own wake-up.
+    Waker,
+    /// Where a source's applications connect.
+    Listener { tunnel: u32, service: u32 },
+    /// A WebSocket; `side` tells the two of a relay apart.
+    Link { tunnel: u32, side: u8 },
+    /// A connection of a proxy.
+    Local { tunnel: u32, key: ConnectionKey },
+    /// A connection that is being made; the addresses are still to be tried.
+    Dialling {
+        tunnel: u32,
+        key: ConnectionKey,
+        rest: Vec<Address>,
+    },
+    /// Ended on our side; its remaining bytes are read and thrown away, so that closing it does
+    /// not turn its end into a reset.
+    Lingering,
+}
+
+struct Slot {
+    /// Which tenant of the slot this is; late events of an earlier one are dropped.
+    generation: u16,
+    socket: Option<(OwnedFd, Owner)>,
+}
+
+/// The shared half of a loop.
+pub(super) struct Io {
+    pub(super) backend: AnyBackend,
+    pub(super) buffers: Buffers,
+    /// The time of this turn, read once.
+    pub(super) now: Instant,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// Deadlines in order, since each kind has one time limit.
+    lingering: VecDeque<(Instant, Token)>,
+    dialling: VecDeque<(Instant, Token)>,
+    discard: Box<[u8]>,
+}
+
+impl Io {
+    pub(super) fn new(backend: AnyBackend, now: Instant) -> Self {
+        Self {
+            backend,
+            buffers: Buffers::default(),
+            now,
+            slots: Vec::new(),
+            free: Vec::new(),
+            lingering: VecDeque::new(),
+            dialling: VecDeque::new(),
+            discard: vec![0; DISCARD_SIZE].into_boxed_slice(),
+        }
+    }
+
+    /// Takes a socket in and watches it. On failure the socket is closed.
+    pub(super) fn insert(&mut self, fd: OwnedFd, owner: Owner) -> io::Result<u32> {
+        let index = self.free.last().copied().unwrap_or(self.slots.len() as u32);
+        if index as usize == self.slots.len() {
+            self.slots.push(Slot {
+                generation: 0,
+                socket: None,
+            });
+        } else {
+            self.free.pop();
+        }
+        let token = Token::new(1, self.slots[index as usize].generation, index);
+        if let Err(error) = self.backend.watch(fd.as_raw_fd(), token) {
+            self.free.push(index);
+            return Err(error);
+        }
+        self.slots[index as usize].socket = Some((fd, owner));
+        Ok(index)
+    }
+
+    /// Whose socket an event is about; `None` when it came too late.
+    pub(super) fn owner(&mut self, ready: &Ready) -> Option<&mut Owner> {
+        self.find(ready.token).map(|(_, owner)| owner)
+    }
+
+    /// Whose the socket in a slot is.
+    pub(super) fn owner_at(&mut self, index: u32) -> Option<&mut Owner> {
+        let (_, owner) = self.slots.get_mut(index as usize)?.socket.as_mut()?;
+        Some(owner)
+    }
+
+    /// The descriptor in a slot. A slot that is free gives -1, which every call refuses.
+    pub(super) fn fd(&self, index: u32) -> RawFd {
+        let slot = self.slots.get(index as usize);
+        slot.and_then(|slot| slot.socket.as_ref())
+            .map_or(-1, |(fd, _)| fd.as_raw_fd())
+    }
+
+    /// Whom a socket is connected to.
+    pub(super) fn peer(&self, index: u32) -> io::Result<Address> {
+        let slot = self
+            .slots
+            .get(index as usize)
+            .and_then(|slot| slot.socket.as_ref());
+        slot.map_or(Err(io::ErrorKind::NotFound.into()), |(fd, _)| {
+            socket::peer_address(fd)
+        })
+    }
+
+    /// Replaces the owner of a socket that stays watched.
+    pub(super) fn set_owner(&mut self, index: u32, owner: Owner) {
+        if let Some((_, old)) = self
+            .slots
+            .get_mut(index as usize)
+            .and_then(|slot| slot.socket.as_mut())
+        {
+            *old = owner;
+        }
+    }
+
+    /// Closes a socket as it is.
+    pub(super) fn close(&mut self, index: u32) {
+        if let Some((fd, token)) = self.remove(index) {
+            self.backend.forget_and_close(fd, token);
+        }
+    }
+
+    /// Closes a socket so that its peer sees a reset.
+    pub(super) fn reset(&mut self, index: u32) {
+        if let Some((fd, token)) = self.remove(index) {
+            self.backend.forget_and_reset(fd, token);
+        }
+    }
+
+    /// Ends a socket in an orderly way: its peer gets all bytes and an end, and may finish
+    /// sending for [`LINGER_TIMEOUT`].
+    pub(super) fn end(&mut self, index: u32) {
+        let fd = self.fd(index);
+        if self.backend.shutdown(fd, Shutdown::Write).is_err() || self.discard(index) {
+            return self.close(index);
+        }
+        self.set_owner(index, Owner::Lingering);
+        self.lingering
+            .push_back((self.now + LINGER_TIMEOUT, self.token(index)));
+        if self.lingering.len() > LINGERING_MAX
+            && let Some((_, oldest)) = self.lingering.pop_front()
+            && self.find(oldest).is_some()
+        {
+            self.close(oldest.index());
+        }
+    }
+
+    /// Reads a lingering socket; closes it at its end.
+    pub(super) fn linger(&mut self, index: u32) {
+        if self.discard(index) {
+            self.close(index);
+        }
+    }
+
+    /// Starts to connect to the first of `addresses` that can be tried. `None`: all failed.
+    pub(super) fn dial(
+        &mut self,
+        tunnel: u32,
+        key: ConnectionKey,
+        mut addresses: Vec<Address>,
+    ) -> Option<u32> {
+        while !addresses.is_empty() {
+            let address = addresses.remove(0);
+            let attempt = self.backend.connect(&address);
+            let rest = addresses.clone();
+            match attempt.and_then(|fd| self.insert(fd, Owner::Dialling { tunnel, key, rest })) {
+                Ok(index) => {
+                    self.dialling
+                        .push_back((self.now + DIAL_TIMEOUT, self.token(index)));
+                    return Some(index);
+                }
+                Err(error) => tracing::debug!(%address, %error, "could not connect"),
+            }
+        }
+        None
+    }
+
+    /// The next dial that took too long.
+    pub(super) fn overdue_dial(&mut self) -> Option<u32> {
+        loop {
+            let &(at, token) = self.dialling.front()?;
+            let is_dialling = matches!(self.find(token), Some((_, Owner::Dialling { .. })));
+            if is_dialling && at > self.now {
+                return None;
+            }
+            self.dialling.pop_front();
+            if is_dialling {
+                return Some(token.index());
+            }
+        }
+    }
+
+    /// Closes what has lingered for long enough.
+    pub(super) fn close_lingering(&mut self) {
+        while let Some(&(at, token)) = self.lingering.front() {
+            let is_open = self.find(token).is_some();
+            if is_open && at > self.now {
+                return;
+            }
+            self.lingering.pop_front();
+            if is_open {
+                self.close(token.index());
+            }
+        }
+    }
+
+    /// When the next of these deadlines is.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let lingering = self.lingering.front().map(|(at, _)| *at);
+        let dialling = self.dialling.front().map(|(at, _)| *at);
+        lingering.into_iter().chain(dialling).min()
+    }
+
+    /// Takes a socket out without closing it, for its owner to read.
+    pub(super) fn take_owner(&mut self, index: u32) -> Option<Owner> {
+        let (_, owner) = self.slots.get_mut(index as usize)?.socket.as_mut()?;
+        Some(std::mem::replace(owner, Owner::Lingering))
+    }
+
+    fn token(&self, index: u32) -> Token {
+        Token::new(1, self.slots[index as usize].generation, index)
+    }
+
+    fn find(&mut self, token: Token) -> Option<&mut (OwnedFd, Owner)> {
+        let slot = self.slots.get_mut(token.index() as usize)?;
+        (slot.generation == token.generation())
+            .then_some(slot.socket.as_mut())
+            .flatten()
+    }
+
+    fn remove(&mut self, index: u32) -> Option<(OwnedFd, Token)> {
+        let token = self.slots.get(index as usize).map(|_| self.token(index))?;
+        let slot = &mut self.slots[index as usize];
+        let (fd, _) = slot.socket.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(index);
+        Some((fd, token))
+    }
+
+    /// Throws away what a socket has; true at its end.
+    fn discard(&mut self, index: u32) -> bool {
+        let fd = self.fd(index);
+        loop {
+            match self.backend.recv(fd, &mut self.discard) {
+                Ok(0) => return true,
+                Ok(count) if count < DISCARD_SIZE => return false,
+                // A sender that never pauses is cut by the deadline, not read for ever.
+                Ok(_) => {}
+                Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+            }
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! One WebSocket's socket: ciphertext in, records out, buffers only while something waits.
+
+use super::backend::{Backend, Outgoing};
+use super::buffers::{BUFFER_SIZE, Buffers, OUTPUT_MARK};
+use super::io::Io;
+use crate::tls::{MAX_PLAINTEXT, Opened, RecordError, Records};
+use std::io::{self, IoSlice};
+use std::ops::Range;
+
+/// Largest record with its header (RFC 8446 §5.2): so much room must be left behind a partial one.
+const MAX_RECORD: usize = MAX_PLAINTEXT + 256 + 5;
+
+/// Plaintext of the smallest records that whole messages are cut into when there are many: a
+/// start or reset of a stream travels alone in its frame.
+const RECORD_MIN: usize = 1024;
+
+/// Header, content type and tag of a record, and more than any cipher suite adds.
+const RECORD_OVERHEAD: usize = 64;
+
+/// Bytes that the record layer may have to say while nothing is sent; a peer that asks for more
+/// (by a flood of key updates) is not read until they are.
+const OWN_MAX: usize = 1024;
+
+/// A link as the loop owns it.
+pub(super) struct LinkIo {
+    /// The slot of its socket.
+    pub(super) socket: u32,
+    records: Records,
+    input: Input,
+    output: Output,
+    /// The socket may have bytes; cleared when it shows that it has none.
+    readable: bool,
+    writable: bool,
+    hangup: bool,
+}
+
+/// 0 <= plain.start <= plain.end <= start <= filled <= buffer size
+#[derive(Default)]
+struct Input {
+    buffer: Option<Box<[u8]>>,
+    /// The opened bytes of one record; `plain.start` moves as the core reads them.
+    plain: Range<usize>,
+    /// The core may still point into `plain`, even where all of it was read.
+    is_open: bool,
+    /// First byte not opened yet.
+    start: usize,
+    filled: usize,
+}
+
+/// 0 <= start <= end <= buffer size
+#[derive(Default)]
+struct Output {
+    buffer: Option<Box<[u8]>>,
+    /// First byte that the socket has not taken.
+    start: usize,
+    end: usize,
+    /// What the record layer has to say by itself: alerts, key updates.
+    own: Vec<u8>,
+}
+
+/// What became of reading.
+pub(super) enum Received {
+    /// There are new bytes.
+    Some,
+    /// Nothing more for now.
+    Nothing,
+    /// The peer's TCP connection ended.
+    Ended,
+}
+
+impl LinkIo {
+    /// `opened` and `unread` are what the handshake read too much, opened already or not; the
+    /// handshake reads far less than a buffer.
+    pub(super) fn new(
+        socket: u32,
+        records: Records,
+        opened: &[u8],
+        unread: &[u8],
+        buffers: &mut Buffers,
+    ) -> Self {
+        let mut input = Input::default();
+        let filled = opened.len() + unread.len();
+        if filled > 0 {
+            let mut buffer = buffers.take();
+            buffer[..opened.len()].copy_from_slice(opened);
+            buffer[opened.len()..filled].copy_from_slice(unread);
+            input = Input {
+                buffer: Some(buffer),
+                plain: 0..opened.len(),
+                is_open: !opened.is_empty(),
+                start: opened.len(),
+                filled,
+            };
+        }
+        Self {
+            socket,
+            records,
+            input,
+            output: Output::default(),
+            readable: true,
+            writable: true,
+            hangup: false,
+        }
+    }
+
+    pub(super) fn ready(&mut self, readable: bool, writable: bool, hangup: bool) {
+        self.readable |= readable;
+        self.writable |= writable;
+        self.hangup |= hangup;
+    }
+
+    /// Whether there is something to read: in the buffer, or as far as known in the socket.
+    pub(super) fn may_read(&self) -> bool {
+        self.readable || self.has_input()
+    }
+
+    fn has_input(&self) -> bool {
+        self.input.is_open || self.input.start < self.input.filled
+    }
+
+    /// Reads the socket once, behind what is there.
+    pub(super) fn receive(&mut self, io: &mut Io) -> io::Result<Received> {
+        if !self.readable {
+            return Ok(Received::Nothing);
+        }
+        let input = &mut self.input;
+        debug_assert!(!input.is_open, "opened bytes were read first");
+        let buffer = input.buffer.get_or_insert_with(|| io.buffers.take());
+        if input.start == input.filled {
+            (input.start, input.filled) = (0, 0);
+        } else if buffer.len() - input.filled < MAX_RECORD {
+            // The only bytes that ever move: the part of a record at the buffer's end.
+            buffer.copy_within(input.start..input.filled, 0);
+            (input.start, input.filled) = (0, input.filled - input.start);
+        }
+        let fd = self.slot_fd(io);
+        let input = &mut self.input;
+        let buffer = input.buffer.as_mut().expect("taken above");
+        let room = &mut buffer[input.filled..];
+        let wanted = room.len();
+        if wanted == 0 {
+            return Ok(Received::Nothing);
+        }
+        match io.backend.recv(fd, room) {
+            Ok(0) => Ok(Received::Ended),
+            Ok(count) => {
+                input.filled += count;
+                // A short read empties a stream socket; new bytes make a new edge. With the end
+                // in sight, read until it shows.
+                if count < wanted && !self.hangup {
+                    self.readable = false;
+                }
+                Ok(Received::Some)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                Ok(Received::Nothing)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens the next record if nothing opened is left. `Ok(true)`: there are opened bytes.
+    pub(super) fn open(&mut self) -> Result<bool, LinkFault> {
+        let input = &mut self.input;
+        while !input.is_open && self.output.own.len() < OWN_MAX {
+            let Some(buffer) = input.buffer.as_mut().filter(|_| input.start < input.filled) else {
+                return Ok(false);
+            };
+            match self.records.open(&mut buffer[input.start..input.filled])? {
+                Opened::Incomplete => return Ok(false),
+                Opened::Data {
+                    plaintext,
+                    consumed,
+                } => {
+                    input.plain = input.start + plaintext.start..input.start + plaintext.end;
+                    input.start += consumed;
+                    input.is_open = true;
+                }
+                Opened::Handled { consumed } => {
+                    input.start += consumed;
+                    self.records.take_outgoing(&mut self.output.own);
+                }
+                Opened::Closed { .. } => return Err(LinkFault::Ended),
+            }
+        }
+        Ok(self.input.is_open)
+    }
+
+    /// The buffer up to the end of the opened bytes, and where the unread ones start.
+    pub(super) fn opened(&mut self) -> (&mut [u8], &mut usize) {
+        let input = &mut self.input;
+        let buffer = input
+            .buffer
+            .as_mut()
+            .map_or(&mut [][..], |buffer| &mut buffer[..input.plain.end]);
+        (buffer, &mut input.plain.start)
+    }
+
+    /// All of the opened bytes were read by the core.
+    pub(super) fn opened_done(&mut self) {
+        self.input.is_open = false;
+    }
+
+    /// The bytes that decisions of the core point into.
+    pub(super) fn input_bytes(&self) -> &[u8] {
+        self.input.buffer.as_deref().unwrap_or_default()
+    }
+
+    /// Forgets what was received and not read: nobody will.
+    pub(super) fn discard_input(&mut self) {
+        self.input = Input {
+            buffer: self.input.buffer.take(),
+            ..Input::default()
+        };
+    }
+
+    /// Gives buffers back that hold nothing.
+    pub(super) fn release(&mut self, buffers: &mut Buffers) {
+        if !self.has_input()
+            && let Some(buffer) = self.input.buffer.take()
+        {
+            buffers.give(buffer);
+            self.input = Input::default();
+        }
+        if self.output.start == self.output.end
+            && let Some(buffer) = self.output.buffer.take()
+        {
+            buffers.give(buffer);
+            (self.output.start, self.output.end) = (0, 0);
+        }
+    }
+
+    /// Bytes that wait for the socket.
+    pub(super) fn output_size(&self) -> usize {
+        self.output.end - self.output.start
+    }
+
+    /// Whether another record may be composed.
+    pub(super) fn has_room(&self) -> bool {
+        let room = BUFFER_SIZE - self.output.end - self.output.own.len();
+        self.output_size() < OUTPUT_MARK && room >= self.records.room(MAX_PLAINTEXT)
+    }
+
+    /// Whether the socket took everything and may take more.
+    pub(super) fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Where the plaintext of the next record is composed; only while [`has_room`](Self::has_room).
+    pub(super) fn area(&mut self, buffers: &mut Buffers) -> &mut [u8] {
+        // Its own records were sealed before this one will be, so they go before it.
+        self.place_own(buffers);
+        let offset = self.records.plaintext_offset();
+        let output = &mut self.output;
+        let buffer = output.buffer.get_or_insert_with(|| buffers.take());
+        &mut buffer[output.end + offset..][..MAX_PLAINTEXT]
+    }
+
+    /// The area once more, while the same record is being composed.
+    pub(super) fn area_again(&mut self) -> &mut [u8] {
+        let at = self.output.end + self.records.plaintext_offset();
+        let buffer = self
+            .output
+            .buffer
+            .as_mut()
+            .expect("the record was begun in it");
+        &mut buffer[at..][..MAX_PLAINTEXT]
+    }
+
+    /// Whether records with so much plaintext could be sealed now, whatever their sizes.
+    pub(super) fn has_room_for(&self, plaintext_size: usize) -> bool {
+        let room = BUFFER_SIZE - self.output.end - self.output.own.len();
+        // Each record has a header and a tag, and the last one is composed behind its place.
+        let overhead = plaintext_size.div_ceil(RECORD_MIN) * RECORD_OVERHEAD;
+        room >= plaintext_size + overhead + self.records.room(MAX_PLAINTEXT)
+    }
+
+    /// Seals the first `size` bytes of the area as one record.
+    pub(super) fn seal(&mut self, size: usize) -> Result<(), RecordError> {
+        let output = &mut self.output;
+        let buffer = output.buffer.as_mut().expect("the area was composed in it");
+        output.end += self.records.seal(&mut buffer[output.end..], size)?;
+        Ok(())
+    }
+
+    /// Ends the TLS session in an orderly way, behind everything that waits.
+    pub(super) fn close_notify(&mut self) {
+        self.records.close_notify(&mut self.output.own);
+    }
+
+    /// Sends what waits, as much as the socket takes now.
+    pub(super) fn flush(&mut self, io: &mut Io) -> io::Result<()> {
+        self.place_own(&mut io.buffers);
+        let fd = self.slot_fd(io);
+        while self.writable && self.output_size() > 0 {
+            let output = &mut self.output;
+            let buffer = output.buffer.as_ref().expect("unsent bytes are in it");
+            let bytes = &buffer[output.start..output.end];
+            let offered = bytes.len();
+            let parts = [IoSlice::new(bytes)];
+            let mut batch = [Outgoing::new(fd, &parts)];
+            io.backend.send_batch(&mut batch);
+            let [sent] = batch;
+            match sent.result {
+                Ok(count) => {
+                    output.start += count;
+                    // A short send means a full socket; its draining makes a new edge.
+                    self.writable = count == offered;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) => return Err(error),
+            }
+            if self.output.start == self.output.end {
+                (self.output.start, self.output.end) = (0, 0);
+            }
+        }
+        Ok(())
+    }
+
+    fn place_own(&mut self, buffers: &mut Buffers) {
+        let output = &mut self.output;
+        if output.own.is_empty() {
+            return;
+        }
+        let buffer = output.buffer.get_or_insert_with(|| buffers.take());
+        // A few dozen bytes; the buffer has two records of room behind its mark.
+        if buffer.len() - output.end >= output.own.len() {
+            buffer[output.end..][..output.own.len()].copy_from_slice(&output.own);
+            output.end += output.own.len();
+            output.own.clear();
+        }
+    }
+
+    fn slot_fd(&self, io: &Io) -> i32 {
+        io.fd(self.socket)
+    }
+}
+
+/// Why a link is over.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkFault {
+    #[error("the connection ended without a close frame")]
+    Ended,
+    #[error("the connection failed: {0}")]
+    Io(#[from] io::Error),
+    #[error("the TLS session failed: {0}")]
+    Record(#[from] RecordError),
+}

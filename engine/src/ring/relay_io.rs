@@ -1,0 +1,381 @@
+//! Drives one [`Relay`]: two WebSockets, each record opened, checked, and sealed into the other
+//! side's.
+
+use super::backend::Ready;
+use super::handle::{LinkEnd, LinkNews};
+use super::io::{Io, Owner};
+use super::link_io::{LinkFault, LinkIo, Received};
+use crate::link::{Grant, Link};
+use crate::tls::MAX_PLAINTEXT;
+use crate::tunnel::compose::{End, finish_frame};
+use crate::tunnel::flow::Flow;
+use crate::tunnel::relay::Relay;
+use adit_proto::ids::{Mode, ServiceId, Subprotocol, TunnelId};
+use adit_proto::websocket::CloseCode;
+use std::sync::Arc;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Times that one turn reads one side (256 KiB each) before others get theirs.
+const READS_PER_TURN: usize = 2;
+
+/// Output that one opened record can cause on the other side: one message of several records
+/// (65,537 bytes), what else the record holds, as much again for longer headers, and frame headers.
+const ROOM_PER_RECORD: usize = 65_537 + 2 * MAX_PLAINTEXT;
+
+/// One tunnel at the relay.
+pub(super) struct RelayIo {
+    tunnel: u32,
+    id: TunnelId,
+    relay: Relay,
+    /// Source, destination.
+    sides: [Option<Side>; 2],
+}
+
+struct Side {
+    link: LinkIo,
+    grant: Grant,
+    news: UnboundedSender<LinkNews>,
+    /// Content of the frame being composed in the link's area.
+    composed: usize,
+    /// Why it can send no more; it is ended at the end of the turn.
+    fault: Option<LinkFault>,
+}
+
+const SIDES: [Mode; 2] = [Mode::Source, Mode::Destination];
+
+const fn index_of(mode: Mode) -> usize {
+    match mode {
+        Mode::Source => 0,
+        Mode::Destination => 1,
+    }
+}
+
+impl RelayIo {
+    pub(super) fn new(tunnel: u32, id: TunnelId, services: Arc<[ServiceId]>) -> Self {
+        Self {
+            tunnel,
+            id,
+            relay: Relay::new(services),
+            sides: [None, None],
+        }
+    }
+
+    pub(super) fn id(&self) -> &TunnelId {
+        &self.id
+    }
+
+    /// Without a side it holds nothing worth keeping: streams end with their sides.
+    pub(super) fn is_over(&self) -> bool {
+        self.sides.iter().all(Option::is_none)
+    }
+
+    pub(super) fn link_ready(&mut self, side: u8, ready: &Ready) {
+        if let Some(side) = &mut self.sides[usize::from(side)] {
+            side.link
+                .ready(ready.readable, ready.writable, ready.hangup);
+        }
+    }
+
+    /// Takes an admitted WebSocket; an earlier one of its side is closed (specification 12.10).
+    pub(super) fn attach(
+        &mut self,
+        io: &mut Io,
+        grant: Grant,
+        link: Link,
+        news: UnboundedSender<LinkNews>,
+    ) {
+        let mode = grant.mode;
+        let present = self.sides[index_of(mode)].as_ref();
+        if present.is_some_and(|side| side.grant.session > grant.session) {
+            // Two handshakes overtook each other on the way here; the later admitted one stays.
+            let _ = news.send(LinkNews::Gone(grant));
+            return;
+        }
+        if present.is_some() {
+            self.relay
+                .close(mode, CloseCode::Normal, "replaced by a newer connection");
+            self.drop_side(io, mode, true);
+        }
+        let owner = Owner::Link {
+            tunnel: self.tunnel,
+            side: index_of(mode) as u8,
+        };
+        let socket = match io.insert(link.socket, owner) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::error!(%error, "a link's socket cannot be watched");
+                let _ = news.send(LinkNews::Gone(grant));
+                return;
+            }
+        };
+        let link_io = LinkIo::new(
+            socket,
+            link.records,
+            &link.opened,
+            &link.unread,
+            &mut io.buffers,
+        );
+        self.sides[index_of(mode)] = Some(Side {
+            link: link_io,
+            grant: grant.clone(),
+            news: news.clone(),
+            composed: 0,
+            fault: None,
+        });
+        let _ = news.send(LinkNews::Attached(grant));
+        // The server half agreed on the newest that the client offered.
+        let offered = Subprotocol::parse(&link.subprotocol).unwrap_or(Subprotocol::V3);
+        self.relay.connected(mode, offered);
+        // SERVICE_IDS is the first thing that it hears (specification 7.1).
+        self.send(io, mode);
+    }
+
+    /// Closes one side: its token was replaced.
+    pub(super) fn end_side(&mut self, io: &mut Io, mode: Mode) {
+        self.relay
+            .close(mode, CloseCode::Normal, "access token rotated");
+        self.drop_side(io, mode, true);
+    }
+
+    /// Closes both sides: the tunnel is over.
+    pub(super) fn end(&mut self, io: &mut Io) {
+        // Both before either is dropped: a peer that is closing hears of no stream resets, which
+        // would keep the reference from seeing the close frame (specification 17, Q-05).
+        for mode in SIDES {
+            self.relay
+                .close(mode, CloseCode::Normal, "tunnel is closed");
+        }
+        for mode in SIDES {
+            self.drop_side(io, mode, true);
+        }
+    }
+
+    /// One turn: a bounded share of both directions. Returns whether more is to be done at once.
+    pub(super) fn turn(&mut self, io: &mut Io) -> bool {
+        let mut again = false;
+        for mode in SIDES {
+            again |= self.receive(io, mode);
+        }
+        for mode in SIDES {
+            self.send(io, mode);
+        }
+        for side in self.sides.iter_mut().flatten() {
+            side.link.release(&mut io.buffers);
+        }
+        again
+    }
+
+    /// Reads one side. Returns whether the turn ended before its bytes did.
+    fn receive(&mut self, io: &mut Io, from: Mode) -> bool {
+        for _ in 0..READS_PER_TURN {
+            match self.receive_once(io, from) {
+                Ok(true) => {}
+                Ok(false) => return false,
+                Err(end) => {
+                    self.end_link(io, from, &end);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Carries out what is in the buffer, then reads once. `Ok(true)`: there may be more.
+    fn receive_once(&mut self, io: &mut Io, from: Mode) -> Result<bool, LinkEnd> {
+        if !self.forward_opened(io, from)? {
+            return Ok(false);
+        }
+        let Some(side) = &mut self.sides[index_of(from)] else {
+            return Ok(false);
+        };
+        match side.link.receive(io) {
+            Ok(Received::Some) => self.forward_opened(io, from),
+            Ok(Received::Nothing) => Ok(false),
+            Ok(Received::Ended) => Err(LinkEnd::of(&LinkFault::Ended)),
+            Err(error) => Err(LinkEnd::of(&LinkFault::Io(error))),
+        }
+    }
+
+    /// Opens records and forwards them until the buffer is used up (`true`), or the other side
+    /// has no room for what the next one may bring, or the answers to this side pile up.
+    fn forward_opened(&mut self, io: &mut Io, from: Mode) -> Result<bool, LinkEnd> {
+        loop {
+            if !self.make_room(io, from.other()) {
+                return Ok(false);
+            }
+            let Some(side) = &mut self.sides[index_of(from)] else {
+                return Ok(false);
+            };
+            match side.link.open() {
+                Ok(true) => {}
+                Ok(false) => return Ok(true),
+                Err(fault) => return Err(LinkEnd::of(&fault)),
+            }
+            let (buffer, position) = side.link.opened();
+            let flow = self.relay.handle_input(from, buffer, position);
+            self.forward_runs(io, from);
+            match flow {
+                Ok(Flow::Done) => {
+                    if let Some(side) = &mut self.sides[index_of(from)] {
+                        side.link.opened_done();
+                    }
+                }
+                Ok(Flow::Deliver) => {}
+                Ok(Flow::Paused) => return Ok(false),
+                Ok(Flow::Closed(code)) => return Err(LinkEnd::Closed(code)),
+                Err(error) => {
+                    self.relay
+                        .close(from, error.close_code(), "protocol violation");
+                    return Err(LinkEnd::Violation(error.to_string()));
+                }
+            }
+        }
+    }
+
+    /// Whether the side can take what one more record of the other may bring. What was composed
+    /// is offered to its socket first, if that is what it takes.
+    fn make_room(&mut self, io: &mut Io, to: Mode) -> bool {
+        let Some(side) = &mut self.sides[index_of(to)] else {
+            return true;
+        };
+        if !side.link.has_room_for(ROOM_PER_RECORD) {
+            side.flush(io);
+        }
+        side.fault.is_some() || side.link.has_room_for(ROOM_PER_RECORD)
+    }
+
+    fn forward_runs(&mut self, io: &mut Io, from: Mode) {
+        // A message that was caused earlier goes earlier: a reset of an old stream must not
+        // follow the start of a new one.
+        self.compose_outbox(io, from.other());
+        let [source, destination] = &mut self.sides;
+        let (side, other) = match from {
+            Mode::Source => (source, destination),
+            Mode::Destination => (destination, source),
+        };
+        if let (Some(side), Some(other)) = (side, other) {
+            let buffer = side.link.input_bytes();
+            for run in self.relay.runs() {
+                other.append(io, self.relay.run_bytes(run, buffer), run.ends_frame);
+            }
+        }
+        self.relay.clear_runs();
+    }
+
+    /// Composes the control messages and frames that wait for a side.
+    fn compose_outbox(&mut self, io: &mut Io, to: Mode) {
+        let Some(side) = &mut self.sides[index_of(to)] else {
+            return;
+        };
+        let outbox = self.relay.outbox(to);
+        if outbox.is_waiting() {
+            side.finish();
+        }
+        while outbox.is_waiting() && side.fault.is_none() && side.link.has_room() {
+            let area = side.link.area(&mut io.buffers);
+            let mut frame = Vec::new();
+            let size = if outbox.write_frame(None, &mut frame) {
+                area[..frame.len()].copy_from_slice(&frame);
+                frame.len()
+            } else {
+                let room = End::Server.header_room();
+                let (size, _) = outbox.write_messages(&mut area[room..]);
+                if size == 0 {
+                    return;
+                }
+                finish_frame(area, End::Server, size, [0; 4])
+            };
+            side.seal(size);
+        }
+    }
+
+    /// Sends what a side has waiting.
+    fn send(&mut self, io: &mut Io, to: Mode) {
+        self.compose_outbox(io, to);
+        let Some(side) = &mut self.sides[index_of(to)] else {
+            return;
+        };
+        side.flush(io);
+        if let Some(fault) = side.fault.take() {
+            self.end_link(io, to, &LinkEnd::of(&fault));
+        }
+    }
+
+    fn end_link(&mut self, io: &mut Io, side: Mode, end: &LinkEnd) {
+        tracing::debug!(side = side.as_str(), ?end, "a link of a tunnel ended");
+        if let LinkEnd::Closed(_) = end {
+            self.relay.close(side, CloseCode::Normal, "");
+        }
+        self.drop_side(io, side, !matches!(end, LinkEnd::Lost(_)));
+    }
+
+    /// Closes a side. `is_polite`: its peer may still listen, so it is told why.
+    fn drop_side(&mut self, io: &mut Io, mode: Mode, is_polite: bool) {
+        if is_polite {
+            self.compose_outbox(io, mode);
+        }
+        let Some(mut side) = self.sides[index_of(mode)].take() else {
+            return;
+        };
+        if is_polite {
+            side.link.close_notify();
+            side.flush(io);
+        }
+        side.link.discard_input();
+        side.link.release(&mut io.buffers);
+        io.end(side.link.socket);
+        self.relay.lost(mode);
+        // The other side hears of it now, before anything newer reaches it.
+        self.compose_outbox(io, mode.other());
+        let _ = side.news.send(LinkNews::Gone(side.grant));
+    }
+}
+
+impl Side {
+    /// Adds whole messages to the frame being composed, or to new ones. There is room for them,
+    /// see `make_room`.
+    fn append(&mut self, io: &mut Io, mut bytes: &[u8], ends_frame: bool) {
+        let start = End::Server.header_room();
+        while !bytes.is_empty() && self.fault.is_none() {
+            let room = MAX_PLAINTEXT - start - self.composed;
+            // A message is cut between frames only where it fits none.
+            if room < bytes.len() && self.composed > 0 {
+                self.finish();
+                continue;
+            }
+            let size = room.min(bytes.len());
+            let area = match self.composed {
+                0 => self.link.area(&mut io.buffers),
+                _ => self.link.area_again(),
+            };
+            area[start + self.composed..][..size].copy_from_slice(&bytes[..size]);
+            self.composed += size;
+            bytes = &bytes[size..];
+        }
+        if ends_frame {
+            self.finish();
+        }
+    }
+
+    /// Seals the frame being composed.
+    fn finish(&mut self) {
+        if self.composed > 0 {
+            let size = finish_frame(self.link.area_again(), End::Server, self.composed, [0; 4]);
+            self.composed = 0;
+            self.seal(size);
+        }
+    }
+
+    fn seal(&mut self, size: usize) {
+        if let Err(error) = self.link.seal(size) {
+            self.fault = Some(error.into());
+        }
+    }
+
+    fn flush(&mut self, io: &mut Io) {
+        self.finish();
+        if let Err(error) = self.link.flush(io) {
+            self.fault = Some(error.into());
+        }
+    }
+}

@@ -1,3 +1,62 @@
-//! Everything that happens once per connection.
+//! Everything that happens once per tunnel connection, as ordinary async code: name resolution,
+//! dialling, web proxies, TLS, the WebSocket upgrade; on the relay's side accepting and admitting.
+//!
+//! The result is a [`Link`]: a socket and what has to be known to go on with it. It belongs to no
+//! runtime any more; a data-plane loop takes it from there.
 
-pub mod admission;
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "this module is where the engine meets sockets, clocks and randomness"
+)]
+
+mod admission;
+mod backoff;
+mod bridge;
+mod channel;
+mod client;
+mod dial;
+mod error;
+mod keeper;
+mod proxy;
+mod relay;
+mod server;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod web_proxy;
+
+use std::os::fd::OwnedFd;
+
+pub use admission::{Admission, Denial, Grant, RelayControl};
+pub use backoff::{Backoff, BackoffPolicy};
+pub use client::{Deadlines, DialSettings, Dialer, LinkTls};
+pub use dial::{DialError, dial_tcp, happy_eyeballs, resolve};
+pub use error::{LinkError, ProxyError, Step};
+pub use keeper::{Keeper, KeeperSettings, Notice, Outcome};
+pub use relay::Relay;
+pub use server::{ServeConfig, serve};
+pub use web_proxy::{ProxyCredentials, ProxyScheme, ProxyUrlError, WebProxy};
+
+use crate::tls::Records;
+
+/// A tunnel connection after its WebSocket upgrade, on either side.
+///
+/// What the peer sends comes in this order: `opened`, then `unread` (still to be opened by
+/// `records`), then what the socket gives.
+#[derive(Debug)]
+pub struct Link {
+    /// The connection: a TCP socket with `TCP_NODELAY`, or, through a TLS web proxy, one end of a
+    /// local socket pair. Non-blocking.
+    pub socket: OwnedFd,
+    /// Seals and opens.
+    pub records: Records,
+    /// Plaintext that came in the same record as the end of the upgrade. Usually empty.
+    pub opened: Vec<u8>,
+    /// Bytes read from the socket and not opened yet. Usually empty.
+    pub unread: Vec<u8>,
+    /// The service's name for this session, escaped; empty if it gave none. For support.
+    pub channel_id: String,
+    /// The subprotocol that was agreed on, escaped.
+    pub subprotocol: String,
+}

@@ -1,6 +1,6 @@
 //! No TLS at all: for tests, and for a relay behind something that ends TLS for it.
 
-use super::{Opened, RecordError};
+use super::{MAX_PLAINTEXT, Opened, RecordError};
 
 /// Bytes as they are, with the shape of a record layer.
 #[derive(Debug, Default)]
@@ -12,7 +12,8 @@ impl PlainRecords {
     }
 
     pub(super) fn open(&mut self, buffer: &[u8]) -> Opened {
-        match buffer.len() {
+        // As much at a time as a record holds: callers bound their work by that.
+        match buffer.len().min(MAX_PLAINTEXT) {
             0 => Opened::Incomplete,
             size => Opened::Data {
                 plaintext: 0..size,

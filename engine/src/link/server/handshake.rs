@@ -89,10 +89,9 @@ impl<A: Admission> Granted<A> {
         }
     }
 
-    /// From here on the end of the link is the business of whoever takes it.
+    /// From here on the link, its beginning and its end, is the business of whoever takes it.
     fn hand_over(mut self, link: Link, on_link: &impl Fn(Grant, Link)) {
         if let Some(grant) = &self.grant {
-            self.admission.connected(grant);
             on_link(grant.clone(), link);
         }
         self.grant = None;

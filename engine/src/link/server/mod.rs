@@ -50,7 +50,7 @@ impl Default for ServeConfig {
 ///
 /// Each client that `admission` admits is answered 101 and given to `on_link`, which runs on the
 /// handshake's task and should return soon. Whoever takes the link calls
-/// [`Admission::disconnected`] when it is gone.
+/// [`Admission::connected`] once it can be ended, and [`Admission::disconnected`] when it is gone.
 ///
 /// On shutdown the listener is closed and clients that have not sent their request are dropped;
 /// this returns when the others have been answered.

@@ -1,0 +1,373 @@
+//! Keeps one proxy connected: dials, hands links to the loop, makes its listeners and the
+//! connections it needs by name, and decides what an end means.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use adit_proto::ids::ServiceId;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::{Backoff, BackoffPolicy, Dialer, LinkError, dial_tcp, resolve};
+use crate::ring::{self, Address, LinkEnd, LoopHandle, ProxyId, ProxyOptions, TunnelEvent};
+use crate::tunnel::endpoint::Endpoint;
+use crate::tunnel::mapping::MappingMismatch;
+use crate::tunnel::proxy::Proxy;
+
+/// Time for connecting to a local service by name, look-up included.
+const LOCAL_DIAL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What a keeper is told once.
+#[derive(Debug, Clone)]
+pub struct KeeperSettings {
+    /// When to dial again.
+    pub backoff: BackoffPolicy,
+    /// Whether a link that broke is replaced; else its loss ends the proxy.
+    pub reconnect: bool,
+    /// Where a source listens for endpoints without a host.
+    pub bind_host: String,
+    /// Retries of a failed listen, and the pause between them; `None`: for ever.
+    pub listen_retries: Option<u32>,
+    /// Pause between tries to listen.
+    pub listen_delay: Duration,
+    /// How long open connections may go on once the end is asked for.
+    pub drain_timeout: Duration,
+    /// What the loop has to know.
+    pub options: ProxyOptions,
+}
+
+/// What happened; for the log and for whoever waits.
+pub enum Notice<'a> {
+    /// The WebSocket is up; the service's name for the session.
+    Connected {
+        /// Empty where the service gave none.
+        channel_id: &'a str,
+    },
+    /// A listener is ready.
+    Listening {
+        /// The service, unless the tunnel has none.
+        service: Option<&'a ServiceId>,
+        /// Where.
+        address: &'a Address,
+        /// The port was picked by the system.
+        is_assigned: bool,
+    },
+    /// The link is lost, or did not come about; it is dialled again.
+    Retrying {
+        /// Why.
+        reason: &'a dyn std::fmt::Display,
+        /// What a person can do, where known.
+        hint: Option<&'a str>,
+        /// When.
+        delay: Duration,
+    },
+}
+
+/// Why a proxy ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The service closed the tunnel, with this code.
+    Closed(Option<u16>),
+    /// Ended on request, in an orderly way.
+    Drained,
+    /// The service refused for good.
+    Refused(LinkError),
+    /// The retries are used up.
+    Unreachable(LinkError),
+    /// The link broke and is not to be replaced.
+    Broken(String),
+    /// The services of the tunnel do not fit the configuration.
+    Mismatch(MappingMismatch),
+    /// A listener could not be made.
+    CannotListen {
+        /// Where.
+        endpoint: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Keeps one proxy connected.
+pub struct Keeper<N> {
+    dialer: Dialer,
+    event_loop: LoopHandle,
+    id: ProxyId,
+    settings: KeeperSettings,
+    notify: N,
+    backoff: Backoff,
+    /// Unix socket files that listeners left behind; removed at the end.
+    socket_files: Vec<PathBuf>,
+    /// The one connection of a source on standard input and output, until it is handed over.
+    stdio: Option<OwnedFd>,
+}
+
+impl<N: FnMut(Notice<'_>)> Keeper<N> {
+    /// A keeper of the proxy that will be `id` on `event_loop`.
+    pub fn new(
+        dialer: Dialer,
+        event_loop: LoopHandle,
+        id: ProxyId,
+        settings: KeeperSettings,
+        notify: N,
+    ) -> Self {
+        let backoff = Backoff::new(settings.backoff);
+        Self {
+            dialer,
+            event_loop,
+            id,
+            settings,
+            notify,
+            backoff,
+            socket_files: Vec::new(),
+            stdio: None,
+        }
+    }
+
+    /// Gives it the socket that stands for [`Endpoint::Stdio`]: non-blocking, connected.
+    #[must_use]
+    pub fn with_stdio(mut self, socket: OwnedFd) -> Self {
+        self.stdio = Some(socket);
+        self
+    }
+
+    /// Runs `proxy` until it is over. When `stop` completes, open connections may go on for the
+    /// drain timeout, then the WebSocket is closed with 1000.
+    pub async fn run(mut self, proxy: Proxy, stop: impl Future<Output = ()>) -> Outcome {
+        let (sender, mut events) = unbounded_channel();
+        self.event_loop
+            .add_proxy(self.id, proxy, self.settings.options, sender);
+        let outcome = {
+            let mut stop = pin!(stop);
+            let outcome = tokio::select! {
+                outcome = self.keep(&mut events) => Some(outcome),
+                () = &mut stop => None,
+            };
+            match outcome {
+                Some(outcome) => outcome,
+                None => self.drain(&mut events).await,
+            }
+        };
+        // Whatever is left of it goes: a loop serves others as well.
+        self.event_loop.drain(self.id, Duration::ZERO);
+        for path in &self.socket_files {
+            let _ = std::fs::remove_file(path);
+        }
+        outcome
+    }
+
+    async fn keep(&mut self, events: &mut UnboundedReceiver<TunnelEvent>) -> Outcome {
+        loop {
+            let connected_at = match self.dial(events).await {
+                Ok(at) => at,
+                Err(outcome) => return outcome,
+            };
+            let reason = match self.serve(events).await {
+                Ok(reason) => reason,
+                Err(outcome) => return outcome,
+            };
+            if !self.settings.reconnect {
+                return Outcome::Broken(reason);
+            }
+            self.backoff.after_connection(connected_at.elapsed());
+            let Some(delay) = self.backoff.after_failure(random()) else {
+                return Outcome::Broken(reason);
+            };
+            (self.notify)(Notice::Retrying {
+                reason: &reason,
+                hint: None,
+                delay,
+            });
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// Dials until a link is up.
+    async fn dial(
+        &mut self,
+        events: &mut UnboundedReceiver<TunnelEvent>,
+    ) -> Result<Instant, Outcome> {
+        loop {
+            let error = match self.dialer.dial().await {
+                Ok(link) => {
+                    (self.notify)(Notice::Connected {
+                        channel_id: &link.channel_id,
+                    });
+                    // What was said about the link before is not about this one.
+                    while let Ok(event) = events.try_recv() {
+                        self.handle_aside(event);
+                    }
+                    self.event_loop.link_up(self.id, link);
+                    return Ok(Instant::now());
+                }
+                Err(error) => error,
+            };
+            if !error.is_retryable() {
+                return Err(Outcome::Refused(error));
+            }
+            let Some(delay) = self.backoff.after_failure(random()) else {
+                return Err(Outcome::Unreachable(error));
+            };
+            (self.notify)(Notice::Retrying {
+                reason: &error,
+                hint: error.hint(),
+                delay,
+            });
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// Serves the proxy's needs while its link lives. Returns why the link was lost.
+    async fn serve(
+        &mut self,
+        events: &mut UnboundedReceiver<TunnelEvent>,
+    ) -> Result<String, Outcome> {
+        loop {
+            let Some(event) = events.recv().await else {
+                return Err(Outcome::Broken("the event loop has ended".into()));
+            };
+            match event {
+                TunnelEvent::Listen {
+                    service,
+                    name,
+                    endpoint,
+                } => {
+                    self.listen(service, name.as_ref(), &endpoint).await?;
+                }
+                TunnelEvent::LinkEnded(LinkEnd::Closed(code)) => return Err(Outcome::Closed(code)),
+                TunnelEvent::LinkEnded(LinkEnd::Lost(reason) | LinkEnd::Violation(reason)) => {
+                    return Ok(reason);
+                }
+                TunnelEvent::LinkEnded(LinkEnd::Drained) => {}
+                TunnelEvent::Mismatch(mismatch) => return Err(Outcome::Mismatch(mismatch)),
+                TunnelEvent::Over => return Err(Outcome::Drained),
+                other @ (TunnelEvent::Dial { .. } | TunnelEvent::Unlisten) => {
+                    self.handle_aside(other)
+                }
+            }
+        }
+    }
+
+    /// What needs no waiting and no decision.
+    fn handle_aside(&self, event: TunnelEvent) {
+        if let TunnelEvent::Dial { key, host, port } = event {
+            let (event_loop, id) = (self.event_loop.clone(), self.id);
+            tokio::spawn(async move {
+                let dialled = dial_tcp(&host, port, LOCAL_DIAL_DEADLINE).await;
+                let socket = dialled
+                    .map_err(io::Error::other)
+                    .and_then(|stream| stream.into_std());
+                event_loop.dialled(id, key, socket.map(OwnedFd::from));
+            });
+        }
+    }
+
+    async fn drain(&mut self, events: &mut UnboundedReceiver<TunnelEvent>) -> Outcome {
+        self.event_loop.drain(self.id, self.settings.drain_timeout);
+        // The loop keeps the time; a little more is for the way back.
+        let patience = self.settings.drain_timeout + Duration::from_secs(2);
+        let drained = async {
+            while let Some(event) = events.recv().await {
+                match event {
+                    TunnelEvent::Over => return,
+                    event => self.handle_aside(event),
+                }
+            }
+        };
+        let _ = tokio::time::timeout(patience, drained).await;
+        Outcome::Drained
+    }
+
+    async fn listen(
+        &mut self,
+        service: u32,
+        name: Option<&ServiceId>,
+        endpoint: &Endpoint,
+    ) -> Result<(), Outcome> {
+        if let (Endpoint::Stdio, Some(socket)) = (endpoint, self.stdio.take()) {
+            self.event_loop.add_local(self.id, service, socket);
+            return Ok(());
+        }
+        let mut tries = 0;
+        let sockets = loop {
+            match self.bind(endpoint).await {
+                Ok(sockets) => break sockets,
+                Err(source) if self.settings.listen_retries.is_some_and(|max| tries >= max) => {
+                    let endpoint = endpoint.to_string();
+                    return Err(Outcome::CannotListen { endpoint, source });
+                }
+                Err(error) => tracing::warn!(%endpoint, %error, "cannot listen; trying again"),
+            }
+            tries += 1;
+            tokio::time::sleep(self.settings.listen_delay).await;
+        };
+        let is_assigned = matches!(endpoint, Endpoint::Tcp { port: 0, .. });
+        for (at, socket) in sockets.into_iter().enumerate() {
+            if let (0, Ok(address)) = (at, ring::local_address(&socket)) {
+                self.event_loop.add_listener(self.id, service, socket);
+                (self.notify)(Notice::Listening {
+                    service: name,
+                    address: &address,
+                    is_assigned,
+                });
+            } else {
+                self.event_loop.add_listener(self.id, service, socket);
+            }
+        }
+        Ok(())
+    }
+
+    /// Listens on every address of the endpoint that this machine has. Where the system picks
+    /// the port, it is the same for all.
+    async fn bind(&mut self, endpoint: &Endpoint) -> io::Result<Vec<OwnedFd>> {
+        let (host, mut port) = match endpoint {
+            Endpoint::Unix(path) => {
+                let socket = ring::listen(&Address::Unix(path.clone()))?;
+                self.socket_files.push(path.clone());
+                return Ok(vec![socket]);
+            }
+            // Carried as one connection by whoever started us, not listened for.
+            Endpoint::Stdio => return Ok(Vec::new()),
+            Endpoint::Tcp { host, port } => {
+                (host.as_ref().unwrap_or(&self.settings.bind_host), *port)
+            }
+        };
+        let addresses = resolve(host, port).await.map_err(io::Error::other)?;
+        let (mut sockets, mut failure) = (Vec::new(), None);
+        for address in addresses {
+            match ring::listen(&Address::Ip(SocketAddr::new(address.ip(), port))) {
+                Ok(socket) => {
+                    if let (0, Ok(Address::Ip(bound))) = (port, ring::local_address(&socket)) {
+                        port = bound.port();
+                    }
+                    sockets.push(socket);
+                }
+                // A name may stand for an address that this machine lacks (`::1`).
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                    failure = Some(error)
+                }
+                // A port picked for one address may be taken on another.
+                Err(error) if !sockets.is_empty() => {
+                    tracing::debug!(%address, %error, "cannot listen here too")
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match failure {
+            Some(error) if sockets.is_empty() => Err(error),
+            _ => Ok(sockets),
+        }
+    }
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without randomness the delay is the longest, which is safe.
+    if getrandom::fill(&mut bytes).is_err() {
+        return u64::MAX;
+    }
+    u64::from_ne_bytes(bytes)
+}

@@ -165,8 +165,8 @@ pub static OPTIONS: &[Spelling] = &[
     },
     Spelling {
         short: Some('c'),
-        value: Some("DIR"),
-        help: "Also trust the certificate authorities in this directory",
+        value: Some("PATH"),
+        help: "Also trust the certificate authorities in this PEM file, or directory of such files",
         ..row(Opt::Capath, "capath", SERVICE)
     },
     Spelling {

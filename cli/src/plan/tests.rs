@@ -96,7 +96,7 @@ fn the_shortest_invocation_has_these_settings() {
         assert_eq!(settings.access_token.expose(), "token");
         assert_eq!(settings.client_token.expose().len(), 36);
         assert_eq!(settings.dialect, None);
-        assert!(settings.tls.verify && settings.tls.ca_directory.is_none());
+        assert!(settings.tls.verify && settings.tls.ca_path.is_none());
         assert_eq!(settings.web_proxy, None);
         assert_eq!(settings.payload_size_max, 64_512);
         assert_eq!(settings.io, Io::Auto);

@@ -2,7 +2,9 @@
 
 mod demo;
 mod proxy;
+mod runtime;
 mod serve;
+mod stdio;
 
 pub use demo::demo;
 pub use proxy::proxy;

@@ -227,18 +227,18 @@ fn tls(
         warnings.push(
             "CERTIFICATE CHECKS ARE OFF (-k): anyone on the way can read and change everything in \
              this tunnel, the access token included. Never use this outside of tests; \
-             --capath DIR trusts your own authority instead"
+             --capath PATH trusts your own authority instead"
                 .to_owned(),
         );
     }
     let Some(given) = args.given(Opt::Capath) else {
         return Ok(TlsSettings {
             verify,
-            ca_directory: None,
+            ca_path: None,
         });
     };
     let text = given.value.as_str();
-    let hint = "give a directory with PEM certificates of the authorities to trust";
+    let hint = "give a PEM file, or a directory of them, with the authorities to trust";
     let fault = |problem: String, reference: &str, reason: &'static str| {
         BadInput::value(Opt::Capath, &given.origin, problem, hint)
             .reference(reference)
@@ -259,16 +259,24 @@ fn tls(
         ));
     }
     let path = world.path(text);
-    if !path.is_dir() {
-        let problem = format!("`{}` is no directory that can be read", Excerpt(text));
-        if personality == Personality::Adit {
-            return Err(BadInput::value(Opt::Capath, &given.origin, problem, hint));
-        }
-        warnings.push(format!("--capath: {problem}"));
+    if path.exists() {
+        return Ok(TlsSettings {
+            verify,
+            ca_path: Some(path),
+        });
     }
+    let problem = format!(
+        "`{}` is no directory or file that can be read",
+        Excerpt(text)
+    );
+    if personality == Personality::Adit {
+        return Err(BadInput::value(Opt::Capath, &given.origin, problem, hint));
+    }
+    // The reference does not look (section 13): the system's authorities are left.
+    warnings.push(format!("--capath: {problem}"));
     Ok(TlsSettings {
         verify,
-        ca_directory: Some(path),
+        ca_path: None,
     })
 }
 

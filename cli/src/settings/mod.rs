@@ -63,8 +63,9 @@ pub struct ProxySettings {
 pub struct TlsSettings {
     /// `false` with `-k`: anything is accepted.
     pub verify: bool,
-    /// Trusted besides the system's authorities: each file in it that holds PEM certificates.
-    pub ca_directory: Option<PathBuf>,
+    /// Trusted besides the system's authorities: a file of PEM certificates, or a directory with such
+    /// files.
+    pub ca_path: Option<PathBuf>,
 }
 
 /// A web proxy as the environment has it, not yet read: the text may hold a password.

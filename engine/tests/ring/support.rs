@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use adit_engine::ring::{
-    AnyBackend, Backend, IoChoice, Outgoing, Ready, Settings, TaskRun, Token, open,
+    AnyBackend, Backend, IoChoice, Outgoing, ProbeError, Ready, Settings, TaskRun, Token, open,
 };
 
 /// Turns each of the named scenarios into one test per backend.
@@ -58,14 +58,16 @@ pub(crate) enum Shape {
 pub(crate) fn run(shape: Shape, scenario: fn(&mut AnyBackend)) {
     match open_shape(shape) {
         Ok(mut backend) => scenario(&mut backend),
-        Err(reason) if std::env::var_os("ADIT_REQUIRE_URING").is_none() => {
+        Err(reason @ ProbeError::Refused { .. })
+            if std::env::var_os("ADIT_REQUIRE_URING").is_none() =>
+        {
             eprintln!("skipped: {reason}");
         }
         Err(reason) => panic!("{reason}"),
     }
 }
 
-pub(crate) fn open_shape(shape: Shape) -> Result<AnyBackend, String> {
+pub(crate) fn open_shape(shape: Shape) -> Result<AnyBackend, ProbeError> {
     let mut settings = Settings::default();
     let choice = match shape {
         Shape::Epoll => IoChoice::Epoll,
@@ -82,7 +84,7 @@ pub(crate) fn open_shape(shape: Shape) -> Result<AnyBackend, String> {
         settings.completion_entries = 8;
         settings.send_entries = 4;
     }
-    open(choice, &settings).map_err(|error| error.to_string())
+    open(choice, &settings)
 }
 
 /// No wait of a test takes this long unless it would never end.

@@ -6,9 +6,9 @@
 //! send the FIN. `forget` therefore queues a cancellation, and the `wait` at the end of the same
 //! turn submits it first of all, in the system call that asks for events. A cancelled poll is
 //! ended by task work that such a call runs before it returns, and with it goes the last
-//! reference to the file. The kernel runs only 20 pieces of task work in a call that waits for
-//! one completion, so `wait` asks for as many completions as it has cancelled polls, does
-//! not sleep, and asks again until all of them have ended. The FIN has left when it returns.
+//! reference to the file. A call runs only [`SHARE_OF_A_CALL`] pieces of task work unless it is
+//! told that more completions are due, so `wait` says how many polls it has cancelled, does not
+//! sleep, and goes on until all task work is done. The FIN has left when it returns.
 
 mod queue;
 mod sender;
@@ -41,8 +41,6 @@ pub struct Uring {
     to_arm: VecDeque<PollName>,
     /// Polls to take back.
     to_cancel: Vec<PollName>,
-    /// Polls whose cancellation was submitted and whose end has not been reaped.
-    ending: usize,
     /// Numbers the waits, so that a watch knows whether it is in the current batch.
     wait_number: u32,
     task_run: TaskRun,
@@ -63,7 +61,6 @@ impl Uring {
             watches: Watches::default(),
             to_arm: VecDeque::new(),
             to_cancel: Vec::new(),
-            ending: 0,
             wait_number: 0,
             task_run,
             counters: Counters::default(),
@@ -84,15 +81,17 @@ impl Uring {
         !self.sender.is_broken()
     }
 
-    fn submit_cancels(&mut self) -> io::Result<()> {
+    /// Hands over the cancellations; how many there were.
+    fn submit_cancels(&mut self) -> io::Result<usize> {
+        let mut count = 0;
         while !self.to_cancel.is_empty()
             && self.queue.make_room(&mut self.counters)?
             && let Some(name) = self.to_cancel.pop()
         {
             self.queue.push_cancel(name);
-            self.ending += 1;
+            count += 1;
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Hands polls to the kernel, as many as have room to complete at once.
@@ -116,23 +115,12 @@ impl Uring {
     }
 
     /// Hands over what was pushed, and sleeps until there is a completion if `timeout` lets it.
-    fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    /// At least `due` completions are known to be on their way.
+    fn enter(&mut self, due: usize, timeout: Option<Duration>) -> io::Result<()> {
         self.counters.wait_calls += 1;
-        match self.queue.enter(self.ending, timeout) {
+        match self.queue.enter(due, timeout) {
             Err(error) if error.raw_os_error() == Some(libc::EBADR) => self.replace_all_polls(),
             result => result?,
-        }
-        Ok(())
-    }
-
-    /// Goes on until every cancelled poll has ended, or the batch has no room for what comes
-    /// before; then the next wait goes on.
-    fn finish_cancels(&mut self, ready: &mut Vec<Ready>) -> io::Result<()> {
-        let mut before = usize::MAX;
-        while self.ending > 0 && self.ending < before {
-            before = self.ending;
-            self.enter(NO_TIME)?;
-            self.reap(ready);
         }
         Ok(())
     }
@@ -151,23 +139,38 @@ impl Uring {
     }
 
     /// Asks again while a call looks as if it had stopped at its share, so that what is ready
-    /// together is reported together: the loop makes one record and one batch of it.
-    fn gather(&mut self, ready: &mut Vec<Ready>) -> io::Result<()> {
-        let mut taken = self.reap(ready);
-        let mut total = taken;
-        while taken >= SHARE_OF_A_CALL && total < BATCH && ready.len() < BATCH {
-            self.enter(NO_TIME)?;
-            taken = self.reap(ready);
+    /// together is reported together: the loop makes one record and one batch of it. True if the
+    /// batch was full first.
+    fn gather(&mut self, ready: &mut Vec<Ready>) -> io::Result<bool> {
+        let mut total = 0;
+        loop {
+            let taken = self.reap(ready);
             total += taken;
+            if total >= BATCH || ready.len() >= BATCH {
+                return Ok(true);
+            }
+            if taken < SHARE_OF_A_CALL {
+                return Ok(false);
+            }
+            self.enter(0, NO_TIME)?;
+        }
+    }
+
+    /// Lets the kernel do all task work there is; completions stay in the queue.
+    fn finish_task_work(&mut self) -> io::Result<()> {
+        let mut came = SHARE_OF_A_CALL;
+        while came >= SHARE_OF_A_CALL {
+            let before = self.queue.len();
+            self.enter(0, NO_TIME)?;
+            came = self.queue.len() - before;
         }
         Ok(())
     }
 
     fn complete(&mut self, completion: &cqueue::Entry, ready: &mut Vec<Ready>) {
+        // The other kind is the answer to a cancellation. It says whether the poll was still
+        // there, and it need not have been: the poll may have ended on its own just before.
         let Some(name) = PollName::from_user_data(completion.user_data()) else {
-            // The answer to a cancellation. A failure says that there is no such poll: it had
-            // ended on its own, and its last completion has come or is about to.
-            self.ending -= usize::from(completion.result() < 0);
             return;
         };
         let result = completion.result();
@@ -181,9 +184,7 @@ impl Uring {
         };
         if !self.watches.complete(name, outcome) {
             // The end of a cancelled poll is expected; readiness of a forgotten one is late.
-            let is_end = result == -libc::ECANCELED;
-            self.ending -= usize::from(is_end);
-            self.counters.late_completions += u64::from(!is_end);
+            self.counters.late_completions += u64::from(result != -libc::ECANCELED);
             return;
         }
         if outcome == Outcome::Requeue {
@@ -200,8 +201,6 @@ impl Uring {
     fn replace_all_polls(&mut self) {
         tracing::warn!("io_uring dropped completions for want of memory; all polls are renewed");
         self.to_arm.clear();
-        // The ends of cancelled polls may be among what was lost.
-        self.ending = 0;
         for (old, new) in self.watches.rename_all() {
             self.to_cancel.extend(old);
             self.to_arm.push_back(new);
@@ -239,15 +238,17 @@ impl Backend for Uring {
         ready.clear();
         self.wait_number = self.wait_number.wrapping_add(1);
         self.counters.overflows += u64::from(self.queue.has_overflown());
-        self.submit_cancels()?;
+        let cancelled = self.submit_cancels()?;
         self.arm()?;
-        let is_idle = self.to_arm.is_empty()
+        let may_sleep = cancelled == 0
             && self.to_cancel.is_empty()
-            && self.ending == 0
+            && self.to_arm.is_empty()
             && self.queue.is_empty();
-        self.enter(if is_idle { timeout } else { NO_TIME })?;
-        self.gather(ready)?;
-        self.finish_cancels(ready)
+        self.enter(cancelled, if may_sleep { timeout } else { NO_TIME })?;
+        if self.gather(ready)? && cancelled > 0 {
+            self.finish_task_work()?;
+        }
+        Ok(())
     }
 
     fn counters(&self) -> Counters {
@@ -260,8 +261,10 @@ impl Drop for Uring {
     fn drop(&mut self) {
         self.to_cancel.extend(self.watches.armed());
         // When that fails the kernel does the same in its own time, after the ring is closed.
-        let _ = self.submit_cancels();
-        let _ = self.finish_cancels(&mut Vec::new());
+        if let Ok(cancelled) = self.submit_cancels() {
+            let _ = self.queue.enter(cancelled, NO_TIME);
+            let _ = self.finish_task_work();
+        }
     }
 }
 

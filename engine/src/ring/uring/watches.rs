@@ -109,6 +109,7 @@ impl Watches {
         let event = Ready::from_bits(watch.token, bits);
         if watch.reported.0 == wait
             && let Some(earlier) = batch.get_mut(watch.reported.1 as usize)
+            && earlier.token == watch.token
         {
             earlier.readable |= event.readable;
             earlier.writable |= event.writable;

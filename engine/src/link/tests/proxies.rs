@@ -129,7 +129,13 @@ async fn the_end_of_the_far_side_comes_through_a_tls_proxy_behind_its_last_bytes
     far.send(&[7; 100_000]).await;
     drop(far);
     near.hears(&[7; 100_000]).await;
+    let start = Instant::now();
     near.ends().await;
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -326,6 +332,21 @@ async fn check_hostile(what: &str, reply: Vec<u8>, close: bool) {
         .windows(TOKEN.len())
         .any(|it| it == TOKEN.as_bytes());
     assert!(!leaked, "{what}");
+}
+
+#[tokio::test]
+async fn bytes_behind_the_answer_of_a_proxy_are_not_taken_for_the_services() {
+    let reply = b"HTTP/1.1 200 OK\r\n\r\n\x16\x03\x03".to_vec();
+    let (outcome, received) = dial_through(reply, false).await;
+    let error = outcome.unwrap_err();
+    let LinkError::Proxy {
+        source: ProxyError::EarlyBytes { size: 3 },
+        ..
+    } = error
+    else {
+        panic!("{error:?}");
+    };
+    assert_eq!(received, b"");
 }
 
 #[tokio::test]

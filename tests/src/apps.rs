@@ -10,7 +10,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::JoinHandle;
 
 use crate::deadline::{pause, within};
-use crate::verifier::{answer, sha256_hex};
+use crate::http::Head;
+use crate::verifier::{answer, seeded_bytes, sha256_hex};
 
 /// What an application does with each connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub enum Temper {
     Greet(Vec<u8>),
     /// Reads one byte and resets the connection.
     Reset,
+    /// An HTTP/1.1 server that keeps its connections; see [`page`].
+    Http,
     /// Answers transfers of this seed; see [`crate::verifier`].
     Verify(u64),
 }
@@ -129,6 +132,7 @@ impl Temper {
                 stream.read_u8().await?;
                 reset(stream)
             }
+            Self::Http => serve_pages(&mut stream).await,
             Self::Verify(seed) => answer(&mut stream, seed).await,
         }
     }
@@ -250,6 +254,23 @@ pub async fn ping(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), bytes: &[u
 pub fn reset(stream: TcpStream) -> Result<()> {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
     Ok(())
+}
+
+/// What [`Temper::Http`] serves under `/NUMBER`: as many thousand bytes as the number says.
+#[must_use]
+pub fn page(number: u64) -> Vec<u8> {
+    seeded_bytes(number, usize::try_from(number * 1000).unwrap_or(0))
+}
+
+async fn serve_pages(stream: &mut TcpStream) -> Result<()> {
+    loop {
+        let request = Head::read(stream).await?;
+        let target = request.start_line.split(' ').nth(1).unwrap_or_default();
+        let page = page(target.trim_start_matches('/').parse()?);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", page.len());
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(&page).await?;
+    }
 }
 
 async fn echo(stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<()> {

@@ -13,6 +13,7 @@ use crate::process::contained;
 pub struct Binary {
     adit: PathBuf,
     localproxy: PathBuf,
+    home: PathBuf,
 }
 
 impl Binary {
@@ -28,26 +29,29 @@ impl Binary {
         let program = locate()?;
         let binaries = directory.join("bin");
         std::fs::create_dir_all(&binaries)?;
-        let names = Self {
+        let home = directory.join("home");
+        std::fs::create_dir_all(&home)?;
+        let binary = Self {
             adit: binaries.join("adit"),
             localproxy: binaries.join("localproxy"),
+            home,
         };
-        for name in [&names.adit, &names.localproxy] {
+        for name in [&binary.adit, &binary.localproxy] {
             symlink(&program, name).with_context(|| format!("link {}", name.display()))?;
         }
-        Ok(names)
+        Ok(binary)
     }
 
     /// A command that runs the program as `adit`.
     #[must_use]
     pub fn adit(&self) -> Command {
-        clean(&self.adit)
+        self.clean(&self.adit)
     }
 
     /// A command that runs the program under the reference's name.
     #[must_use]
     pub fn localproxy(&self) -> Command {
-        clean(&self.localproxy)
+        self.clean(&self.localproxy)
     }
 
     /// The path of the program as `adit`.
@@ -55,19 +59,26 @@ impl Binary {
     pub fn adit_path(&self) -> &Path {
         &self.adit
     }
-}
 
-/// A command with no environment but what every program needs: no token, no web proxy, no
-/// certificate store of the machine may reach a program under test by accident.
-fn clean(program: &Path) -> Command {
-    let mut command = contained(program);
-    command.env_clear().env("RUST_BACKTRACE", "1");
-    for name in ["PATH", "LANG"] {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
+    /// The home directory that the program is given; it goes with the scenario.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.home
     }
-    command
+
+    /// A command with no environment but what every program needs: no token, no web proxy,
+    /// no certificate store of the machine may reach a program under test by accident.
+    fn clean(&self, program: &Path) -> Command {
+        let mut command = contained(program);
+        command.env_clear().env("RUST_BACKTRACE", "1");
+        command.env("HOME", &self.home);
+        for name in ["PATH", "LANG"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command
+    }
 }
 
 fn locate() -> Result<PathBuf> {

@@ -3,11 +3,15 @@
 use adit_tests::apps::{self, App, Temper};
 use adit_tests::deadline::{STALL, pause, until};
 use adit_tests::kernel::processor_ticks;
-use adit_tests::on_each_loop;
+use adit_tests::ports;
+use adit_tests::process::Process;
+use adit_tests::programs;
 use adit_tests::proxy::Proxy;
 use adit_tests::rig::{Rig, closing_soon};
 use adit_tests::scenario::Scenario;
+use adit_tests::scripted_service::ScriptedService;
 use adit_tests::wire::{Message, Route, v3};
+use adit_tests::{on_each_loop, on_own_choice};
 use anyhow::{Result, ensure};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -50,6 +54,28 @@ async fn q17b_a_connection_over_the_configured_limit_is_refused(scenario: Scenar
     rig.link.expect(&reset).await?;
     rig.open_further("SSH").await?;
     Ok(())
+}
+
+/// The usual soft limit is 1,024: a program that may have more helps itself to it.
+async fn a_proxy_uses_all_the_descriptors_that_it_may_have(scenario: Scenario) -> Result<()> {
+    let Some([prlimit]) = programs::find(&scenario, ["prlimit"])? else {
+        return Ok(());
+    };
+    let service = ScriptedService::start(&scenario).await?;
+    let port = ports::free()?;
+    let proxy = Proxy::source(&scenario, &format!("SSH={port}"), &service.endpoint()?);
+    let mut limited = programs::command(&prlimit);
+    limited.args(["--nofile=128:2048", "--"]);
+    let limited = programs::wrapped(limited, &proxy.command());
+    let mut process = Process::start(&scenario, "source", limited)?;
+    let mut link = service.admit(&["SSH"]).await?;
+    ports::listened_on(port).await?;
+    let mut clients = Vec::new();
+    for id in 1..=300 {
+        clients.push(apps::connect(port).await?);
+        ensure!(link.message().await?.connection_id == id);
+    }
+    process.still_runs()
 }
 
 /// No descriptors left: no exit, no spinning, and all is well again when there are some.
@@ -118,6 +144,7 @@ async fn connections_in_turn_leave_nothing_behind(scenario: Scenario) -> Result<
     .await
 }
 
+on_own_choice!(a_proxy_uses_all_the_descriptors_that_it_may_have);
 on_each_loop!(
     q17b_the_129th_connection_is_one_like_the_others,
     q17b_a_connection_over_the_configured_limit_is_refused,

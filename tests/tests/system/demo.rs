@@ -1,0 +1,45 @@
+//! `adit demo`: everything in one process, nothing else needed.
+
+use adit_tests::on_each_loop;
+use adit_tests::process::{Process, Signal};
+use adit_tests::scenario::Scenario;
+use anyhow::{Context, Result, ensure};
+
+fn demo(scenario: &Scenario, arguments: &[&str]) -> Result<Process> {
+    let mut command = scenario.binary().adit();
+    command
+        .arg("demo")
+        .args(arguments)
+        .current_dir(scenario.directory());
+    if let Some(io) = scenario.io().argument() {
+        command.args(["--io", io]);
+    }
+    Process::start(scenario, "demo", command)
+}
+
+async fn a_demo_checks_itself(scenario: Scenario) -> Result<()> {
+    let mut process = demo(&scenario, &["--check"])?;
+    process.ends_with(0).await
+}
+
+/// It says what to type next, what it says works, and Ctrl-C ends it in good order.
+async fn a_demo_can_be_tried_and_left(scenario: Scenario) -> Result<()> {
+    let mut process = demo(&scenario, &[])?;
+    let line = process.line("curl").await?;
+    let url = line
+        .split_whitespace()
+        .find(|word| word.contains("http://"))
+        .context("no address in the line with curl")?;
+    let address = url.trim_matches(|character: char| !character.is_ascii_alphanumeric());
+    let address = address.trim_start_matches("http://").trim_end_matches('/');
+    let (_, port) = address.rsplit_once(':').context("no port")?;
+    let mut client = adit_tests::apps::connect(port.parse()?).await?;
+    let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    tokio::io::AsyncWriteExt::write_all(&mut client, request.as_bytes()).await?;
+    let head = adit_tests::http::Head::read(&mut client).await?;
+    ensure!(head.status()? == 200, "{}", head.start_line);
+    process.signal(Signal::Interrupt).await?;
+    process.ends_with(0).await
+}
+
+on_each_loop!(a_demo_checks_itself, a_demo_can_be_tried_and_left);

@@ -1,0 +1,14 @@
+//! The whole system on the loopback: a service, a tunnel, two proxies, and local
+//! applications that check every byte.
+//!
+//! ```text
+//! transfers   bytes in bulk, in many connections, under closes and resets
+//! kills       kill -9 of each part, and what comes back by itself
+//! serve       the service's own start: files, ports, exit codes
+//! demo        `adit demo` and `adit demo --check`
+//! ```
+
+mod demo;
+mod kills;
+mod serve;
+mod transfers;

@@ -1,5 +1,6 @@
 //! The harness judged by itself: a scripted service talks to a scripted proxy. What these
 //! tests find wrong would be found "wrong" in the product.
 
+mod coverage;
 mod links;
 mod processes;

@@ -225,6 +225,26 @@ async fn a_certificate_is_checked_unless_told_otherwise(scenario: Scenario) -> R
     Ok(())
 }
 
+/// A bundle, or a directory with certificates under whatever names (the reference needs
+/// the hashed names of `openssl rehash`).
+async fn an_authority_is_trusted_from_a_bundle_or_a_directory(scenario: Scenario) -> Result<()> {
+    let strangers = adit_tests::pki::Pki::new()?;
+    let ca_pem = scenario.pki().ca_pem();
+    let bundle = format!("# two authorities\n{}\n{ca_pem}", strangers.ca_pem());
+    let bundle = scenario.write("authorities.crt", bundle)?;
+    scenario.write("plain/stranger.pem", strangers.ca_pem())?;
+    scenario.write("plain/ours.pem", ca_pem)?;
+    scenario.write("plain/README", "no certificate")?;
+    scenario.write("hashed/0a1b2c3d.0", ca_pem)?;
+    let (service, proxy) = service_and_proxy(&scenario).await?;
+    for trusted in [bundle, scenario.path("plain"), scenario.path("hashed")] {
+        let _process = proxy.clone().trusting(&trusted).start()?;
+        let mut link = service.admit(&["SSH"]).await?;
+        link.fence().await?;
+    }
+    Ok(())
+}
+
 /// TLS 1.2 alone is enough, and so is 1.3 alone (section 1.1).
 async fn each_version_of_tls_will_do(scenario: Scenario) -> Result<()> {
     for version in adit_tests::pki::ALL_VERSIONS {
@@ -357,6 +377,7 @@ on_own_choice!(
     q38_a_proxy_does_not_hurry_back_after_an_error,
     q38_retries_back_off_with_jitter,
     a_certificate_is_checked_unless_told_otherwise,
+    an_authority_is_trusted_from_a_bundle_or_a_directory,
     the_upgrade_request_is_the_one_of_the_reference,
     any_known_subprotocol_is_accepted,
     an_endless_answer_is_given_up,

@@ -7,7 +7,7 @@ use adit_tests::proxy::{Proxy, Side};
 use adit_tests::scenario::Scenario;
 use adit_tests::scripted_service::ScriptedService;
 use adit_tests::web_proxy::WebProxy;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 /// A source that reaches its service through whatever the environment says.
@@ -163,7 +163,7 @@ async fn a_web_proxy_of_an_unknown_kind_is_bad_usage(scenario: Scenario) -> Resu
         "http://a%zz@h",
     ] {
         let process = through(&scenario, "localhost:1", "https_proxy", url)?;
-        let process = process.ends_with(2).await?;
+        let process = process.ends_with(2).await.context(url)?;
         let said = process.output().text(Channel::Stderr);
         ensure!(said.to_lowercase().contains("https_proxy"), "{url}: {said}");
     }
@@ -196,7 +196,7 @@ async fn a_short_client_token_is_bad_usage(scenario: Scenario) -> Result<()> {
     let proxy = Proxy::source(&scenario, &mapping, "localhost:1");
     let process = proxy.args(["-i", "too-short"]).ends_with(2).await?;
     let said = process.output().text(Channel::Stderr);
-    if !said.contains("between 32 and 128") {
+    if !said.contains("32 to 128") {
         bail!("the limits are not told: {said}");
     }
     Ok(())

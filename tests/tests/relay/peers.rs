@@ -172,7 +172,7 @@ async fn rule10_a_newer_connection_replaces_the_older_one(scenario: Scenario) ->
 
 /// Rotation revokes the old token and closes that side; the other side stays, and is told
 /// by stream resets, not by a session reset that C++ cannot take (rule 13).
-async fn rule10_and_13_a_rotation_ends_one_side(scenario: Scenario) -> Result<()> {
+async fn rule10_and_rule13_a_rotation_ends_one_side(scenario: Scenario) -> Result<()> {
     let mut pair = Pair::start(&scenario, &["A", "B"]).await?;
     pair.open(&Message::stream_start(FIRST)).await?;
     pair.open(&Message::stream_start(v3("B", 1, 1))).await?;
@@ -225,6 +225,6 @@ on_each_loop!(
     rule9_without_a_peer_starts_are_answered_with_resets,
     rule9_what_was_said_to_nobody_is_not_delivered_later,
     rule10_a_newer_connection_replaces_the_older_one,
-    rule10_and_13_a_rotation_ends_one_side,
+    rule10_and_rule13_a_rotation_ends_one_side,
     a_restarted_source_finds_no_stream_of_its_former_life,
 );

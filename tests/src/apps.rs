@@ -185,6 +185,18 @@ pub async fn connect(port: u16) -> Result<TcpStream> {
     .await
 }
 
+/// Makes sure that a port takes no further connection: it refuses, resets, or ends it
+/// without a byte.
+///
+/// # Errors
+/// The connection stays open, or says something.
+pub async fn is_refused(port: u16) -> Result<()> {
+    match TcpStream::connect(("127.0.0.1", port)).await {
+        Ok(mut stream) => is_ended(&mut stream).await,
+        Err(_) => Ok(()),
+    }
+}
+
 /// Takes the next connection of a listener driven by hand.
 ///
 /// # Errors

@@ -78,12 +78,17 @@ impl Drop for LinkReader {
 impl Link {
     /// Takes over a stream on which the upgrade is done. `socket` is the TCP connection
     /// below it, for the tests that end it without ceremony.
-    pub(crate) fn new(stream: Box<dyn Stream>, end: End, socket: std::net::TcpStream) -> Self {
+    pub(crate) fn new(
+        stream: Box<dyn Stream>,
+        end: End,
+        socket: std::net::TcpStream,
+        answers_pings: bool,
+    ) -> Self {
         let (read, write) = tokio::io::split(stream);
         let writer = LinkWriter {
             end,
             bytes: Arc::new(Mutex::new(write)),
-            answers_pings: Arc::new(AtomicBool::new(true)),
+            answers_pings: Arc::new(AtomicBool::new(answers_pings)),
             socket: Arc::new(socket),
         };
         let (sender, events) = mpsc::channel(EVENTS_WAITING_MAX);

@@ -133,6 +133,8 @@ impl Congested {
     /// # Errors
     /// The queue cannot be emptied.
     pub fn relieve(self) -> Result<tokio::net::TcpListener> {
+        // From now on there is room for several at once.
+        socket2::SockRef::from(&self.listener).listen(64)?;
         for _ in &self.waiting {
             self.listener
                 .accept()

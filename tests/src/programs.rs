@@ -72,7 +72,10 @@ pub fn wrapped(mut wrapper: Command, inner: &Command) -> Command {
 /// # Errors
 /// It fails, or takes too long. What it wrote is in the error.
 pub async fn run(limit: std::time::Duration, command: Command) -> Result<Output> {
-    let shown = format!("{command:?}");
+    // Without the environment, where a token may be.
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    let shown = words.join(" ");
     let mut command = tokio::process::Command::from(command);
     command
         .kill_on_drop(true)

@@ -200,8 +200,8 @@ impl Connected {
         for header in ["sec-websocket-protocol", "channel-id"] {
             ensure!(head.header(header).is_some(), "no {header}: {head:?}");
         }
-        let link = Link::new(Box::new(self.stream), End::Client, self.socket);
-        Ok(Ok(link))
+        let stream = Box::new(self.stream);
+        Ok(Ok(Link::new(stream, End::Client, self.socket, true)))
     }
 
     /// Reads the head of an answer that must accept, and hangs up.

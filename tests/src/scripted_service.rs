@@ -40,6 +40,8 @@ pub struct Acceptance {
     pub channel_id: Option<String>,
     /// Bytes sent right behind the head, in the same write.
     pub trailing: Vec<u8>,
+    /// Whether pings get a pong from the first on.
+    pub answers_pings: bool,
 }
 
 impl Default for Acceptance {
@@ -48,6 +50,7 @@ impl Default for Acceptance {
             subprotocol: Some("aws.iot.securetunneling-3.0".to_owned()),
             channel_id: Some("scripted-channel".to_owned()),
             trailing: Vec::new(),
+            answers_pings: true,
         }
     }
 }
@@ -166,7 +169,12 @@ impl Knock {
         answer += "\r\n";
         let bytes = [answer.as_bytes(), &acceptance.trailing].concat();
         self.write(&bytes).await?;
-        Ok(Link::new(self.stream, End::Server, self.socket))
+        Ok(Link::new(
+            self.stream,
+            End::Server,
+            self.socket,
+            acceptance.answers_pings,
+        ))
     }
 
     /// Answers with another status and a text, and ends the connection.

@@ -1,7 +1,7 @@
 //! The whole system on the loopback: `adit serve` and two `adit proxy`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tokio::net::TcpStream;
@@ -32,7 +32,7 @@ impl Serve {
     /// # Errors
     /// It does not come up.
     pub async fn start(scenario: &Scenario) -> Result<Self> {
-        Self::start_in(scenario, scenario.path("service"), 0, 0, &[]).await
+        Self::start_with(scenario, &[]).await
     }
 
     /// Starts a service with further arguments.
@@ -40,7 +40,11 @@ impl Serve {
     /// # Errors
     /// It does not come up.
     pub async fn start_with(scenario: &Scenario, arguments: &[&str]) -> Result<Self> {
-        Self::start_in(scenario, scenario.path("service"), 0, 0, arguments).await
+        // Each service of a scenario has a data directory of its own.
+        let names = (0..).map(|number| scenario.path(&format!("service-{number}")));
+        let data = names.into_iter().find(|path| !path.exists());
+        let data = data.context("numbers do not end")?;
+        Self::start_in(scenario, data, 0, 0, arguments).await
     }
 
     /// Ends the service as `kill -9` does, and starts it again with the same data on the
@@ -85,6 +89,12 @@ impl Serve {
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("localhost:{}", self.tunnel_port)
+    }
+
+    /// Its data directory.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
     }
 
     /// The file with the authority that signed its certificate.
@@ -268,7 +278,7 @@ impl Stack {
 }
 
 /// `{"api": "https://localhost:PORT", "tunnel": "localhost:PORT"}`.
-fn parse_endpoints(file: &std::path::Path) -> Result<(u16, u16)> {
+fn parse_endpoints(file: &Path) -> Result<(u16, u16)> {
     let value: serde_json::Value = serde_json::from_slice(&std::fs::read(file)?)?;
     let port = |member: &str| -> Result<u16> {
         let address = value[member].as_str().context("no address")?;

@@ -16,8 +16,7 @@ async fn q10_a_second_connection_is_refused_in_v1_and_v2(scenario: Scenario) -> 
         let mut rig = Rig::source_with(&scenario, &["SSH"], in_dialect).await?;
         let mut first = rig.connect("SSH").await?;
         rig.link.expect(&Message::stream_start(route)).await?;
-        let mut second = rig.connect("SSH").await?;
-        apps::is_ended(&mut second).await?;
+        apps::is_refused(rig.port("SSH")?).await?;
         first.write_all(b"hello").await?;
         rig.link.expect_data(route, b"hello").await?;
         rig.link.send(&Message::data(route, "back")).await?;

@@ -28,18 +28,24 @@ async fn a_client_that_ends_its_request_still_gets_the_answer(scenario: Scenario
     Ok(())
 }
 
-/// The mirror: a service that says all it has to say and reads on.
-async fn an_application_that_ends_its_answer_still_gets_the_rest(scenario: Scenario) -> Result<()> {
+/// The mirror: a receiver that has nothing to say ends its own direction at once.
+async fn an_application_that_ends_its_side_at_once_still_gets_everything(
+    scenario: Scenario,
+) -> Result<()> {
     let listener = apps::listener().await?;
-    let mut rig = Rig::destination(&scenario, &[("SSH", listener.local_addr()?)]).await?;
+    let rig = Rig::destination(&scenario, &[("SSH", listener.local_addr()?)]).await?;
     rig.link.send(&Message::stream_start(FIRST)).await?;
+    rig.link.send(&Message::data(FIRST, "begin ")).await?;
     let mut app = apps::accept(&listener).await?;
-    app.write_all(b"answer").await?;
     app.shutdown().await?;
-    rig.link.expect_data(FIRST, b"answer").await?;
-    rig.link.send(&Message::data(FIRST, "rest")).await?;
+    let upload = seeded_bytes(2, 100_000);
+    for chunk in upload.chunks(10_000) {
+        rig.link.send(&Message::data(FIRST, chunk)).await?;
+    }
     rig.link.send(&Message::connection_reset(FIRST)).await?;
-    ensure!(apps::read_to_end(&mut app).await? == b"rest");
+    let received = apps::read_to_end(&mut app).await?;
+    let is_whole = received == [b"begin ".as_slice(), &upload].concat();
+    ensure!(is_whole, "{} bytes came", received.len());
     Ok(())
 }
 
@@ -54,6 +60,6 @@ async fn an_ended_connection_is_announced_after_a_time_of_grace(scenario: Scenar
 
 on_each_loop!(
     a_client_that_ends_its_request_still_gets_the_answer,
-    an_application_that_ends_its_answer_still_gets_the_rest,
+    an_application_that_ends_its_side_at_once_still_gets_everything,
     an_ended_connection_is_announced_after_a_time_of_grace,
 );

@@ -44,8 +44,7 @@ async fn q17b_a_connection_over_the_configured_limit_is_refused(scenario: Scenar
     let mut rig = Rig::source_with(&scenario, &["SSH"], of_two).await?;
     let mut first = rig.open_first("SSH").await?;
     let (second, id) = rig.open_further("SSH").await?;
-    let mut third = rig.connect("SSH").await?;
-    apps::is_ended(&mut third).await?;
+    apps::is_refused(rig.port("SSH")?).await?;
     first.write_all(b"hello").await?;
     rig.link.expect_data(FIRST, b"hello").await?;
     // One place becomes free.

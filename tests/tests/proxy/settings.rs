@@ -136,7 +136,6 @@ async fn a_web_proxy_that_fails_is_asked_again(scenario: Scenario) -> Result<()>
     let mut process = proxy.settings(&quick)?.start()?;
     let endless = format!("HTTP/1.1 200 OK\r\n{}", "x: y\r\n".repeat(4_000));
     for answer in [
-        "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
         "HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n",
         "HTTP/1.1 503 Busy\r\n\r\n",
         "SSH-2.0-OpenSSH\r\n\r\n",
@@ -153,6 +152,24 @@ async fn a_web_proxy_that_fails_is_asked_again(scenario: Scenario) -> Result<()>
         .await?;
     service.admit(&["SSH"]).await?.fence().await?;
     process.still_runs()
+}
+
+/// Credentials do not come by waiting.
+async fn a_web_proxy_that_wants_credentials_is_not_asked_again(scenario: Scenario) -> Result<()> {
+    let web_proxy = WebProxy::start().await?;
+    let url = format!("http://127.0.0.1:{}", web_proxy.port()?);
+    let mut process = through(&scenario, "localhost:1", "https_proxy", &url)?.start()?;
+    let mut call = web_proxy.call().await?;
+    call.answer(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+        .await?;
+    let code = process.end().await?.code();
+    ensure!(code.is_some_and(|code| code != 0), "ended with {code:?}");
+    let said = process.output().text(Channel::Stderr);
+    ensure!(
+        said.contains("407") && said.contains("https_proxy"),
+        "{said}"
+    );
+    Ok(())
 }
 
 async fn a_web_proxy_of_an_unknown_kind_is_bad_usage(scenario: Scenario) -> Result<()> {
@@ -209,6 +226,7 @@ on_own_choice!(
     a_web_proxy_may_speak_tls,
     an_empty_variable_means_no_web_proxy,
     a_web_proxy_that_fails_is_asked_again,
+    a_web_proxy_that_wants_credentials_is_not_asked_again,
     a_web_proxy_of_an_unknown_kind_is_bad_usage,
     q31_a_client_token_out_of_pattern_is_noticed,
     a_short_client_token_is_bad_usage,

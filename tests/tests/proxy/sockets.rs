@@ -72,7 +72,14 @@ impl Traced {
     ) -> Result<Self> {
         let log = scenario.path(&format!("{name}.strace"));
         let mut command = programs::command(strace);
-        command.args(["-f", "-yy", "-qq", "-e", "trace=setsockopt,connect", "-o"]);
+        command.args([
+            "-f",
+            "-yy",
+            "-qq",
+            "-e",
+            "trace=setsockopt,bind,connect",
+            "-o",
+        ]);
         command.arg(&log).arg("--");
         let command = programs::wrapped(command, &proxy.command());
         Ok(Self {
@@ -82,7 +89,7 @@ impl Traced {
     }
 
     /// Waits for TCP_NODELAY on a socket whose name, as strace tells it, has `part` in it;
-    /// on a socket that is not connected yet it is told by the connect that follows.
+    /// on one without a name yet it is told by the bind or connect that follows.
     async fn sees_no_delay_on(&self, part: &str) -> Result<()> {
         let log = || std::fs::read_to_string(&self.log).unwrap_or_default();
         let seen = until(part, || has_no_delay(&log(), part)).await;
@@ -99,8 +106,8 @@ fn has_no_delay(log: &str, part: &str) -> bool {
         if sets {
             unnamed.push(descriptor_of(line));
         }
-        let connects = line.contains(&format!("htons({port})"));
-        sets && line.contains(part) || connects && unnamed.contains(&descriptor_of(line))
+        let names = line.contains(&format!("htons({port})"));
+        sets && line.contains(part) || names && unnamed.contains(&descriptor_of(line))
     })
 }
 

@@ -70,7 +70,7 @@ async fn the_api_tells_who_is_connected(scenario: Scenario) -> Result<()> {
     let pair = Pair::start(&scenario, &["SSH"]).await?;
     let api = pair.serve.api()?;
     let (id, endpoint) = (pair.tunnel.id.clone(), pair.serve.tunnel());
-    ensure!(api.connected(&id).await? == (true, true));
+    api.wait_connected(&id, true, true).await?;
     pair.source.drop_tcp();
     pair.destination.reset_tcp()?;
     let gone = async {

@@ -3,7 +3,6 @@
 use adit_tests::link::Event;
 use adit_tests::on_each_loop;
 use adit_tests::scenario::Scenario;
-use adit_tests::scripted_proxy::{Upgrade, expect_service_ids};
 use adit_tests::stack::Serve;
 use adit_tests::verifier::seeded_bytes;
 use adit_tests::wire::{Message, PAYLOAD_MAX, Route, stream_of, v3};
@@ -179,28 +178,6 @@ async fn rule7_each_ping_gets_its_pong_and_no_other_comes(scenario: Scenario) ->
     }
 }
 
-/// What a client sends in one piece with its upgrade request is not lost.
-async fn what_follows_the_request_at_once_is_not_lost(scenario: Scenario) -> Result<()> {
-    let serve = Serve::start(&scenario).await?;
-    let tunnel = serve.api()?.open_tunnel(&["SSH"]).await?;
-    let endpoint = serve.tunnel();
-    let destination = endpoint.join("destination", &tunnel.destination_token, &["SSH"]);
-    let mut destination = destination.await?;
-    let mut bytes = Upgrade::new("source", &tunnel.source_token).encode("localhost");
-    let start = Message::stream_start(FIRST);
-    bytes.extend(adit_tests::frames::frame(
-        adit_tests::frames::End::Client,
-        adit_tests::frames::BINARY,
-        &start.prefixed(),
-    ));
-    let mut connected = endpoint.connect().await?;
-    connected.send(&bytes).await?;
-    let answer = connected.answer().await?;
-    let mut source = answer.map_err(|refused| anyhow::anyhow!("refused: {}", refused.body))?;
-    expect_service_ids(&mut source, &["SSH"]).await?;
-    destination.expect(&start).await
-}
-
 on_each_loop!(
     rule3_service_ids_come_first_once_and_alone_in_their_frame,
     rule4_messages_arrive_whole_and_in_order_however_they_are_cut,
@@ -209,5 +186,4 @@ on_each_loop!(
     tunnels_with_the_same_ids_never_mix,
     several_services_and_connections_keep_apart,
     rule7_each_ping_gets_its_pong_and_no_other_comes,
-    what_follows_the_request_at_once_is_not_lost,
 );

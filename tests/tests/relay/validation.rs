@@ -6,7 +6,7 @@ use adit_tests::link::{Event, Link};
 use adit_tests::on_each_loop;
 use adit_tests::scenario::Scenario;
 use adit_tests::stack::Serve;
-use adit_tests::wire::{Kind, Message, PAYLOAD_MAX, v1, v2, v3};
+use adit_tests::wire::{Kind, Message, PAYLOAD_MAX, v1, v3};
 use anyhow::{Context, Result, ensure};
 
 use crate::pair::{Pair, joined};
@@ -70,7 +70,7 @@ async fn rule5_a_source_that_breaks_a_rule_is_disconnected(scenario: Scenario) -
     let huge = Message::data(route, vec![0; PAYLOAD_MAX + 1]);
     let nothing = Message::new(Kind::Unknown, route);
     let unknown = Message::unknown(99, false, route);
-    let cases: [(&'static str, Vec<u8>, &[u16]); 16] = [
+    let cases: [(&'static str, Vec<u8>, &[u16]); 15] = [
         ("unreadable", frame(BINARY, &[0, 1, 0xff]), MALFORMED),
         (
             "an empty message",
@@ -127,11 +127,6 @@ async fn rule5_a_source_that_breaks_a_rule_is_disconnected(scenario: Scenario) -
         (
             "no service where there are two",
             messages(&[Message::stream_start(v1(1))]),
-            AGAINST_THE_RULES,
-        ),
-        (
-            "V2 after V3",
-            messages(&[start, Message::stream_start(v2("SSH", 2))]),
             AGAINST_THE_RULES,
         ),
         (

@@ -22,7 +22,7 @@ async fn a_ready_service_says_where_it_is(scenario: Scenario) -> Result<()> {
     let mut serve = Serve::start(&scenario).await?;
     let tunnel_port = serve.tunnel().port.to_string();
     serve.process.line(&tunnel_port).await?;
-    let endpoints = std::fs::read(scenario.path("service/endpoints.json"))?;
+    let endpoints = std::fs::read(serve.data().join("endpoints.json"))?;
     let endpoints: serde_json::Value = serde_json::from_slice(&endpoints)?;
     ensure!(endpoints["tunnel"] == serve.endpoint(), "{endpoints}");
     let api = endpoints["api"].as_str().unwrap_or_default();
@@ -46,9 +46,9 @@ async fn the_authority_outlives_a_restart(scenario: Scenario) -> Result<()> {
 
 /// A private key is for nobody else's eyes (threat T-26).
 async fn no_key_is_readable_by_others(scenario: Scenario) -> Result<()> {
-    let _serve = Serve::start(&scenario).await?;
+    let serve = Serve::start(&scenario).await?;
     let mut keys = 0;
-    let mut directories = vec![scenario.path("service")];
+    let mut directories = vec![serve.data().to_owned()];
     while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(directory)? {
             let path = entry?.path();

@@ -115,10 +115,14 @@ async fn a_reset_in_the_middle_cuts_one_transfer_and_no_other(scenario: Scenario
     cut.send(&mut bytes).await?;
     dying.write_all(&bytes[..100_000]).await?;
     apps::reset(dying)?;
-    let outcome = Transfer::receive(&mut victim, SEED).await?;
-    ensure!(matches!(outcome, Outcome::Cut { .. }), "{outcome:?}");
-    let outcome = Transfer::receive(&mut survivor, SEED).await?;
-    ensure!(outcome == Outcome::Complete(whole), "{outcome:?}");
+    // Both at once: an application that does not read would hold up the other.
+    let (victims, survivors) = tokio::join!(
+        Transfer::receive(&mut victim, SEED),
+        Transfer::receive(&mut survivor, SEED)
+    );
+    let (victims, survivors) = (victims?, survivors?);
+    ensure!(matches!(victims, Outcome::Cut { .. }), "{victims:?}");
+    ensure!(survivors == Outcome::Complete(whole), "{survivors:?}");
     sending.await?
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::super::{HandshakeError, Opened, RecordsChoice, Session, accept, connect, server_name};
-use super::support::{Certificate, configs, configs_for, tls12_suites, tls13_suites};
+use super::support::{
+    Certificate, Kind, configs, configs_for, pair_with, tls12_suites, tls13_suites,
+};
 
 const CHOICES: [RecordsChoice; 2] = [RecordsChoice::Library, RecordsChoice::InPlace];
 
@@ -79,6 +81,21 @@ async fn a_client_keeps_data_that_came_with_the_servers_last_record() {
             let (session, ()) = tokio::join!(client, by_hand);
             assert_eq!(opened(&mut session.unwrap()), b"at once");
         }
+    }
+}
+
+/// Such a server may write before it has heard the client's last word, but is not done yet.
+#[tokio::test]
+async fn a_server_that_may_write_early_still_waits_for_the_end() {
+    for kind in [Kind::Library, Kind::InPlace] {
+        let (client, server) = configs(tls13_suites()[0]);
+        let mut server = Arc::unwrap_or_clone(server);
+        server.send_half_rtt_data = true;
+        let (mut near, mut far) = pair_with(client, Arc::new(server), kind, kind).await;
+        let mut wire = Vec::new();
+        near.send(b"data", &mut wire);
+        far.receive(&wire).unwrap();
+        assert_eq!(far.plaintext, b"data");
     }
 }
 

@@ -361,3 +361,59 @@ async fn noise_does_no_harm() {
         }
     }
 }
+
+#[tokio::test]
+async fn nothing_is_sent_after_our_close_notify() {
+    for what in ["a request for new keys", "a broken record"] {
+        let (mut near, mut far) = sender_and(Kind::InPlace).await;
+        let mut wire = Vec::new();
+        far.close_notify(&mut wire);
+        let wire = match what {
+            "a broken record" => vec![0; 100],
+            _ => near.in_place().forge(22, &[24, 0, 0, 1, 1], 0),
+        };
+        let _ = far.receive(&wire);
+        let mut answer = Vec::new();
+        far.take_outgoing(&mut answer);
+        assert!(!far.records().has_outgoing() && answer.is_empty(), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn an_unfinished_message_in_tiny_pieces_is_cut_off() {
+    let (mut near, mut far) = sender_and(Kind::Library).await;
+    let first = near.in_place().forge(22, &[24, 0, 0xff, 0xf0], 0);
+    far.receive(&first).unwrap();
+    let outcome = (0..60_000).try_for_each(|_| {
+        let piece = near.in_place().forge(22, &[0], 0);
+        far.receive(&piece)
+    });
+    assert!(
+        matches!(outcome, Err(RecordError::TooLarge { .. })),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test]
+async fn messages_may_end_and_begin_in_the_same_record() {
+    for kind in OURS {
+        let (mut near, mut far) = pair(tls13_suites()[0], kind, Kind::InPlace).await;
+        let ticket = |filling: u8| {
+            // lifetime, age, nonce, ticket, extensions
+            let mut body = vec![0, 0, 1, 0, 0, 0, 0, 0, 1, filling, 0, 100];
+            body.resize(112, filling);
+            body.extend([0, 0]);
+            [&[4, 0, 0, body.len() as u8][..], &body].concat()
+        };
+        let bytes: Vec<u8> = (0..4).flat_map(ticket).collect();
+        for piece in bytes.chunks(70) {
+            let forged = far.in_place().forge(22, piece, 0);
+            near.receive(&forged).unwrap();
+        }
+        let mut wire = Vec::new();
+        far.update_keys(&mut wire);
+        far.send(b"data", &mut wire);
+        near.receive(&wire).unwrap();
+        assert_eq!(near.plaintext, b"data", "{kind:?}");
+    }
+}

@@ -10,49 +10,52 @@ use rustls::pki_types::CertificateDer;
 use super::{ConfigError, pem};
 
 /// The system's authorities and, in addition, those in `ca_path`: a file, or a directory of
-/// which every file is read, whatever its name (so `openssl rehash` is not needed).
+/// which every file is read, whatever its name (so `openssl rehash` is not needed). The latter
+/// are also returned as they are, DER.
 ///
 /// A certificate that the library cannot use as an authority is left out with a warning.
-pub(super) fn load(ca_path: Option<&Path>) -> Result<RootCertStore, ConfigError> {
+pub(super) fn load(
+    ca_path: Option<&Path>,
+) -> Result<(RootCertStore, BTreeSet<Vec<u8>>), ConfigError> {
     let mut store = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     store.add_parsable_certificates(system.certs);
-    if let Some(path) = ca_path {
-        add_given(&mut store, path)?;
+    let given = match ca_path {
+        Some(path) => read_given(path)?,
+        None => BTreeSet::new(),
+    };
+    for certificate in &given {
+        if let Err(error) = store.add(CertificateDer::from(certificate.clone())) {
+            tracing::warn!(%error, "a given certificate cannot be used as an authority");
+        }
     }
     if store.is_empty() {
         let errors: Vec<String> = system.errors.iter().map(ToString::to_string).collect();
         return Err(ConfigError::NoAuthorities {
-            system: if errors.is_empty() {
-                "no certificate store was found".to_owned()
-            } else {
-                errors.join("; ")
+            system: match errors.is_empty() {
+                true => "no certificate store was found".to_owned(),
+                false => errors.join("; "),
             },
         });
     }
-    Ok(store)
+    Ok((store, given))
 }
 
-/// Adds only what `path` holds.
-pub(super) fn add_given(store: &mut RootCertStore, path: &Path) -> Result<(), ConfigError> {
-    // In a hashed directory each certificate is there twice, by name and by hash.
-    let mut unique: BTreeSet<Vec<u8>> = BTreeSet::new();
+/// The certificates in `path`, each once: in a hashed directory each is there twice, by name and
+/// by hash.
+pub(super) fn read_given(path: &Path) -> Result<BTreeSet<Vec<u8>>, ConfigError> {
+    let mut unique = BTreeSet::new();
     for file in files(path)? {
         unique.extend(pem::certificates(&file)?.iter().map(|it| it.to_vec()));
     }
-    if unique.is_empty() {
-        return Err(ConfigError::Missing {
+    match unique.is_empty() {
+        true => Err(ConfigError::Missing {
             path: path.to_owned(),
             what: "certificate",
             label: "CERTIFICATE",
-        });
+        }),
+        false => Ok(unique),
     }
-    for certificate in unique {
-        if let Err(error) = store.add(CertificateDer::from(certificate)) {
-            tracing::warn!(path = %path.display(), %error, "a certificate cannot be used as an authority");
-        }
-    }
-    Ok(())
 }
 
 /// The file itself, or the files of the directory in the order of their names.

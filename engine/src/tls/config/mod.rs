@@ -8,6 +8,7 @@ mod server;
 mod suites;
 #[cfg(test)]
 mod tests;
+mod verifier;
 
 pub use client::{ClientTls, client_config};
 pub use error::ConfigError;

@@ -4,7 +4,10 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use super::{ClientTls, ConfigError, ServerTls, client_config, server_config};
+use rustls::pki_types::PrivateKeyDer;
+
+use super::super::{RecordsChoice, accept, connect, server_name};
+use super::{ClientTls, ConfigError, ServerTls, client_config, server_config, server_config_from};
 
 /// A self-signed certificate and its key, both PEM.
 fn certificate(name: &str) -> (String, String) {
@@ -17,9 +20,7 @@ fn certificate(name: &str) -> (String, String) {
 }
 
 fn count(path: &Path) -> Result<usize, ConfigError> {
-    let mut store = rustls::RootCertStore::empty();
-    super::authorities::add_given(&mut store, path)?;
-    Ok(store.len())
+    super::authorities::read_given(path).map(|given| given.len())
 }
 
 #[test]
@@ -56,8 +57,8 @@ fn the_systems_authorities_stay_trusted() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("one.pem");
     fs::write(&file, certificate("one").0).unwrap();
-    let system = super::authorities::load(None).map_or(0, |store| store.len());
-    let both = super::authorities::load(Some(&file)).unwrap().len();
+    let system = super::authorities::load(None).map_or(0, |(store, _)| store.len());
+    let both = super::authorities::load(Some(&file)).unwrap().0.len();
     assert_eq!(both, system + 1);
 }
 
@@ -157,4 +158,63 @@ fn a_server_has_a_certificate_and_the_key_to_it() {
         ..settings
     };
     assert!(server_config(&settings).is_ok());
+}
+
+/// What a client that trusts `trusted` makes of a server that shows `shown`.
+async fn verdict(trusted: &rcgen::Certificate, shown: &Shown, name: &str) -> Result<(), String> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("given.pem");
+    fs::write(&file, trusted.pem()).unwrap();
+    let client = client_config(&ClientTls {
+        ca_path: Some(file),
+        no_verify: false,
+    })
+    .unwrap();
+    let key = PrivateKeyDer::try_from(shown.key.serialize_der()).unwrap();
+    let server = server_config_from(vec![shown.certificate.der().clone()], key).unwrap();
+    let (mut near, mut far) = tokio::io::duplex(64 * 1024);
+    let name = server_name(name).unwrap();
+    let choice = RecordsChoice::Library;
+    let (near, _far) = tokio::join!(
+        connect(&mut near, &client, name, choice),
+        accept(&mut far, &server, choice)
+    );
+    near.map(drop).map_err(|error| error.to_string())
+}
+
+struct Shown {
+    certificate: rcgen::Certificate,
+    key: rcgen::KeyPair,
+}
+
+/// As `openssl req -x509` makes them, unless told otherwise.
+fn self_signed(is_authority: bool, not_after: i32) -> Shown {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    if is_authority {
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    }
+    params.not_after = rcgen::date_time_ymd(not_after, 1, 1);
+    let certificate = params.self_signed(&key).unwrap();
+    Shown { certificate, key }
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_trusted_if_exactly_it_was_given() {
+    for is_authority in [false, true] {
+        let good = self_signed(is_authority, 4000);
+        let trusted = &good.certificate;
+        assert_eq!(verdict(trusted, &good, "localhost").await, Ok(()));
+        let wrong_name = verdict(trusted, &good, "elsewhere.test").await.unwrap_err();
+        assert!(wrong_name.contains("another host"), "{wrong_name}");
+        // Another of the same name, with another key.
+        let other = self_signed(is_authority, 4000);
+        let refused = verdict(trusted, &other, "localhost").await.unwrap_err();
+        assert!(refused.contains("certificate"), "{refused}");
+        let expired = self_signed(is_authority, 2001);
+        let refused = verdict(&expired.certificate, &expired, "localhost")
+            .await
+            .unwrap_err();
+        assert!(refused.contains("has expired"), "{refused}");
+    }
 }

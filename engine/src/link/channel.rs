@@ -3,7 +3,7 @@
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::Link;
 use super::socket::IntoFd;
@@ -72,6 +72,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
                     consumed,
                 }) => {
                     self.opened.extend_from_slice(&self.sealed[plaintext]);
+                    // It may have held a token.
+                    self.sealed[..consumed].zeroize();
                     self.sealed.drain(..consumed);
                     return Ok(true);
                 }

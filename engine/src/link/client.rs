@@ -142,9 +142,8 @@ impl Dialer {
         let addresses = step(Step::Resolve, host, deadlines.resolve, resolve(host, port))
             .await?
             .map_err(failed)?;
-        let dial = happy_eyeballs(&addresses, self.settings.bind);
-        let socket = step(Step::Connect, host, deadlines.connect, dial)
-            .await?
+        let socket = happy_eyeballs(&addresses, self.settings.bind, deadlines.connect)
+            .await
             .map_err(failed)?;
         tune(&socket).map_err(|source| LinkError::Io {
             host: host.to_owned(),

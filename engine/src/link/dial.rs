@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// Why no address of a host could be connected to.
 #[derive(Debug, thiserror::Error)]
@@ -22,16 +22,13 @@ pub enum DialError {
         source: io::Error,
     },
     /// The name has no addresses, or none of the wanted family.
-    #[error("{host} has no address that can be connected to from here")]
-    NoAddress {
-        /// The name.
-        host: String,
-    },
-    /// Every address failed.
+    #[error("no address that can be connected to from here")]
+    NoAddress,
+    /// Every address failed, or had not answered when time was up.
     #[error("{}", Attempts(.0))]
     Failed(Vec<(SocketAddr, io::Error)>),
-    /// Time is up.
-    #[error("no connection to {host} within {} s", .after.as_secs_f32())]
+    /// The name was not resolved in time.
+    #[error("cannot resolve {host} within {} s", .after.as_secs_f32())]
     TimedOut {
         /// The name.
         host: String,
@@ -77,15 +74,13 @@ pub async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError
         }
     }
     match addresses.is_empty() {
-        true => Err(DialError::NoAddress {
-            host: host.to_owned(),
-        }),
+        true => Err(DialError::NoAddress),
         false => Ok(addresses),
     }
 }
 
-/// Connects to the first of `addresses` that answers. `bind` is the local address to dial from;
-/// addresses of the other family are then left out.
+/// Connects to the first of `addresses` that answers, within `deadline`. `bind` is the local
+/// address to dial from; addresses of the other family are then left out.
 ///
 /// The families alternate, beginning with that of the first address. The next attempt starts
 /// 250 ms after the last one, or at once when one has failed (RFC 8305 §5).
@@ -96,25 +91,26 @@ pub async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError
 pub async fn happy_eyeballs(
     addresses: &[SocketAddr],
     bind: Option<IpAddr>,
+    deadline: Duration,
 ) -> Result<TcpStream, DialError> {
+    let end = Instant::now() + deadline;
     let wanted = |address: &&SocketAddr| bind.is_none_or(|it| it.is_ipv4() == address.is_ipv4());
     let usable: Vec<SocketAddr> = addresses.iter().filter(wanted).copied().collect();
-    let mut waiting = interleave(&usable).into_iter();
+    let order = interleave(&usable);
+    let mut waiting = order.iter().copied();
     let mut attempts = JoinSet::new();
-    let mut failed = Vec::new();
+    let mut failed: Vec<(SocketAddr, io::Error)> = Vec::new();
     let mut next_start = Instant::now();
     loop {
         let may_start = waiting.len() > 0;
         if !may_start && attempts.is_empty() {
             return Err(match failed.is_empty() {
-                true => DialError::NoAddress {
-                    host: "the host".to_owned(),
-                },
+                true => DialError::NoAddress,
                 false => DialError::Failed(failed),
             });
         }
         tokio::select! {
-            Some(ended) = attempts.join_next(), if !attempts.is_empty() => {
+            Some(ended) = attempts.join_next() => {
                 match ended {
                     Ok((_, Ok(stream))) => return Ok(stream),
                     Ok((address, Err(error))) => failed.push((address, error)),
@@ -128,8 +124,19 @@ pub async fn happy_eyeballs(
                 }
                 next_start = Instant::now() + CONNECTION_ATTEMPT_DELAY;
             }
+            () = sleep_until(end) => {
+                let is_open = |address: &&SocketAddr| !failed.iter().any(|it| it.0 == **address);
+                let open: Vec<SocketAddr> = order.iter().filter(is_open).copied().collect();
+                failed.extend(open.into_iter().map(|it| (it, no_answer(deadline))));
+                return Err(DialError::Failed(failed));
+            }
         }
     }
+}
+
+fn no_answer(after: Duration) -> io::Error {
+    let text = format!("no answer within {:.1} s", after.as_secs_f32());
+    io::Error::new(io::ErrorKind::TimedOut, text)
 }
 
 /// Resolves `host` and connects to it, all within `deadline`.
@@ -138,18 +145,15 @@ pub async fn happy_eyeballs(
 ///
 /// [`DialError`].
 pub async fn dial_tcp(host: &str, port: u16, deadline: Duration) -> Result<TcpStream, DialError> {
-    let dial = async {
-        let addresses = resolve(host, port).await?;
-        happy_eyeballs(&addresses, None).await
-    };
-    timeout_at(Instant::now() + deadline, dial)
-        .await
-        .unwrap_or_else(|_| {
-            Err(DialError::TimedOut {
+    let start = Instant::now();
+    let addresses =
+        timeout(deadline, resolve(host, port))
+            .await
+            .map_err(|_| DialError::TimedOut {
                 host: host.to_owned(),
                 after: deadline,
-            })
-        })
+            })??;
+    happy_eyeballs(&addresses, None, deadline.saturating_sub(start.elapsed())).await
 }
 
 async fn attempt(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {

@@ -8,13 +8,12 @@ use adit_proto::handshake::{HandshakeError, Refusal};
 use super::DialError;
 use crate::tls;
 
-/// One step of building a link. Each has its own deadline.
+/// One step of building a link that has a deadline. Connecting has one, too, but says itself
+/// what became of each address ([`DialError::Failed`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Resolving a name.
     Resolve,
-    /// Connecting by TCP.
-    Connect,
     /// Asking the web proxy for a way through.
     Proxy,
     /// The TLS handshake with the service.
@@ -27,7 +26,6 @@ impl Step {
     fn doing(self) -> &'static str {
         match self {
             Self::Resolve => "resolving the name of",
-            Self::Connect => "connecting to",
             Self::Proxy => "asking the web proxy",
             Self::Tls => "the TLS handshake with",
             Self::Upgrade => "the WebSocket upgrade by",
@@ -49,7 +47,7 @@ pub enum LinkError {
         /// The time allowed.
         after: Duration,
     },
-    /// The name could not be resolved, or no address answered.
+    /// The name could not be resolved, or no address answered in time.
     #[error("no connection to {host}: {source}")]
     Dial {
         /// The service or the web proxy.
@@ -134,7 +132,7 @@ impl LinkError {
             } => Some("give it user and password: https_proxy=http://user:password@host:port"),
             Self::Dial { .. }
             | Self::TimedOut {
-                step: Step::Connect | Step::Resolve,
+                step: Step::Resolve,
                 ..
             } => Some("check the endpoint and the network; behind a web proxy, set https_proxy"),
             Self::Refused { refusal, .. } if refusal.status < 500 => Some(

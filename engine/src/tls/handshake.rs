@@ -44,7 +44,7 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Session, HandshakeError> {
     let connection =
         UnbufferedClientConnection::new(Arc::clone(config), name).map_err(HandshakeError::Tls)?;
-    let (connection, incoming) = drive(socket, connection).await?;
+    let (connection, incoming) = drive(socket, connection, CLIENT_MAX).await?;
     establish(connection, incoming, choice)
 }
 
@@ -60,7 +60,7 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Session, HandshakeError> {
     let connection =
         UnbufferedServerConnection::new(Arc::clone(config)).map_err(HandshakeError::Tls)?;
-    let (connection, incoming) = drive(socket, connection).await?;
+    let (connection, incoming) = drive(socket, connection, SERVER_MAX).await?;
     establish(connection, incoming, choice)
 }
 
@@ -99,9 +99,13 @@ impl Incoming {
         self.shown -= size;
     }
 
-    async fn read<S: AsyncRead + Unpin>(&mut self, socket: &mut S) -> Result<(), HandshakeError> {
-        if self.bytes.len() >= HANDSHAKE_MAX {
-            return Err(HandshakeError::TooLarge { max: HANDSHAKE_MAX });
+    async fn read<S: AsyncRead + Unpin>(
+        &mut self,
+        socket: &mut S,
+        max: usize,
+    ) -> Result<(), HandshakeError> {
+        if self.bytes.len() >= max {
+            return Err(HandshakeError::TooLarge { max });
         }
         self.bytes.reserve(READ_SIZE);
         match socket.read_buf(&mut self.bytes).await? {
@@ -121,6 +125,7 @@ enum Step {
 async fn drive<S: AsyncRead + AsyncWrite + Unpin, C: Connection>(
     socket: &mut S,
     mut connection: C,
+    max: usize,
 ) -> Result<(C, Incoming), HandshakeError> {
     let mut incoming = Incoming::default();
     let mut outgoing = Vec::new();
@@ -130,7 +135,7 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin, C: Connection>(
             Step::NeedsInput if incoming.show_next() => {}
             Step::NeedsInput => {
                 flush(socket, &mut outgoing).await?;
-                incoming.read(socket).await?;
+                incoming.read(socket, max).await?;
             }
             Step::Done => {
                 flush(socket, &mut outgoing).await?;
@@ -227,9 +232,13 @@ fn establish<C: Connection>(
     })
 }
 
-/// Most bytes received and not discarded during a handshake. The library takes handshake
+/// Most bytes received and not discarded during a client's handshake. The library takes
 /// messages of up to 64 KiB (a long certificate chain); each record may waste a little.
-const HANDSHAKE_MAX: usize = 128 * 1024;
+const CLIENT_MAX: usize = 128 * 1024;
+
+/// The same for a server, which hears less: a hello of under 3 KiB, and no certificate. It is
+/// also what anyone can make us keep; 1,024 of them are 40 MiB.
+const SERVER_MAX: usize = 40 * 1024;
 
 /// Bytes asked of the socket at once.
 const READ_SIZE: usize = 4 * 1024;

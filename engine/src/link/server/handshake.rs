@@ -9,6 +9,7 @@ use adit_proto::Subprotocol;
 use adit_proto::handshake::{ServerRequest, encode_accept, encode_refusal, parse_upgrade_request};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use zeroize::Zeroize;
 
 use super::super::channel::Channel;
 use super::super::socket::tune;
@@ -123,7 +124,8 @@ async fn read_request(
     loop {
         let denial = match parse_upgrade_request(&channel.opened) {
             Ok(Some((request, size))) if size == channel.opened.len() => {
-                channel.opened = Vec::new();
+                // It held the tokens.
+                channel.opened.zeroize();
                 return Ok((channel, Ok(request)));
             }
             // RFC 6455 §4.1: a client sends no frames before it has read the answer.

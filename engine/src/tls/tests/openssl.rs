@@ -14,6 +14,7 @@ use rustls::SupportedCipherSuite;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::super::{Opened, Records, RecordsChoice, Session, accept, connect, server_name};
@@ -59,21 +60,22 @@ impl Openssl {
     }
 
     /// The server says in the middle of the data when a record held none.
-    fn forget_chatter(&mut self) {
+    fn forget_chatter(&mut self, from: usize) {
         const CHATTER: &[u8] = b"Read BLOCK\n";
-        while let Some(at) = self
-            .printed
+        while let Some(at) = self.printed[from..]
             .windows(CHATTER.len())
             .position(|it| it == CHATTER)
         {
-            self.printed.drain(at..at + CHATTER.len());
+            self.printed.drain(from + at..from + at + CHATTER.len());
         }
     }
 
     /// Reads what it prints until `text` is there; returns what came before.
     async fn prints(&mut self, text: &[u8]) -> Vec<u8> {
+        let mut new = 0;
         loop {
-            self.forget_chatter();
+            self.forget_chatter(new);
+            new = self.printed.len().saturating_sub(20);
             let found = self.printed.windows(text.len()).position(|it| it == text);
             if let Some(at) = found {
                 let behind = self.printed.split_off(at + text.len());
@@ -227,61 +229,73 @@ fn suite_arguments(suite: SupportedCipherSuite) -> Vec<&'static str> {
     }
 }
 
-const CHOICES: [RecordsChoice; 2] = [RecordsChoice::InPlace, RecordsChoice::Library];
-
-#[tokio::test]
-async fn our_client_and_openssls_server_converse() {
+/// Runs every combination, all at once: they mostly wait.
+async fn everywhere<T>(case: fn(SupportedCipherSuite, RecordsChoice) -> T)
+where
+    T: Future<Output = ()> + Send + 'static,
+{
     if is_missing() {
         return;
     }
+    let mut tasks = JoinSet::new();
     for suite in tls13_suites().into_iter().chain([tls12_suites()[0]]) {
-        for choice in CHOICES {
-            eprintln!("{:?} {choice:?}", suite.suite());
-            let (certificate, key, authority) = identity(Certificate::Good);
-            let files = tempfile::tempdir().unwrap();
-            std::fs::write(files.path().join("certificate"), &certificate).unwrap();
-            std::fs::write(files.path().join("key"), key.secret_der()).unwrap();
-            let mut arguments = vec!["s_server", "-accept", "127.0.0.1:0", "-naccept", "1"];
-            arguments.extend(["-certform", "DER", "-cert", "certificate"]);
-            arguments.extend(["-keyform", "DER", "-key", "key"]);
-            arguments.extend(suite_arguments(suite));
-            let mut openssl = Openssl::start(&arguments, &files);
-            openssl.prints(b"ACCEPT 127.0.0.1:").await;
-            let port = openssl.prints(b"\n").await;
-            let port: u16 = String::from_utf8(port).unwrap().trim().parse().unwrap();
-
-            let (config, _) = configs_from(suite, (certificate, key, authority));
-            let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-            let name = server_name("localhost").unwrap();
-            let session = connect(&mut socket, &config, name, choice).await.unwrap();
-            let updates = session.version == "TLSv1_3";
-            let mut ours = Ours::new(socket, session);
-            converse(&mut openssl, &mut ours, updates, End::Ours).await;
+        for choice in [RecordsChoice::InPlace, RecordsChoice::Library] {
+            tasks.spawn(async move {
+                case(suite, choice).await;
+                eprintln!("{:?} {choice:?}: done", suite.suite());
+            });
         }
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
     }
 }
 
 #[tokio::test]
+async fn our_client_and_openssls_server_converse() {
+    everywhere(converse_with_server).await;
+}
+
+#[tokio::test]
 async fn our_server_and_openssls_client_converse() {
-    if is_missing() {
-        return;
-    }
-    for suite in tls13_suites().into_iter().chain([tls12_suites()[0]]) {
-        for choice in CHOICES {
-            eprintln!("{:?} {choice:?}", suite.suite());
-            let files = tempfile::tempdir().unwrap();
-            let (_, config) = configs_from(suite, identity(Certificate::Good));
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap().to_string();
-            let mut arguments = vec!["s_client", "-connect", &address];
-            arguments.extend(suite_arguments(suite));
-            let mut openssl = Openssl::start(&arguments, &files);
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let session = accept(&mut socket, &config, choice).await.unwrap();
-            let updates = session.version == "TLSv1_3";
-            let mut ours = Ours::new(socket, session);
-            openssl.prints(b"\n---\n").await;
-            converse(&mut openssl, &mut ours, updates, End::Theirs).await;
-        }
-    }
+    everywhere(converse_with_client).await;
+}
+
+async fn converse_with_server(suite: SupportedCipherSuite, choice: RecordsChoice) {
+    let (certificate, key, authority) = identity(Certificate::Good);
+    let files = tempfile::tempdir().unwrap();
+    std::fs::write(files.path().join("certificate"), &certificate).unwrap();
+    std::fs::write(files.path().join("key"), key.secret_der()).unwrap();
+    let mut arguments = vec!["s_server", "-accept", "127.0.0.1:0", "-naccept", "1"];
+    arguments.extend(["-certform", "DER", "-cert", "certificate"]);
+    arguments.extend(["-keyform", "DER", "-key", "key"]);
+    arguments.extend(suite_arguments(suite));
+    let mut openssl = Openssl::start(&arguments, &files);
+    openssl.prints(b"ACCEPT 127.0.0.1:").await;
+    let port = openssl.prints(b"\n").await;
+    let port: u16 = String::from_utf8(port).unwrap().trim().parse().unwrap();
+
+    let (config, _) = configs_from(suite, (certificate, key, authority));
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let name = server_name("localhost").unwrap();
+    let session = connect(&mut socket, &config, name, choice).await.unwrap();
+    let updates = session.version == "TLSv1_3";
+    let mut ours = Ours::new(socket, session);
+    converse(&mut openssl, &mut ours, updates, End::Ours).await;
+}
+
+async fn converse_with_client(suite: SupportedCipherSuite, choice: RecordsChoice) {
+    let files = tempfile::tempdir().unwrap();
+    let (_, config) = configs_from(suite, identity(Certificate::Good));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut arguments = vec!["s_client", "-connect", &address];
+    arguments.extend(suite_arguments(suite));
+    let mut openssl = Openssl::start(&arguments, &files);
+    let (mut socket, _) = listener.accept().await.unwrap();
+    let session = accept(&mut socket, &config, choice).await.unwrap();
+    let updates = session.version == "TLSv1_3";
+    let mut ours = Ours::new(socket, session);
+    openssl.prints(b"\n---\n").await;
+    converse(&mut openssl, &mut ours, updates, End::Theirs).await;
 }

@@ -17,9 +17,9 @@
 
 mod backend;
 mod buffers;
-mod choice;
 #[cfg(test)]
-mod denied;
+mod child_tests;
+mod choice;
 mod descriptors;
 mod epoll;
 mod event_loop;

@@ -240,10 +240,8 @@ impl Backend for Uring {
         self.counters.overflows += u64::from(self.queue.has_overflown());
         let cancelled = self.submit_cancels()?;
         self.arm()?;
-        let may_sleep = cancelled == 0
-            && self.to_cancel.is_empty()
-            && self.to_arm.is_empty()
-            && self.queue.is_empty();
+        // Completions that wait to be taken need no mention: with them the call does not sleep.
+        let may_sleep = cancelled == 0 && self.to_cancel.is_empty() && self.to_arm.is_empty();
         self.enter(cancelled, if may_sleep { timeout } else { NO_TIME })?;
         if self.gather(ready)? && cancelled > 0 {
             self.finish_task_work()?;

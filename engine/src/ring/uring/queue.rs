@@ -170,11 +170,6 @@ impl PollQueue {
         self.ring.completion().len()
     }
 
-    /// No completion is waiting, neither in the queue nor in the kernel's overflow list.
-    pub(super) fn is_empty(&mut self) -> bool {
-        self.ring.completion().is_empty() && !self.has_overflown()
-    }
-
     /// The kernel holds completions that did not fit.
     pub(super) fn has_overflown(&mut self) -> bool {
         self.ring.submission().cq_overflow()

@@ -1,48 +1,85 @@
-//! What happens where io_uring is forbidden, shown in a child process that forbids it to itself.
+//! What can only be shown in a process of its own: io_uring forbidden, and SIGPIPE deadly.
 
 use std::fmt;
+use std::io::{ErrorKind, IoSlice};
+use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use super::{Backend, IoChoice, Settings, Token, WakeSource, open};
+use super::{Backend, IoChoice, Outgoing, Settings, Token, WakeSource, open};
 
-/// System call and errno of the child's filter.
+/// System call and errno of the child's filter, for `forbidden`.
 const RULE: &str = "ADIT_TEST_DENY";
 
 #[test]
 fn a_container_that_answers_eperm() {
-    run_child("setup EPERM");
+    run_child("forbidden", "setup EPERM");
 }
 
 #[test]
 fn a_container_that_answers_enosys() {
-    run_child("setup ENOSYS");
+    run_child("forbidden", "setup ENOSYS");
 }
 
 #[test]
 fn a_filter_that_lets_rings_be_made_but_not_used() {
-    run_child("enter EPERM");
+    run_child("forbidden", "enter EPERM");
 }
 
-fn run_child(rule: &str) {
+#[test]
+fn a_program_that_dies_of_sigpipe() {
+    run_child("sigpipe", "");
+}
+
+fn run_child(test: &str, rule: &str) {
     let output = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "ring::denied::child", "--ignored", "--nocapture"])
+        .args(["--ignored", "--nocapture", "--exact"])
+        .arg(format!("ring::child_tests::{test}"))
         .env(RULE, rule)
         .output()
         .expect("the child runs");
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}");
+    assert!(output.status.success(), "{}: {text}", output.status);
     assert!(text.contains("1 passed"), "{text}");
 }
 
+/// Rust programs ignore the signal from the start, but may choose not to.
+#[test]
+#[ignore = "changes how its process dies; another test of this module starts it"]
+fn sigpipe() {
+    // WHY: a command line tool that wants to end with its pipe does just this.
+    // SAFETY: no handler is installed, only the default action; no other thread sends here.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    for choice in [IoChoice::Epoll, IoChoice::Auto] {
+        let mut backend = open(choice, &Settings::default()).expect("a backend");
+        let (ours, theirs) = Socket::pair(Domain::UNIX, Type::STREAM, None).expect("a pair");
+        drop(theirs);
+        let parts = [IoSlice::new(b"a"), IoSlice::new(b"b")];
+        for size in 1..=2 {
+            for parts in [&parts[..], &parts[..1]] {
+                let mut batch: Vec<_> = (0..size)
+                    .map(|_| Outgoing::new(ours.as_raw_fd(), parts))
+                    .collect();
+                backend.send_batch(&mut batch);
+                for item in batch {
+                    let error = item.result.expect_err("nobody there");
+                    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+                }
+            }
+        }
+    }
+}
+
+/// A process that forbids io_uring to itself, as a container would.
 #[test]
 #[ignore = "forbids io_uring to its process; the other tests of this module start it"]
-fn child() {
+fn forbidden() {
     let rule = std::env::var(RULE).expect("started by run_child");
     let (call, errno) = rule.split_once(' ').expect("two words");
     let (call, number) = match call {

@@ -17,6 +17,7 @@ on_every_backend! {
     bytes_behind_unread_bytes_are_an_edge_too,
     room_after_a_full_socket_is_an_edge,
     a_short_send_is_followed_by_an_edge,
+    a_transfer_driven_by_edges_alone_never_stalls,
     the_peers_end_is_a_hangup_behind_its_last_bytes,
     a_reset_is_a_hangup_and_an_error,
     a_unix_peer_that_is_gone_is_a_hangup,
@@ -137,6 +138,47 @@ fn a_short_send_is_followed_by_an_edge(backend: &mut AnyBackend) {
             wait_for(backend, TOKEN, |event| event.writable);
         }
         backend.forget(fd, TOKEN);
+    }
+}
+
+/// Also with the kernel's unsent queue kept short, where the edge comes not from freed memory but
+/// from bytes that went on their way.
+fn a_transfer_driven_by_edges_alone_never_stalls(backend: &mut AnyBackend) {
+    const SIZE: usize = 16 << 20;
+    for unsent_mark in [None, Some(128 * 1024), Some(4 * 1024)] {
+        let (ours, mut theirs) = tcp_pair(backend);
+        if let Some(mark) = unsent_mark {
+            let ours = SockRef::from(&ours);
+            ours.set_tcp_notsent_lowat(mark).expect("settable");
+        }
+        let reader = std::thread::spawn(move || {
+            let mut total = 0;
+            let mut buffer = vec![0; 100_000];
+            loop {
+                match theirs.read(&mut buffer).expect("more or the end") {
+                    0 => return total,
+                    count => total += count,
+                }
+            }
+        });
+        let bytes = vec![7; 64 * 1024];
+        let mut left = SIZE;
+        backend.watch(ours.as_raw_fd(), TOKEN).expect("watched");
+        while left > 0 {
+            wait_for(backend, TOKEN, |event| event.writable);
+            // Until a short send or `WouldBlock`: each of them promises an edge.
+            loop {
+                let offer = &bytes[..bytes.len().min(left)];
+                let taken = send(backend, ours.as_raw_fd(), offer).unwrap_or(0);
+                left -= taken;
+                if taken < bytes.len() {
+                    break;
+                }
+            }
+        }
+        backend.forget_and_close(ours, TOKEN);
+        settle(backend);
+        assert_eq!(reader.join().expect("no panic"), SIZE, "{unsent_mark:?}");
     }
 }
 

@@ -80,7 +80,7 @@ fn carry_out(plan: Plan, personality: Personality, world: &World) -> ExitCode {
         }
         Job::Demo(settings) => {
             begin(log, &warnings, personality, world);
-            return run::demo(settings);
+            return run::demo(settings, world);
         }
     }
     ExitCode::Ended

@@ -12,6 +12,7 @@ use super::options::{OPTIONS, Opt, Spelling};
 use super::{Origin, ProxyArgs, reference};
 use crate::fault::BadInput;
 use crate::settings::io::Io;
+use crate::settings::records::Records;
 
 mod complaint;
 
@@ -48,6 +49,9 @@ pub struct ServeArgs {
     /// Kernel interface of the data path
     #[arg(long, value_name = "auto|uring|epoll", default_value = "auto")]
     pub io: Io,
+    /// Who seals TLS 1.3 records: the library, or adit in its own buffer
+    #[arg(long, value_name = "library|in-place", default_value = "library")]
+    pub tls_records: Records,
     /// How and how much to log
     #[command(flatten)]
     pub log: LogArgs,
@@ -126,6 +130,8 @@ pub fn command() -> Command {
         )
         .subcommand(
             DemoArgs::augment_args(Command::new("demo"))
+                // It speaks for itself on standard output.
+                .mut_arg("verbose", |verbose| verbose.default_value("3"))
                 .about("Show a tunnel at work, with everything it takes, on this machine only"),
         )
 }

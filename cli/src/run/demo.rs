@@ -1,13 +1,173 @@
-//! Runs a tunnel on this machine.
+//! Shows a tunnel at work on this machine, with everything it takes in one process.
+//!
+//! Nothing is left out and nothing is faked: the service answers its API over HTTPS, the tunnel is opened
+//! through it, and both proxies come to the relay over TLS. Only the device is pretended.
 
-use tracing::error;
+mod api;
+mod check;
+mod device;
+mod http;
+mod intro;
+mod meter;
+mod page;
+mod quantity;
+mod screen;
+mod side;
+mod stack;
+mod status;
+mod text;
+mod transfer;
 
+use std::time::Duration;
+
+use adit_engine::ring::IoChoice;
+use anyhow::{Context as _, Result};
+use tokio::time::{MissedTickBehavior, interval};
+
+use self::device::EchoEnd;
+use self::meter::{Meter, SAMPLE_INTERVAL};
+use self::quantity::{bytes, counted, long_time};
+use self::screen::Screen;
+use self::stack::Stack;
+use self::text::{Look, Row};
+use super::proxy::io_choice;
+use super::runtime::{self, Stop};
 use crate::exit::ExitCode;
 use crate::settings::DemoSettings;
+use crate::world::World;
 
-/// Runs a tunnel on this machine.
-pub fn demo(settings: DemoSettings) -> ExitCode {
-    let _ = settings;
-    error!("not wired yet");
-    ExitCode::Failure
+/// Samples between two lines where there is no terminal: two seconds.
+const LINE_SAMPLES: u32 = 8;
+
+/// Shows a tunnel, or checks one.
+pub fn demo(settings: DemoSettings, world: &World) -> ExitCode {
+    let mut screen = Screen::new(world);
+    let io = io_choice(settings.io);
+    let result = runtime::start().context("start").and_then(|runtime| {
+        runtime.block_on(async {
+            if settings.check {
+                check::run(&mut screen, io).await
+            } else {
+                show(&mut screen, io).await
+            }
+        })
+    });
+    match result {
+        Ok(()) => ExitCode::Ended,
+        Err(error) => {
+            screen.print(&[Row::new().and(Look::Bad, " ✗ ").plain(format!("{error:#}"))]);
+            ExitCode::Failure
+        }
+    }
+}
+
+async fn show(screen: &mut Screen, io: IoChoice) -> Result<()> {
+    let mut stop = Stop::new().context("watch for signals")?;
+    let mut stack = tokio::select! {
+        stack = Stack::start(io, EchoEnd::Client) => stack?,
+        () = stop.requested() => return Ok(()),
+    };
+    let width = screen.width();
+    screen.print(&intro::rows(
+        stack.ports,
+        stack.backend(),
+        stack.up_in,
+        width,
+    ));
+    let mut meter = Meter::new(stack.sample().await);
+    tokio::select! {
+        () = stop.requested() => {}
+        error = watch(screen, &mut stack, &mut meter) => return Err(error),
+    }
+    screen.print(&ending(&meter));
+    stack.stop().await?;
+    screen.print(&[Row::new()
+        .and(Look::Good, " ✓")
+        .plain(" everything has ended")]);
+    Ok(())
+}
+
+/// Shows what goes through the tunnel, until a part of it fails.
+async fn watch(screen: &mut Screen, stack: &mut Stack, meter: &mut Meter) -> anyhow::Error {
+    let mut ticks = interval(SAMPLE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut reporter = Reporter::new(meter);
+    loop {
+        meter.record(stack.sample().await);
+        if screen.is_live() {
+            screen.show(&status::rows(meter, screen.width()));
+        } else if let Some(line) = reporter.line(meter) {
+            screen.print(&[Row::new().plain(format!(" {line}"))]);
+        }
+        tokio::select! {
+            _ = ticks.tick() => {}
+            error = stack.failed() => return error,
+        }
+    }
+}
+
+/// Says every few seconds what is new, if anything is.
+struct Reporter {
+    samples: u32,
+    said_at: Duration,
+    /// What was said last: open connections, all connections, bytes delivered each way.
+    said: (usize, u64, [u64; 2]),
+}
+
+impl Reporter {
+    fn new(meter: &Meter) -> Self {
+        Self {
+            samples: 0,
+            said_at: meter.elapsed(),
+            said: Self::key(meter),
+        }
+    }
+
+    fn key(meter: &Meter) -> (usize, u64, [u64; 2]) {
+        let latest = meter.latest();
+        (
+            latest.source.connections,
+            latest.source.counters.connections,
+            [meter.to_device().total, meter.from_device().total],
+        )
+    }
+
+    fn line(&mut self, meter: &Meter) -> Option<String> {
+        self.samples += 1;
+        let key = Self::key(meter);
+        if self.samples < LINE_SAMPLES || key == self.said {
+            return None;
+        }
+        let time = meter.elapsed().saturating_sub(self.said_at).as_secs_f64();
+        let rates = [0, 1].map(|at| (key.2[at] - self.said.2[at]) as f64 / time.max(0.001));
+        *self = Self {
+            samples: 0,
+            said_at: meter.elapsed(),
+            said: key,
+        };
+        Some(status::line(meter, &rates))
+    }
+}
+
+fn ending(meter: &Meter) -> Vec<Row> {
+    let latest = meter.latest();
+    let mut rows = vec![
+        Row::new(),
+        Row::new().plain(format!(
+            " {} in {}, {} to the device, {} from it",
+            counted(latest.source.counters.connections, "connection"),
+            long_time(meter.elapsed()),
+            bytes(meter.to_device().total),
+            bytes(meter.from_device().total),
+        )),
+    ];
+    let open = latest.source.connections as u64;
+    if open > 0 {
+        let open = counted(open, "open connection");
+        let patience = long_time(side::DRAIN_TIMEOUT);
+        rows.push(Row::new().faint(format!(
+            " {open} may go on for {patience}; Ctrl-C again does not wait"
+        )));
+    }
+    rows
 }

@@ -151,6 +151,11 @@ fn serve_and_demo_have_their_arguments() {
         panic!("demo");
     };
     assert!(args.check && args.io == Io::Auto);
+    assert_eq!(args.log.verbose, 3);
+    let Ok(Request::Serve(args)) = request("serve --data-dir x") else {
+        panic!("serve");
+    };
+    assert_eq!(args.log.verbose, 4);
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore};
 
 use super::verifier::{Unverified, Verifier};
 use super::{ConfigError, authorities, suites};
@@ -28,6 +29,30 @@ pub struct ClientTls {
 pub fn client_config(settings: &ClientTls) -> Result<Arc<ClientConfig>, ConfigError> {
     let provider = Arc::new(suites::provider());
     let verifier = verifier(settings, &provider)?;
+    Ok(config(provider, verifier)?)
+}
+
+/// Builds the same for a client that trusts these authorities and nobody else.
+///
+/// # Errors
+///
+/// The library's, when it cannot use one of them.
+pub fn client_config_from(
+    authorities: impl IntoIterator<Item = CertificateDer<'static>>,
+) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let mut store = RootCertStore::empty();
+    for authority in authorities {
+        store.add(authority)?;
+    }
+    let provider = Arc::new(suites::provider());
+    let verifier = library_verifier(store, &provider)?;
+    config(provider, verifier)
+}
+
+fn config(
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+) -> Result<Arc<ClientConfig>, rustls::Error> {
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .dangerous()
@@ -48,8 +73,15 @@ fn verifier(
         return Ok(Arc::new(Unverified(Arc::clone(provider))));
     }
     let (store, given) = authorities::load(settings.ca_path.as_deref())?;
-    let library = WebPkiServerVerifier::builder_with_provider(store.into(), Arc::clone(provider))
-        .build()
-        .map_err(|error| rustls::Error::General(error.to_string()))?;
+    let library = library_verifier(store, provider)?;
     Ok(Arc::new(Verifier { library, given }))
+}
+
+fn library_verifier(
+    store: RootCertStore,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<WebPkiServerVerifier>, rustls::Error> {
+    WebPkiServerVerifier::builder_with_provider(store.into(), Arc::clone(provider))
+        .build()
+        .map_err(|error| rustls::Error::General(error.to_string()))
 }

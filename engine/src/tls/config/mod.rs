@@ -10,6 +10,6 @@ mod suites;
 mod tests;
 mod verifier;
 
-pub use client::{ClientTls, client_config};
+pub use client::{ClientTls, client_config, client_config_from};
 pub use error::ConfigError;
 pub use server::{ServerTls, server_config, server_config_from};

@@ -63,6 +63,16 @@ fn the_systems_authorities_stay_trusted() {
 }
 
 #[test]
+fn authorities_from_memory_are_checked() {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    let good = CertificateDer::from_pem_slice(certificate("one").0.as_bytes()).unwrap();
+    super::client_config_from([good.clone()]).unwrap();
+    let cut = CertificateDer::from(good[..good.len() - 1].to_vec());
+    super::client_config_from([good, cut]).unwrap_err();
+}
+
+#[test]
 fn what_is_wrong_is_said_with_file_and_line() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("bundle.pem");

@@ -44,10 +44,11 @@ pub trait Admission: Send + Sync + 'static {
         channel_id: &str,
     ) -> impl Future<Output = Result<Grant, Denial>> + Send;
 
-    /// The client has been answered 101 and its link is about to be handed to the relay.
+    /// The relay has the client's link: from now on it can be ended. Called by whoever took it.
     fn connected(&self, grant: &Grant);
 
-    /// The link is gone; also when the answer could not be sent, and then without `connected`.
+    /// The link is gone. Called by whoever took it, and by [`serve`](super::serve), without
+    /// `connected`, when nobody did: the answer could not be sent.
     ///
     /// A session that a newer one has replaced may end after that one began, and must not change
     /// what is known of the tunnel's side.

@@ -136,12 +136,14 @@ impl Relay {
         let doorman = Arc::new(Doorman::default());
         let (sender, links) = mpsc::unbounded_channel();
         let (shutdown, asked) = oneshot::channel::<()>();
+        let told = Arc::clone(&doorman);
         let on_link = move |grant: Grant, link: Link| {
             assert_ne!(
                 grant.tunnel.as_str(),
                 "break-the-relay",
                 "as the test wants it"
             );
+            told.connected(&grant);
             sender.send((grant, link)).unwrap();
         };
         let admission = Arc::clone(&doorman);

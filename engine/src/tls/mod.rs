@@ -19,8 +19,7 @@ pub(crate) mod tests;
 use std::ops::Range;
 
 pub use config::{
-    ClientTls, ConfigError, ServerTls, client_config, client_config_from, server_config,
-    server_config_from,
+    ClientTls, ConfigError, ServerTls, client_config, server_config, server_config_from,
 };
 pub use error::{HandshakeError, RecordError};
 pub use handshake::{Session, accept, connect, server_name};
@@ -83,8 +82,9 @@ impl Records {
 
     /// Seals the `plaintext_size` bytes at `record[plaintext_offset()..]`.
     ///
-    /// Returns the sealed size; the sealed bytes are `record[..size]`. A plaintext of zero bytes
-    /// is nothing to send: the size is then 0.
+    /// Returns the sealed size; the sealed bytes are `record[..size]`. They may be more than one
+    /// record (the announcement of new keys), but never more than `record` has room for. A
+    /// plaintext of zero bytes is nothing to send: the size is then 0.
     ///
     /// # Errors
     ///

@@ -71,7 +71,8 @@ impl InPlaceRecords {
         })
     }
 
-    /// `record` has at least `plaintext_size + OVERHEAD` bytes; the plaintext fits a record.
+    /// `record` has at least `plaintext_size + OVERHEAD` bytes; the plaintext fits a record. If
+    /// keys are due for renewal and `record` has room for it, that is announced right behind.
     pub(super) fn seal(
         &mut self,
         record: &mut [u8],
@@ -88,7 +89,33 @@ impl InPlaceRecords {
         if self.sealing.records() >= REFUSE_AFTER {
             return Err(RecordError::KeysUsedUp);
         }
-        self.protect(record, plaintext_size, APPLICATION_DATA)
+        let size = self.protect(record, plaintext_size, APPLICATION_DATA)?;
+        if self.sealing.records() >= self.renew_after
+            && let Some(behind) = record[size..].get_mut(..KEY_UPDATE_RECORD_SIZE)
+        {
+            return Ok(size + self.renew(behind)?);
+        }
+        Ok(size)
+    }
+
+    /// Writes the record that announces new keys, and takes them.
+    fn renew(&mut self, record: &mut [u8]) -> Result<usize, RecordError> {
+        let message = KEY_UPDATE_NOT_REQUESTED;
+        record[HEADER_SIZE..][..message.len()].copy_from_slice(&message);
+        // RFC 8446 §4.6.3: the message itself is sent with the old keys.
+        let size = self.protect(record, message.len(), HANDSHAKE)?;
+        let next = self.keys.next_sealing().map_err(RecordError::from);
+        match next.and_then(Cipher::new) {
+            Ok(cipher) => self.sealing = cipher,
+            Err(error) => {
+                // The peer has been told of keys that we do not have: nothing can be sent.
+                self.state = State::Failed;
+                return Err(error);
+            }
+        }
+        // RFC 8446 §4.6.3: a request is answered by any update that does not request one.
+        self.update_owed = false;
+        Ok(size)
     }
 
     /// Protects the content at `record[HEADER_SIZE..]` and returns the size of the record.
@@ -247,20 +274,10 @@ impl InPlaceRecords {
         if let Some(code) = self.alert.take() {
             return self.append(ALERT, &[FATAL, code], out);
         }
-        // RFC 8446 §4.6.3: the message itself is sent with the old keys; a request MUST be
-        // answered with one that does not request.
-        self.append(HANDSHAKE, &KEY_UPDATE_NOT_REQUESTED, out);
-        self.update_owed = false;
-        match self
-            .keys
-            .next_sealing()
-            .map_err(RecordError::from)
-            .and_then(Cipher::new)
-        {
-            Ok(cipher) => self.sealing = cipher,
-            // The peer has been told of keys that we do not have: nothing can be sent any more.
-            Err(_) => self.state = State::Failed,
-        }
+        let start = out.len();
+        out.resize(start + KEY_UPDATE_RECORD_SIZE, 0);
+        let size = self.renew(&mut out[start..]).unwrap_or(0);
+        out.truncate(start + size);
     }
 
     pub(super) fn close_notify(&mut self, out: &mut Vec<u8>) {
@@ -341,11 +358,14 @@ fn alert_for(error: &RecordError) -> Option<u8> {
 const WARNING: u8 = 1;
 const FATAL: u8 = 2;
 
+const KEY_UPDATE_RECORD_SIZE: usize = KEY_UPDATE_NOT_REQUESTED.len() + OVERHEAD;
+
 /// Records after which our keys are renewed: 4,194,304, or 64 GiB in full records. RFC 8446 §5.5
 /// puts the limit for AES-GCM at 2^24.5 full records; ChaCha20-Poly1305 has none to speak of.
 pub(super) const RENEW_AFTER: u64 = 1 << 22;
 
-/// Records after which nothing more is sealed, if the caller has ignored `has_outgoing` so far.
+/// Records after which nothing more is sealed, if there never was room for the record that
+/// announces new keys.
 pub(super) const REFUSE_AFTER: u64 = 1 << 24;
 const _: () = assert!(RENEW_AFTER < REFUSE_AFTER);
 

@@ -123,6 +123,30 @@ async fn keys_are_renewed_again_and_again() {
     );
 }
 
+/// Even a caller who never asks `has_outgoing` gets new keys, as soon as there is room.
+#[tokio::test]
+async fn keys_are_renewed_behind_data_where_there_is_room() {
+    let (mut near, mut far) = pair(tls13_suites()[0], Kind::InPlace, Kind::Buffered).await;
+    near.in_place().renew_after(1);
+    let records = near.records();
+    let mut record = vec![0; 1000];
+    // One byte too few, then just enough.
+    for (room, size) in [(22 + 10 + 26, 32), (22 + 10 + 27, 32 + 27)] {
+        record[5..15].copy_from_slice(b"0123456789");
+        assert_eq!(records.seal(&mut record[..room], 10), Ok(size));
+        let sealed = record[..size].to_vec();
+        far.receive(&sealed).unwrap();
+    }
+    for _ in 0..10 {
+        record[5..15].copy_from_slice(b"0123456789");
+        let size = near.records().seal(&mut record, 10).unwrap();
+        assert_eq!(size, 32 + 27);
+        let sealed = record[..size].to_vec();
+        far.receive(&sealed).unwrap();
+    }
+    assert_eq!(far.plaintext, b"0123456789".repeat(12));
+}
+
 #[tokio::test]
 async fn used_up_keys_seal_nothing() {
     let (mut near, _far) = pair(tls13_suites()[0], Kind::InPlace, Kind::Buffered).await;

@@ -1,6 +1,5 @@
 //! Pings, pongs, and a peer that is no longer there.
 
-use adit_tests::apps;
 use adit_tests::link::Event;
 use adit_tests::ports;
 use adit_tests::proxy::Proxy;
@@ -83,17 +82,16 @@ async fn a_service_that_never_answers_pings_is_not_given_up(scenario: Scenario) 
     proxy.still_runs()
 }
 
-/// The reference never notices. A peer that used to answer and no longer does is given up,
-/// although its TCP connection still stands.
+/// The reference never notices. A service that used to answer and no longer does is given
+/// up, although its TCP connection still stands. (With connections open the silence may be
+/// back-pressure; then it takes the network's own silence as well.)
 async fn q37_a_peer_that_went_silent_is_noticed(scenario: Scenario) -> Result<()> {
     let watchful = |proxy: Proxy| Ok(proxy.args(["--ping-interval", "200ms"]));
     let mut rig = Rig::source_with(&scenario, &["SSH"], watchful).await?;
-    let mut client = rig.open_first("SSH").await?;
     for _ in 0..2 {
         while !matches!(rig.link.reader().event().await?, Event::Ping(_)) {}
     }
     rig.link.writer().leave_pings_unanswered();
-    apps::is_ended(&mut client).await?;
     let again = rig.service.knock().await;
     again.context("the silent peer was not given up")?;
     Ok(())

@@ -128,7 +128,7 @@ impl Reporter {
         (
             latest.source.connections,
             latest.source.counters.connections,
-            [meter.to_device().total, meter.from_device().total],
+            [meter.delivered_there().total, meter.delivered_here().total],
         )
     }
 
@@ -157,8 +157,8 @@ fn ending(meter: &Meter) -> Vec<Row> {
             " {} in {}, {} to the device, {} from it",
             counted(latest.source.counters.connections, "connection"),
             long_time(meter.elapsed()),
-            bytes(meter.to_device().total),
-            bytes(meter.from_device().total),
+            bytes(meter.delivered_there().total),
+            bytes(meter.delivered_here().total),
         )),
     ];
     let open = latest.source.connections as u64;

@@ -29,27 +29,30 @@ pub(super) fn rows(ports: Ports, backend: &str, up_in: Duration, width: usize) -
             .strong(" Try it")
             .plain(" from another terminal:"),
         Row::new(),
-        command(
-            &format!("curl http://127.0.0.1:{}/", ports.page),
-            "a page from the device",
-        ),
-        command(
-            &format!("nc 127.0.0.1 {}", ports.echo),
-            "the device says what you say",
-        ),
-        Row::new(),
-        Row::new()
-            .faint(format!(" Up in {} on {backend}. ", short_time(up_in)))
-            .strong("Ctrl-C")
-            .faint(" ends it all."),
     ]);
-    rows.into_iter().map(|row| row.cut(width)).collect()
+    let mut rows: Vec<Row> = rows.into_iter().map(|row| row.cut(width)).collect();
+    let page = format!("curl http://127.0.0.1:{}/", ports.page);
+    rows.push(command(&page, "a page from the device", width));
+    let echo = format!("nc 127.0.0.1 {}", ports.echo);
+    rows.push(command(&echo, "the device says what you say", width));
+    let up_in = format!(" Up in {} on {backend}. ", short_time(up_in));
+    let end = Row::new()
+        .faint(up_in)
+        .strong("Ctrl-C")
+        .faint(" ends it all.");
+    rows.extend([Row::new(), end.cut(width)]);
+    rows
 }
 
-fn command(typed: &str, what: &str) -> Row {
-    Row::new()
-        .accent(format!("   {typed:<32}"))
-        .faint(format!(" {what}"))
+/// Something to be typed is never cut; what it does is left out where there is no room for it.
+fn command(typed: &str, what: &str, width: usize) -> Row {
+    let row = Row::new().accent(format!("   {typed:<32}"));
+    let explained = row.faint(format!(" {what}"));
+    if explained.width() <= width {
+        explained
+    } else {
+        Row::new().accent(format!("   {typed}"))
+    }
 }
 
 /// Three machines, all of them this one.
@@ -167,9 +170,10 @@ mod tests {
             device_page: 30_005,
             device_echo: 30_006,
         };
-        for width in [40, 60, 78, 79, 200] {
+        for width in [36, 40, 60, 78, 79, 200] {
             let rows = rows(ports, "epoll", Duration::from_millis(40), width);
             let text: String = rows.iter().map(|row| row.paint(false)).collect();
+            assert!(text.contains("curl http://127.0.0.1:30001/"), "{width}");
             for port in ports.all() {
                 assert!(text.contains(&port.to_string()), "{port} at {width}");
             }

@@ -104,13 +104,13 @@ impl Meter {
         self.recent.back().unwrap_or(&self.second)
     }
 
-    /// What the device got.
-    pub(super) fn to_device(&self) -> &Direction {
+    /// What applications on the device got.
+    pub(super) fn delivered_there(&self) -> &Direction {
         &self.to_device
     }
 
-    /// What the device sent and the user's side got.
-    pub(super) fn from_device(&self) -> &Direction {
+    /// What applications on the user's side got.
+    pub(super) fn delivered_here(&self) -> &Direction {
         &self.from_device
     }
 }
@@ -167,16 +167,16 @@ mod tests {
         for tick in 1..=4 {
             meter.record(sample(at(tick), u64::from(tick) * 1_000, 0));
         }
-        assert_eq!(meter.to_device().rate, 4_000.0);
-        assert_eq!(meter.from_device().rate, 0.0);
+        assert_eq!(meter.delivered_there().rate, 4_000.0);
+        assert_eq!(meter.delivered_here().rate, 0.0);
         for tick in 5..=8 {
             meter.record(sample(at(tick), 4_000, 500));
         }
-        assert_eq!(meter.to_device().rate, 0.0);
-        assert_eq!(meter.from_device().rate, 500.0);
-        assert_eq!(meter.to_device().total, 4_000);
-        assert_eq!(meter.to_device().history, [4_000.0, 0.0]);
-        assert_eq!(meter.from_device().history, [0.0, 500.0]);
+        assert_eq!(meter.delivered_there().rate, 0.0);
+        assert_eq!(meter.delivered_here().rate, 500.0);
+        assert_eq!(meter.delivered_there().total, 4_000);
+        assert_eq!(meter.delivered_there().history, [4_000.0, 0.0]);
+        assert_eq!(meter.delivered_here().history, [0.0, 500.0]);
         assert_eq!(meter.elapsed(), Duration::from_secs(2));
     }
 
@@ -187,9 +187,15 @@ mod tests {
         for second in 1..=200 {
             meter.record(sample(start + Duration::from_secs(second), 77, 88));
         }
-        assert_eq!(meter.to_device().history.len(), HISTORY);
-        assert!(meter.to_device().history.iter().all(|rate| *rate == 0.0));
-        assert_eq!(meter.from_device().total, 88);
+        assert_eq!(meter.delivered_there().history.len(), HISTORY);
+        assert!(
+            meter
+                .delivered_there()
+                .history
+                .iter()
+                .all(|rate| *rate == 0.0)
+        );
+        assert_eq!(meter.delivered_here().total, 88);
     }
 
     #[test]
@@ -197,7 +203,7 @@ mod tests {
         let start = Instant::now();
         let mut meter = Meter::new(sample(start, 0, 0));
         meter.record(sample(start, 1_000, 1_000));
-        assert_eq!(meter.to_device().rate, 0.0);
-        assert_eq!(meter.to_device().total, 1_000);
+        assert_eq!(meter.delivered_there().rate, 0.0);
+        assert_eq!(meter.delivered_there().total, 1_000);
     }
 }

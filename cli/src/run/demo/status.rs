@@ -27,8 +27,8 @@ pub(super) fn rows(meter: &Meter, width: usize) -> Vec<Row> {
     let total = latest.source.counters.connections;
     let mut rows = vec![Row::new(), heading(meter, open, total, is_roomy)];
     for (label, arrow, direction) in [
-        ("to the device", "▶", meter.to_device()),
-        ("from the device", "◀", meter.from_device()),
+        ("to the device", "▶", meter.delivered_there()),
+        ("from the device", "◀", meter.delivered_here()),
     ] {
         rows.push(direction_row(label, arrow, direction, width, is_roomy));
     }
@@ -47,9 +47,9 @@ pub(super) fn line(meter: &Meter, since_last: &[f64; 2]) -> String {
         "{} · {open} open, {} so far · to the device {} ({}) · from the device {} ({})",
         long_time(meter.elapsed()),
         counted(latest.source.counters.connections, "connection"),
-        bytes(meter.to_device().total),
+        bytes(meter.delivered_there().total),
         rate(since_last[0]),
-        bytes(meter.from_device().total),
+        bytes(meter.delivered_here().total),
         rate(since_last[1]),
     )
 }
@@ -162,14 +162,14 @@ mod tests {
 
     #[test]
     fn a_roomy_terminal_shows_everything_in_columns() {
-        let curve = "▁".repeat(34);
+        let curve = "▁".repeat(35);
         assert_eq!(
             shown(&meter(), 80),
             [
                 String::new(),
                 " ● live             2 open  17 connections so far  1 s".to_owned(),
-                format!(" to the device     ▶  3.00 MiB  3.00 MiB/s  {curve}█"),
-                format!(" from the device   ◀   120 MiB   120 MiB/s  {curve}█"),
+                format!(" to the device    ▶  3.00 MiB  3.00 MiB/s  {curve}█"),
+                format!(" from the device  ◀   120 MiB   120 MiB/s  {curve}█"),
                 " round trips        source – relay 0.21 ms, relay – destination …".to_owned(),
             ]
         );

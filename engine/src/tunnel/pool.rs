@@ -14,18 +14,20 @@ const KEPT_CHUNKS: usize = 64;
 const NONE: u32 = u32::MAX;
 
 struct Chunk {
-    /// `None` while the chunk is in reserve and its memory was given back.
+    /// `None` while the chunk is bare: its memory was given back.
     bytes: Option<Box<[u8; CHUNK_SIZE]>>,
-    /// Next chunk of the same queue, or of the list of free chunks.
+    /// Next chunk of the same queue, or of the same list of unused chunks.
     next: u32,
 }
 
 /// The chunks of one tunnel.
 pub struct Pool {
     chunks: Vec<Chunk>,
+    /// Unused chunks that have kept their memory, at most `KEPT_CHUNKS`: taken first.
     free: u32,
-    /// Free chunks that still have memory. They are at the front of the free list.
     kept: usize,
+    /// Unused chunks without memory.
+    bare: u32,
     used: usize,
 }
 
@@ -70,6 +72,7 @@ impl Default for Pool {
             chunks: Vec::new(),
             free: NONE,
             kept: 0,
+            bare: NONE,
             used: 0,
         }
     }
@@ -170,23 +173,23 @@ impl Pool {
 
     fn take(&mut self) -> u32 {
         self.used += 1;
-        if self.free == NONE {
-            self.chunks.push(Chunk {
-                bytes: Some(Box::new([0; CHUNK_SIZE])),
-                next: NONE,
-            });
-            return (self.chunks.len() - 1) as u32;
-        }
-        let index = self.free;
-        let chunk = &mut self.chunks[index as usize];
-        self.free = chunk.next;
-        chunk.next = NONE;
-        if chunk.bytes.is_some() {
+        if self.free != NONE {
+            let index = self.free;
+            let chunk = &mut self.chunks[index as usize];
+            self.free = std::mem::replace(&mut chunk.next, NONE);
             self.kept -= 1;
-        } else {
-            chunk.bytes = Some(Box::new([0; CHUNK_SIZE]));
+            return index;
         }
-        index
+        let bytes = Some(Box::new([0; CHUNK_SIZE]));
+        if self.bare != NONE {
+            let index = self.bare;
+            let chunk = &mut self.chunks[index as usize];
+            self.bare = std::mem::replace(&mut chunk.next, NONE);
+            chunk.bytes = bytes;
+            return index;
+        }
+        self.chunks.push(Chunk { bytes, next: NONE });
+        (self.chunks.len() - 1) as u32
     }
 
     fn drop_first(&mut self, queue: &mut Queue) {
@@ -198,15 +201,13 @@ impl Pool {
             queue.last = NONE;
             queue.end = 0;
         }
-        // Chunks with memory go to the front of the free list; without, to the front as well
-        // only when all kept ones are used up: `take` handles either kind.
         if self.kept < KEPT_CHUNKS {
             self.kept += 1;
+            chunk.next = std::mem::replace(&mut self.free, index);
         } else {
             chunk.bytes = None;
+            chunk.next = std::mem::replace(&mut self.bare, index);
         }
-        chunk.next = self.free;
-        self.free = index;
         self.used -= 1;
     }
 }
@@ -256,6 +257,22 @@ mod tests {
             .filter(|chunk| chunk.bytes.is_some())
             .count();
         assert_eq!(held, KEPT_CHUNKS);
+    }
+
+    #[test]
+    fn what_goes_to_and_fro_uses_the_reserve() {
+        let (mut pool, mut queue) = (Pool::default(), Queue::default());
+        for _ in 0..200 {
+            pool.append(&mut queue, &[1; CHUNK_SIZE]);
+        }
+        pool.consume(&mut queue, 100 * CHUNK_SIZE);
+        assert_eq!(pool.kept, KEPT_CHUNKS);
+        pool.append(&mut queue, &[1; CHUNK_SIZE]);
+        assert_eq!(
+            pool.kept,
+            KEPT_CHUNKS - 1,
+            "no new memory while some is kept"
+        );
     }
 
     proptest! {

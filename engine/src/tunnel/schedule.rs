@@ -27,9 +27,8 @@ enum Place {
     Resting,
 }
 
-/// The two lists. Each connection is in at most one of them, at most once; a connection that
-/// ended is still named until its turn comes, so their size is bounded by the connections opened
-/// in one round.
+/// The two lists. Each connection is in at most one of them, at most once. One that ended is
+/// named until its turn comes or `forget_ended` sweeps it out.
 #[derive(Default)]
 pub struct Schedule {
     new: VecDeque<ConnectionKey>,
@@ -58,6 +57,11 @@ impl Schedule {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn size(&self) -> usize {
+        self.new.len() + self.old.len()
+    }
+
     /// Whether somebody may be waiting. A `true` may turn out stale: `next` decides.
     pub fn is_waiting(&self) -> bool {
         !self.new.is_empty() || !self.old.is_empty()
@@ -78,12 +82,16 @@ impl Schedule {
                 continue;
             };
             match turn.place {
-                Place::New | Place::Old if turn.deficit > 0 => return Some((key, turn.deficit)),
+                // A rest too small to be worth a message waits for the next round.
+                Place::New | Place::Old if turn.deficit as usize >= MIN_READ_ROOM => {
+                    return Some((key, turn.deficit));
+                }
                 Place::New | Place::Old => {
                     list.pop_front();
+                    // A rest too small to be worth a message is added to the next turn.
                     *turn = Turn {
                         place: Place::Old,
-                        deficit: QUANTUM,
+                        deficit: turn.deficit + QUANTUM,
                     };
                     self.old.push_back(key);
                 }
@@ -99,13 +107,18 @@ impl Schedule {
         }
     }
 
+    /// Keeps the lists bounded while nothing is served: `open` connections exist, and at most as
+    /// many that ended, and a few, stay named. A sweep costs less than the ends since the last.
+    pub fn forget_ended(&mut self, open: usize, turns: &mut impl Turns) {
+        if self.new.len() + self.old.len() > 2 * open + ENDED_MAX {
+            self.new.retain(|key| turns.turn(*key).is_some());
+            self.old.retain(|key| turns.turn(*key).is_some());
+        }
+    }
+
     /// Records that the front connection sent `count` bytes and may have more.
     pub fn sent(&mut self, turn: &mut Turn, count: usize) {
         turn.deficit = turn.deficit.saturating_sub(count as u32);
-        // A rest too small to be worth a message is given up.
-        if (turn.deficit as usize) < MIN_READ_ROOM {
-            turn.deficit = 0;
-        }
     }
 
     /// Records that the front connection has nothing more for now.
@@ -129,6 +142,9 @@ impl Schedule {
         }
     }
 }
+
+/// Ended connections that the lists may name beside one for each open one.
+const ENDED_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {

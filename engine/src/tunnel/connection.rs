@@ -12,11 +12,13 @@ use std::time::Instant;
 ///    └─ (flushes once ──┴────────────► Flushing ◄───────────────┘
 ///        dialled)                          │ queue empty: gone
 /// ```
-/// A local error, a failed dial, a stall and the loss of the link end any state at once.
+/// A local error, a failed dial, a stall and the loss of the link end any state at once; but a
+/// connection being dialled stays, with nothing to deliver, until the driver reports, so that
+/// dials under way are bounded like connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
-    /// The destination is connecting. `peer_ended`: the peer is done already; what it sent is
-    /// still delivered.
+    /// The destination is connecting. `peer_ended`: the peer is done already, or was told so;
+    /// what is queued is still delivered.
     Dialling { peer_ended: bool },
     /// Bytes go both ways.
     Open,
@@ -49,6 +51,8 @@ pub(crate) struct Connection {
     pub(crate) last_way: LastWay,
     /// The queue is over the mark that pauses the tunnel.
     pub(crate) is_full: bool,
+    /// The timers have an entry for it.
+    pub(crate) is_watched: bool,
     pub(crate) turn: Turn,
     pub(crate) queue: Queue,
     /// Its share of the batch being built, or `NO_DELIVERY`.
@@ -57,7 +61,8 @@ pub(crate) struct Connection {
     pub(crate) sent: u64,
     /// Bytes that the local socket took; offset of the next one.
     pub(crate) received: u64,
-    /// When the local socket last took bytes, or the connection began.
+    /// When the local socket last took bytes, or the first of those that wait came, or the
+    /// connection entered its state.
     pub(crate) moved_at: Instant,
 }
 
@@ -81,6 +86,7 @@ impl Connection {
             hangup: false,
             last_way: LastWay::None,
             is_full: false,
+            is_watched: false,
             turn: Turn::default(),
             queue: Queue::default(),
             delivery: NO_DELIVERY,
@@ -88,6 +94,11 @@ impl Connection {
             received: 0,
             moved_at: now,
         }
+    }
+
+    /// Whether it is there only until the driver reports about its dial.
+    pub(crate) fn is_void(&self) -> bool {
+        self.state == (State::Dialling { peer_ended: true }) && self.queue.is_empty()
     }
 
     /// Whether its local socket exists (it is not being dialled).

@@ -5,14 +5,14 @@ use super::connection::{LastWay, NO_DELIVERY, State};
 use super::inbound::Place;
 use super::key::ConnectionKey;
 use super::limits::Limits;
+use super::pool::CHUNK_SIZE;
 use super::proxy::{Action, Proxy};
-use adit_proto::limits::MAX_PAYLOAD_SIZE;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::time::Instant;
 
 /// Connections that one batch delivers to; a fuller batch is carried out before the next message
-/// is read. It bounds what a batch of refusing sockets can add to the pool.
+/// is read, as is one that would bring a queue or the pool over its mark if all sockets refused.
 pub const BATCH_MAX: usize = 64;
 
 /// Payloads of one connection that one batch holds for one `sendmsg` (the kernel takes 1,024).
@@ -23,7 +23,9 @@ pub const PARTS_MAX: usize = 64;
 pub(crate) struct Deliveries {
     groups: Vec<Group>,
     parts: Vec<Part>,
-    /// Some group holds `PARTS_MAX` payloads.
+    /// Memory that the pool would need if no socket took anything, in bytes.
+    memory: usize,
+    /// Some group holds `PARTS_MAX` payloads, or more than the mark of a queue.
     is_full: bool,
 }
 
@@ -60,12 +62,22 @@ pub struct Delivery {
     pub size: usize,
 }
 
+/// What one more message needs: at most 65,535 bytes in chunks.
+const MESSAGE_ROOM: usize = 64 * 1024;
+const _: () = assert!(MESSAGE_ROOM.is_multiple_of(CHUNK_SIZE));
+
 /// Bytes over which a connection's queue pauses the tunnel: one more message must fit.
-fn full_mark(limits: &Limits) -> usize {
-    limits
-        .connection_buffer
-        .saturating_sub(MAX_PAYLOAD_SIZE)
-        .max(1)
+fn queue_mark(limits: &Limits) -> usize {
+    limits.connection_buffer.saturating_sub(MESSAGE_ROOM).max(1)
+}
+
+/// Memory over which the pool pauses the tunnel.
+fn pool_mark(limits: &Limits) -> usize {
+    limits.tunnel_buffer.saturating_sub(MESSAGE_ROOM)
+}
+
+fn memory_of(size: usize) -> usize {
+    size.next_multiple_of(CHUNK_SIZE)
 }
 
 impl Proxy {
@@ -142,7 +154,13 @@ impl Proxy {
             };
             let skipped = taken.min(bytes.len());
             taken -= skipped;
-            self.pool.append(&mut connection.queue, &bytes[skipped..]);
+            let rest = &bytes[skipped..];
+            if !rest.is_empty() {
+                // The stall clock counts from the first byte that waits.
+                connection.moved_at = now;
+                self.pool.append(&mut connection.queue, rest);
+                self.counters.bytes_queued += rest.len() as u64;
+            }
             at = part.next;
         }
         self.after_queue_change(now, key);
@@ -152,6 +170,7 @@ impl Proxy {
     pub fn clear_deliveries(&mut self) {
         self.deliveries.groups.clear();
         self.deliveries.parts.clear();
+        self.deliveries.memory = 0;
         self.deliveries.is_full = false;
     }
 
@@ -173,6 +192,7 @@ impl Proxy {
         if connection.delivery == NO_DELIVERY {
             connection.delivery = deliveries.groups.len() as u32;
             let (io, size) = (connection.io, payload.len());
+            deliveries.memory += memory_of(size);
             deliveries.groups.push(Group {
                 key,
                 io,
@@ -187,13 +207,42 @@ impl Proxy {
         deliveries.parts[group.last as usize].next = part;
         group.last = part;
         group.count += 1;
+        deliveries.memory += memory_of(group.size + payload.len()) - memory_of(group.size);
         group.size += payload.len();
-        deliveries.is_full |= group.count >= PARTS_MAX;
+        deliveries.is_full |= group.count >= PARTS_MAX || group.size > queue_mark(&self.limits);
+    }
+
+    /// Adds a payload to the queue of a connection that cannot be offered it now.
+    pub(crate) fn enqueue(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        buffer: &[u8],
+        place: &Place,
+        payload: Range<usize>,
+    ) {
+        let Some(connection) = self.connections.find_mut(key) else {
+            return;
+        };
+        if connection.queue.is_empty() {
+            connection.moved_at = now;
+        }
+        let bytes = match place {
+            Place::Buffer(_) => &buffer[payload],
+            Place::Assembled => &self.inbound.assembled()[payload],
+        };
+        self.pool.append(&mut connection.queue, bytes);
+        self.counters.bytes_queued += bytes.len() as u64;
+        self.after_queue_change(now, key);
     }
 
     /// Whether the batch must be carried out before another message is read.
     pub(crate) fn batch_is_full(&self) -> bool {
-        self.deliveries.is_full || self.deliveries.groups.len() >= BATCH_MAX
+        let deliveries = &self.deliveries;
+        deliveries.is_full
+            || deliveries.groups.len() >= BATCH_MAX
+            || (deliveries.memory > 0
+                && self.pool.used_size() + deliveries.memory > pool_mark(&self.limits))
     }
 
     /// The bytes at the front of a connection's queue, for one `sendmsg`.
@@ -237,7 +286,7 @@ impl Proxy {
         };
         connection.last_way = LastWay::ToLocal;
         let size = connection.queue.size();
-        let mark = full_mark(&self.limits);
+        let mark = queue_mark(&self.limits);
         // Hysteresis: from the mark down to half of it.
         if !connection.is_full && size > mark {
             connection.is_full = true;
@@ -258,7 +307,7 @@ impl Proxy {
     /// Keeps the mark of the shared pool, with hysteresis down to three quarters.
     pub(crate) fn check_pool(&mut self) {
         let used = self.pool.used_size();
-        let mark = self.limits.tunnel_buffer.saturating_sub(MAX_PAYLOAD_SIZE);
+        let mark = pool_mark(&self.limits);
         if used > mark {
             self.pool_is_full = true;
         } else if used <= mark / 4 * 3 {

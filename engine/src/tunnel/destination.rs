@@ -4,7 +4,8 @@ use super::connection::{Connection, State};
 use super::key::ConnectionKey;
 use super::proxy::{Action, Proxy};
 use super::receive::{Message, Named};
-use adit_proto::ids::{Dialect, StreamId};
+use super::timers::FLUSH_TIMEOUT;
+use adit_proto::ids::StreamId;
 use adit_proto::message::{Control, Kind};
 use std::time::Instant;
 
@@ -19,6 +20,10 @@ impl Proxy {
         let Some(stream) = StreamId::new(message.stream) else {
             return self.counters.stale += 1;
         };
+        // Not answered: a reset without a connection id would be a change of dialect.
+        if message.kind == Kind::ConnectionStart && message.connection == 0 {
+            return self.counters.stale += 1;
+        }
         let current = self.services[index].stream;
         match (message.kind, current) {
             // Specification 7.2: the same stream again is ignored.
@@ -38,13 +43,13 @@ impl Proxy {
             (_, None) | (_, Some(_)) => {}
         }
         let has_services = self.services[index].id.is_some();
-        self.services[index].dialect = message.dialect(has_services);
-        self.services[index].stream = Some(stream);
+        let dialect = message.dialect(has_services);
+        self.services[index].join_stream(stream, message.connection, dialect);
         self.begin_connection(now, index, message);
     }
 
     fn on_connection_start(&mut self, now: Instant, index: usize, message: &Message) {
-        if self.services[index].dialect != Dialect::V3 || message.connection == 0 {
+        if self.services[index].is_single {
             return self.refuse_start(index, message);
         }
         if let Some(key) = self.services[index].find(message.connection) {
@@ -106,18 +111,23 @@ impl Proxy {
         let State::Dialling { peer_ended } = connection.state else {
             return false;
         };
+        if peer_ended && connection.queue.is_empty() {
+            self.forget(key);
+            return false;
+        }
         connection.io = io;
         connection.moved_at = now;
         connection.state = State::Open;
         if peer_ended {
             connection.state = State::Flushing;
-            self.watch_flush(key, now);
+            self.watch(key, now, FLUSH_TIMEOUT);
         }
         true
     }
 
-    /// The driver could not connect. The only connection of a stream ends the stream, another
-    /// ends alone (specification 8.3; 17, Q-15).
+    /// The driver could not connect, or gave up after [`Action::CancelDial`]. The connection that
+    /// a stream began with ends the stream if it is alone, another ends alone (specification 8.3;
+    /// 17, Q-15): there may be more on their way.
     pub fn dial_failed(&mut self, key: ConnectionKey) {
         let Some(connection) = self.forget(key) else {
             return;
@@ -125,11 +135,9 @@ impl Proxy {
         if connection.state == (State::Dialling { peer_ended: true }) {
             return;
         }
-        let service = &mut self.services[connection.service as usize];
-        if service.count() == 0 {
-            service.stream = None;
-            self.outbox
-                .push(&service.control(Kind::StreamReset, connection.stream, 0));
+        let service = &self.services[connection.service as usize];
+        if connection.id == service.first && service.count() == 0 {
+            self.send_stream_reset(connection.service, connection.stream);
         } else {
             self.send_reset(connection.service, connection.stream, connection.id);
         }

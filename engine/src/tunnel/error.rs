@@ -2,7 +2,7 @@
 
 use adit_proto::escape::Escaped;
 use adit_proto::limits::{MAX_PAYLOAD_SIZE, MAX_SERVICE_ID_SIZE};
-use adit_proto::message::{DecodeError, Kind};
+use adit_proto::message::{DecodeError, InvalidServiceIds, Kind};
 use adit_proto::websocket::{CloseCode, FrameError};
 
 /// Why a WebSocket must end: its peer broke the protocol.
@@ -15,6 +15,9 @@ pub enum PeerError {
     /// A message could not be read.
     #[error("the peer sent a message that cannot be read: {0}")]
     Message(#[from] DecodeError),
+    /// A list of services that no tunnel has.
+    #[error("the service sent a list of services that cannot be used: {0}")]
+    Services(#[from] InvalidServiceIds),
     /// A message type that may not be ignored is not known.
     #[error("the peer sent a message of the unknown type {0} that may not be ignored")]
     UnknownType(i32),
@@ -75,6 +78,7 @@ impl PeerError {
             | Self::StreamId { .. } => CloseCode::Protocol,
             Self::PayloadTooLarge { .. } => CloseCode::TooBig,
             Self::Misplaced { .. }
+            | Self::Services(_)
             | Self::UnknownService(_)
             | Self::ServiceMissing { .. }
             | Self::DialectChange(_) => CloseCode::Policy,

@@ -39,7 +39,7 @@ impl Proxy {
         }
         connection.state = State::LocalEnded;
         connection.moved_at = now;
-        self.timers.watch(key, now + grace);
+        self.watch(key, now, grace);
     }
 
     /// Ends a connection whose application is done: the peer is told, the socket closed.

@@ -1,6 +1,9 @@
 //! One end of one tunnel, source or destination: connections on the local side, one WebSocket
 //! on the other.
 
+#[cfg(test)]
+mod tests;
+
 use super::connection::{Connection, State};
 use super::deliver::Deliveries;
 use super::endpoint::Endpoint;
@@ -13,7 +16,7 @@ use super::pool::Pool;
 use super::schedule::Schedule;
 use super::service::Service;
 use super::timers::Timers;
-use adit_proto::ids::{Dialect, Mode, ServiceId};
+use adit_proto::ids::{Dialect, Mode, ServiceId, StreamId};
 use adit_proto::message::Kind;
 use adit_proto::websocket::{CloseCode, Role};
 use rand_chacha::ChaCha12Rng;
@@ -52,7 +55,8 @@ pub enum Action {
         /// Index of the service.
         service: u32,
     },
-    /// Stop dialling, if it is not done; `dialled` will not be listened to.
+    /// Nobody waits for this dial any more: stop it if that is easy, and answer with
+    /// [`Proxy::dial_failed`], or let it end by itself.
     CancelDial {
         /// Whose.
         key: ConnectionKey,
@@ -70,6 +74,9 @@ pub enum Action {
     },
     /// The peer answers no pings: drop the link as lost.
     LinkDead,
+    /// The peer answers no pings, while connections are open: drop the link as lost if its host
+    /// does not acknowledge what was sent either.
+    LinkSuspect,
     /// The services of the tunnel do not fit the configuration; the proxy must end.
     Mismatch(MappingMismatch),
 }
@@ -93,6 +100,12 @@ pub struct Counters {
     pub stalled: u64,
     /// Local connections refused: at the bound, or a second one for a V1 or V2 peer.
     pub refused: u64,
+    /// Payload bytes copied because a local socket did not take them at once.
+    pub bytes_queued: u64,
+    /// Bytes of messages that came in pieces and were copied together.
+    pub bytes_assembled: u64,
+    /// Payload bytes moved by a byte, to where the header of a short message ends.
+    pub bytes_shifted: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +148,8 @@ pub struct Proxy {
     pub(crate) pool_is_full: bool,
     pub(crate) accepting: bool,
     masks: ChaCha12Rng,
+    /// The control frame being composed.
+    pub(crate) frame: Vec<u8>,
     pub(crate) counters: Counters,
 }
 
@@ -163,6 +178,7 @@ impl Proxy {
             pool_is_full: false,
             accepting: true,
             masks: ChaCha12Rng::from_seed(seed),
+            frame: Vec::new(),
             counters: Counters::default(),
         }
     }
@@ -178,11 +194,15 @@ impl Proxy {
         self.inbound.reset();
         self.outbox.reset();
         self.timers.link_up(now);
+        // Connections of the last link may still flush.
+        self.watch_pause(now);
         self.send_due_ping(now);
     }
 
     /// The WebSocket is gone: every connection that was not over is cut (specification 10.2).
+    /// What the peer ended before is still delivered.
     pub fn link_lost(&mut self) {
+        debug_assert!(!self.has_deliveries(), "what was received was delivered");
         self.phase = Phase::Down;
         self.inbound.reset();
         self.outbox.reset();
@@ -253,7 +273,12 @@ impl Proxy {
 
     /// Whether the tunnel must not be read for now: a bound of queues is reached.
     pub fn is_paused(&self) -> bool {
-        self.full_queues > 0 || self.pool_is_full || self.outbox.is_full()
+        self.is_blocked() || self.outbox.is_full()
+    }
+
+    /// Whether local sockets that take too little are the reason.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.full_queues > 0 || self.pool_is_full
     }
 
     /// Connections that exist, those that only flush included.
@@ -306,38 +331,68 @@ impl Proxy {
     /// Tells the peer that a connection is over, in its dialect: V1 and V2 know only streams
     /// (specification 8.2, 8.3).
     pub(crate) fn send_reset(&mut self, service: u32, stream: i32, id: u32) {
+        let known = &self.services[service as usize];
+        if known.is_single || id == 0 {
+            return self.send_stream_reset(service, stream);
+        }
+        self.outbox
+            .push(&known.control(Kind::ConnectionReset, stream, id));
+    }
+
+    /// Ends a stream; a newer one of the same service goes on.
+    pub(crate) fn send_stream_reset(&mut self, service: u32, stream: i32) {
         let service = &mut self.services[service as usize];
-        if service.dialect == Dialect::V3 && id != 0 {
-            self.outbox
-                .push(&service.control(Kind::ConnectionReset, stream, id));
-        } else {
-            self.outbox
-                .push(&service.control(Kind::StreamReset, stream, 0));
+        self.outbox
+            .push(&service.control(Kind::StreamReset, stream, 0));
+        if service.stream.map(StreamId::get) == Some(stream) {
             service.stream = None;
         }
     }
 
     /// Takes a connection out of every table, with no word to anybody.
     pub(crate) fn forget(&mut self, key: ConnectionKey) -> Option<Connection> {
-        let mut connection = self.connections.remove(key)?;
-        self.services[connection.service as usize].remove(connection.id, key);
+        self.leave_tables(key);
+        let connection = self.connections.remove(key)?;
+        let open = self.connections.count();
+        self.schedule.forget_ended(open, &mut self.connections);
+        self.timers.forget_ended(&self.connections);
+        Some(connection)
+    }
+
+    /// Takes a connection out of its service, and gives back what its queue holds.
+    fn leave_tables(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.find_mut(key) else {
+            return;
+        };
+        // What only flushes may be left over from a session with other services.
+        if let Some(service) = self.services.get_mut(connection.service as usize) {
+            service.remove(connection.id, key);
+        }
         self.pool.clear(&mut connection.queue);
-        if connection.is_full {
+        if std::mem::take(&mut connection.is_full) {
             self.full_queues -= 1;
         }
         self.check_pool();
-        Some(connection)
+        if !self.is_blocked() {
+            self.timers.stop_stall_clock();
+        }
     }
 
     /// Cuts a connection: what it had not delivered is gone, and its application sees a reset.
     pub(crate) fn abort(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.forget(key) else {
+        let Some(connection) = self.connections.find_mut(key) else {
             return;
         };
         match connection.state {
-            State::Dialling { .. } => self.act(Action::CancelDial { key }),
+            State::Dialling { .. } => {
+                connection.state = State::Dialling { peer_ended: true };
+                self.leave_tables(key);
+                self.act(Action::CancelDial { key });
+            }
             State::Open | State::LocalEnded | State::Flushing => {
-                self.act(Action::Abort { io: connection.io })
+                let io = connection.io;
+                self.forget(key);
+                self.act(Action::Abort { io });
             }
         }
     }

@@ -6,12 +6,10 @@ use super::flow::Flow;
 use super::inbound::{Item, Place};
 use super::key::ConnectionKey;
 use super::proxy::{Action, Phase, Proxy};
+use super::timers::FLUSH_TIMEOUT;
 use adit_proto::ids::{Dialect, Mode, ServiceId, StreamId};
 use adit_proto::message::{Kind, MessageView};
 use std::time::Instant;
-
-/// Services that a tunnel may have; AWS allows three (specification 15). A bound on memory only.
-const SERVICES_MAX: usize = 1024;
 
 impl Proxy {
     /// Reads decrypted WebSocket bytes, `buffer[*position..]`; payloads are unmasked and offered
@@ -26,7 +24,9 @@ impl Proxy {
         buffer: &mut [u8],
         position: &mut usize,
     ) -> Result<Flow, PeerError> {
-        self.timers.peer_spoke();
+        if !self.is_paused() {
+            self.timers.peer_spoke();
+        }
         loop {
             if self.is_paused() {
                 return Ok(Flow::Paused);
@@ -44,6 +44,9 @@ impl Proxy {
                 Item::Pong(payload) => self.timers.pong(&payload, now),
                 Item::Close(code, _) => return Ok(Flow::Closed(code)),
                 Item::Message(place) => {
+                    if place == Place::Assembled {
+                        self.counters.bytes_assembled += self.inbound.assembled().len() as u64;
+                    }
                     if let Err(error) = self.handle_message(now, buffer, &place) {
                         return Err(self.refuse(error));
                     }
@@ -153,21 +156,7 @@ impl Proxy {
 
     fn on_service_ids(&mut self, buffer: &[u8], place: &Place) -> Result<(), PeerError> {
         let (bytes, _) = self.message_bytes(buffer, place);
-        let view = MessageView::parse(bytes)?;
-        let mut offered: Vec<ServiceId> = Vec::new();
-        for name in view.available_service_ids() {
-            let id = ServiceId::try_from(name)
-                .map_err(|_| PeerError::UnknownService(name.escape_default().to_string()))?;
-            if !offered.contains(&id) {
-                offered.push(id);
-            }
-            if offered.len() > SERVICES_MAX {
-                return Err(PeerError::Misplaced {
-                    kind: Kind::ServiceIds,
-                    why: "more than 1,024 services",
-                });
-            }
-        }
+        let offered = MessageView::parse(bytes)?.service_ids()?;
         if self.phase == Phase::AwaitingServices {
             self.begin_services(&offered);
             return Ok(());
@@ -198,15 +187,7 @@ impl Proxy {
         if connection.takes_directly() {
             return self.offer(key, place, message.payload.clone());
         }
-        let bytes = match place {
-            Place::Buffer(_) => &buffer[message.payload.clone()],
-            Place::Assembled => &self.inbound.assembled()[message.payload.clone()],
-        };
-        let Some(connection) = self.connections.find_mut(key) else {
-            return;
-        };
-        self.pool.append(&mut connection.queue, bytes);
-        self.after_queue_change(now, key);
+        self.enqueue(now, key, buffer, place, message.payload.clone());
     }
 
     /// The connection that DATA is for; `None` when its stream or connection is not current.
@@ -219,41 +200,47 @@ impl Proxy {
         if self.services[index].stream.map(StreamId::get) != Some(message.stream) {
             return None;
         }
-        self.learn_dialect(index, message);
+        self.learn_form(index, message);
         self.services[index].find(message.connection)
     }
 
-    /// A peer that leaves out the connection id, or the service id, reads no more than that
-    /// (specification 6.1). Only a source learns: a destination takes the dialect from the
-    /// start of each stream.
-    fn learn_dialect(&mut self, index: usize, message: &Message) {
-        let service = &self.services[index];
-        if self.mode == Mode::Destination
-            || message.connection != 0
-            || service.dialect != Dialect::V3
-        {
+    /// A peer that leaves out the connection id knows one connection for each stream
+    /// (specification 6.1). Only a source has to learn: a destination is shown by each start.
+    ///
+    /// What a source writes stays as it began, with ids: those are fields that such a peer skips,
+    /// and services refuse a change of dialect within a session.
+    fn learn_form(&mut self, index: usize, message: &Message) {
+        let service = &mut self.services[index];
+        if self.mode == Mode::Destination || service.dialect != Dialect::V3 {
             return;
         }
-        let named = matches!(message.service, Named::Known(_));
-        let mut all = self.services[index].take_all().into_iter();
-        let service = &mut self.services[index];
-        service.dialect = if named || service.id.is_none() {
-            Dialect::V2
-        } else {
-            Dialect::V1
-        };
-        // Such a peer knows one connection: the first one it was told of.
-        let Some((_, first)) = all.next() else { return };
-        service.insert(0, first);
-        if let Some(connection) = self.connections.find_mut(first) {
-            connection.id = 0;
+        if message.connection != 0 {
+            service.names_connections = true;
+            service.is_single = false;
+        } else if !service.is_single && !service.names_connections {
+            service.is_single = true;
+            self.keep_first(index);
         }
-        for (_, key) in all {
+    }
+
+    /// Ends all connections of a stream but the one that it began with: the peer does not know
+    /// of others, and what it says is said to that one.
+    fn keep_first(&mut self, index: usize) {
+        let service = &mut self.services[index];
+        let first = service.find(service.first);
+        for (id, key) in service.take_all() {
+            if Some(key) == first {
+                self.services[index].insert(id, key);
+                continue;
+            }
             tracing::warn!(
                 "closed a local connection: the peer speaks an older protocol with one connection for each service"
             );
             self.counters.refused += 1;
             self.abort(key);
+        }
+        if let (None, Some(stream)) = (first, self.services[index].stream) {
+            self.send_stream_reset(index as u32, stream.get());
         }
     }
 
@@ -264,6 +251,8 @@ impl Proxy {
         // The stream id is not checked, as in the reference (specification 5.2); an unknown
         // connection is no news, and must not be answered (7.6).
         match self.services[index].find(message.connection) {
+            // Its only connection was the stream (specification 8.2).
+            Some(_) if self.services[index].is_single => self.end_stream(now, index),
             Some(key) => self.peer_ended(now, key),
             None => self.counters.stale += 1,
         }
@@ -302,11 +291,12 @@ impl Proxy {
         let (id, service, io) = (connection.id, connection.service as usize, connection.io);
         let is_empty = connection.queue.is_empty();
         match connection.state {
-            State::Dialling { .. } if is_empty => {
-                self.forget(key);
-                return self.act(Action::CancelDial { key });
+            State::Dialling { .. } => {
+                connection.state = State::Dialling { peer_ended: true };
+                if is_empty {
+                    self.act(Action::CancelDial { key });
+                }
             }
-            State::Dialling { .. } => connection.state = State::Dialling { peer_ended: true },
             // What this batch still offers it decides, see `after_queue_change`.
             State::Open | State::LocalEnded if is_empty && connection.delivery == NO_DELIVERY => {
                 self.forget(key);
@@ -315,7 +305,7 @@ impl Proxy {
             State::Open | State::LocalEnded => {
                 connection.state = State::Flushing;
                 connection.moved_at = now;
-                self.watch_flush(key, now);
+                self.watch(key, now, FLUSH_TIMEOUT);
             }
             State::Flushing => return,
         }

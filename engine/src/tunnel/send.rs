@@ -38,15 +38,17 @@ impl Proxy {
     ) -> usize {
         let limit = area.len().min(MAX_RECORD_PLAINTEXT);
         let area = &mut area[..limit];
-        let mut frame = Vec::new();
         let key = self.mask_key();
-        if self.outbox.write_frame(Some(key), &mut frame) {
-            area[..frame.len()].copy_from_slice(&frame);
-            return frame.len();
+        // Kept for the next one, so that not even a flood of pings allocates.
+        self.frame.clear();
+        if self.outbox.write_frame(Some(key), &mut self.frame) {
+            area[..self.frame.len()].copy_from_slice(&self.frame);
+            return self.frame.len();
         }
         let room = End::Client.header_room();
         let (mut filled, ends_frame) = self.outbox.write_messages(&mut area[room..]);
-        if !ends_frame && !self.outbox.is_closing() {
+        // Behind all messages: data must not overtake the start of its connection.
+        if !ends_frame && !self.outbox.has_messages() && !self.outbox.is_closing() {
             filled += self.compose_data(now, &mut area[room + filled..], reader);
         }
         if filled == 0 {
@@ -89,6 +91,10 @@ impl Proxy {
                     self.local_ended(now, key);
                 }
                 Ok(count) => {
+                    let size = header.size(count);
+                    if size < header_size {
+                        self.counters.bytes_shifted += count as u64;
+                    }
                     filled += place(&header, space, header_size, count);
                     connection.sent += count as u64;
                     connection.last_way = LastWay::FromLocal;

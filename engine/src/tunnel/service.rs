@@ -14,9 +14,16 @@ pub(crate) struct Service {
     pub(crate) stream: Option<StreamId>,
     /// The stream before it: the next one gets another id (specification 5.2).
     pub(crate) last_stream: Option<StreamId>,
-    /// How messages of this service are written; follows what the peer shows (3.5 of the
-    /// design: recognised per service, specification 17, Q-12).
+    /// How messages of this service are written: a source's choice for the session, since a
+    /// change is illegal (specification 6.1); a destination's by what starts a stream.
     pub(crate) dialect: Dialect,
+    /// The peer knows one connection for each stream: by the dialect, or as a source has learned
+    /// (recognised per service: specification 17, Q-12).
+    pub(crate) is_single: bool,
+    /// The peer named a connection in this stream, so it will always.
+    pub(crate) names_connections: bool,
+    /// Id of the connection that the stream began with.
+    pub(crate) first: u32,
     next_connection: ConnectionId,
     /// Live connections by their id on the wire. Never iterated in the map's own order.
     connections: HashMap<u32, ConnectionKey>,
@@ -30,6 +37,9 @@ impl Service {
             stream: None,
             last_stream: None,
             dialect,
+            is_single: dialect != Dialect::V3,
+            names_connections: false,
+            first: 0,
             next_connection: ConnectionId::FIRST,
             connections: HashMap::new(),
         }
@@ -40,6 +50,8 @@ impl Service {
         self.stream = None;
         self.last_stream = None;
         self.dialect = dialect;
+        self.is_single = dialect != Dialect::V3;
+        self.names_connections = false;
         self.next_connection = ConnectionId::FIRST;
         self.connections = HashMap::new();
     }
@@ -62,8 +74,14 @@ impl Service {
         }
     }
 
+    /// The connection that the peer means. One that knows a single one leaves its id out, or
+    /// says 1, which is the same to it (specification 5.3).
     pub(crate) fn find(&self, connection_id: u32) -> Option<ConnectionKey> {
-        self.connections.get(&connection_id).copied()
+        let id = match connection_id {
+            0 | 1 if self.is_single => self.first,
+            id => id,
+        };
+        self.connections.get(&id).copied()
     }
 
     pub(crate) fn insert(&mut self, connection_id: u32, key: ConnectionKey) {
@@ -92,12 +110,22 @@ impl Service {
         all
     }
 
-    /// Begins the next stream (source).
-    pub(crate) fn begin_stream(&mut self) -> StreamId {
+    /// Begins the next stream with the connection `first` (source).
+    pub(crate) fn begin_stream(&mut self, first: u32) -> StreamId {
         let id = self.last_stream.map_or(StreamId::FIRST, StreamId::next);
         self.stream = Some(id);
         self.last_stream = Some(id);
+        self.first = first;
+        self.names_connections = false;
         id
+    }
+
+    /// Takes over a stream that the source began with the connection `first` (destination).
+    pub(crate) fn join_stream(&mut self, stream: StreamId, first: u32, dialect: Dialect) {
+        self.stream = Some(stream);
+        self.first = first;
+        self.dialect = dialect;
+        self.is_single = dialect != Dialect::V3;
     }
 
     /// An id for the next connection (source); 0 where the dialect has none.

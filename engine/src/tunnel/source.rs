@@ -3,7 +3,7 @@
 use super::connection::{Connection, State};
 use super::key::ConnectionKey;
 use super::proxy::{Phase, Proxy};
-use adit_proto::ids::{Dialect, Mode, StreamId};
+use adit_proto::ids::{Mode, StreamId};
 use adit_proto::message::Kind;
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ impl Proxy {
             && self.connections.count() < self.limits.connections_max
             // A second connection would break the first one of a V1 or V2 peer
             // (specification 17, Q-10).
-            && (service.dialect == Dialect::V3 || service.count() == 0)
+            && (!service.is_single || service.count() == 0)
     }
 
     /// A local connection was accepted; the peer is told. `None`: refused, the driver resets it.
@@ -32,8 +32,8 @@ impl Proxy {
         let index = service as usize;
         let id = self.services[index].next_connection_id();
         let (kind, stream) = match self.services[index].stream {
-            None => (Kind::StreamStart, self.services[index].begin_stream()),
-            Some(stream) => (Kind::ConnectionStart, stream),
+            Some(stream) if !self.services[index].is_single => (Kind::ConnectionStart, stream),
+            Some(_) | None => (Kind::StreamStart, self.services[index].begin_stream(id)),
         };
         let key = self.connections.insert(Connection::new(
             service,

@@ -1,7 +1,7 @@
 //! Everything of a proxy that waits for time: pings, quiet connections, stalls.
 
-use super::connection::State;
-use super::key::ConnectionKey;
+use super::connection::{Connection, State};
+use super::key::{ConnectionKey, Slots};
 use super::proxy::{Action, Proxy};
 use adit_proto::ids::Mode;
 use std::cmp::Reverse;
@@ -9,7 +9,15 @@ use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
 /// How long a connection that the peer has ended may go without its application taking a byte.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+///
+/// Somebody may read it in a pager, and must not lose the rest; it costs at most its queue.
+pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Least time after which a half-closed connection is looked at again.
+const RECHECK: Duration = Duration::from_millis(100);
+
+/// Entries for connections that ended, beside as many as are open.
+const ENDED_MAX: usize = 64;
 
 /// Pings that may go unanswered before the link counts as dead, once it has answered one.
 ///
@@ -19,16 +27,15 @@ const UNANSWERED_PINGS_MAX: u32 = 3;
 
 #[derive(Default)]
 pub(crate) struct Timers {
-    /// Connections to look at: quiet after a half-close, or flushing. At most one entry for
-    /// each state a connection enters, so at most two a connection.
+    /// Connections to look at: quiet after a half-close, or flushing. One entry for each, not
+    /// later than it is due; see `forget_ended` for those of connections that ended.
     quiet: BinaryHeap<Reverse<(Instant, ConnectionKey)>>,
     last_ping: Option<Instant>,
     next_ping: Option<Instant>,
     ping_count: u64,
     unanswered: u32,
     answers_pings: bool,
-    /// When reading was paused by a queue; `None` while it is not.
-    pub(crate) paused_since: Option<Instant>,
+    /// The stall clock: runs while reading is paused by queues.
     next_stall_check: Option<Instant>,
     round_trip: Option<Duration>,
 }
@@ -48,8 +55,21 @@ impl Timers {
         };
     }
 
-    pub(crate) fn watch(&mut self, key: ConnectionKey, at: Instant) {
-        self.quiet.push(Reverse((at, key)));
+    /// Sweeps out the entries of connections that are gone, before they outnumber the others.
+    pub(crate) fn forget_ended(&mut self, connections: &Slots<Connection>) {
+        if self.quiet.len() > 2 * connections.count() + ENDED_MAX {
+            self.quiet
+                .retain(|Reverse((_, key))| connections.find(*key).is_some());
+        }
+    }
+
+    pub(crate) fn stop_stall_clock(&mut self) {
+        self.next_stall_check = None;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn watched_count(&self) -> usize {
+        self.quiet.len()
     }
 
     /// Any byte from the peer shows that it lives.
@@ -104,22 +124,37 @@ impl Proxy {
         }
     }
 
-    /// Looks again at a flushing connection when it may have been stuck for too long.
-    pub(crate) fn watch_flush(&mut self, key: ConnectionKey, now: Instant) {
-        self.timers.watch(key, now + FLUSH_TIMEOUT);
+    /// Looks at a connection after `patience`, or earlier and again then.
+    pub(crate) fn watch(&mut self, key: ConnectionKey, now: Instant, patience: Duration) {
+        let Some(connection) = self.connections.find_mut(key) else {
+            return;
+        };
+        // A later state has at least the patience `FLUSH_TIMEOUT`, so the entry is early enough.
+        if !std::mem::replace(&mut connection.is_watched, true) {
+            let at = now + patience.min(FLUSH_TIMEOUT);
+            self.timers.quiet.push(Reverse((at, key)));
+        }
     }
 
     pub(crate) fn send_due_ping(&mut self, now: Instant) {
+        // What we do not read cannot be counted against the peer.
+        let is_heard = !self.is_blocked();
         let timers = &mut self.timers;
         let Some(at) = timers.next_ping else { return };
         if now < at {
             return;
         }
-        if timers.answers_pings && timers.unanswered >= UNANSWERED_PINGS_MAX {
-            timers.next_ping = None;
-            return self.act(Action::LinkDead);
+        if is_heard && timers.answers_pings && timers.unanswered >= UNANSWERED_PINGS_MAX {
+            // Without connections a new link costs nothing. With some, silence may as well be
+            // back-pressure: a service that cannot pass our data on does not read our pings.
+            if self.connections.count() == 0 {
+                timers.next_ping = None;
+                return self.act(Action::LinkDead);
+            }
+            self.act(Action::LinkSuspect);
         }
-        timers.unanswered += 1;
+        let timers = &mut self.timers;
+        timers.unanswered += u32::from(is_heard);
         timers.ping_count += 1;
         timers.last_ping = Some(now);
         timers.next_ping = Some(now + self.limits.ping_interval);
@@ -127,27 +162,29 @@ impl Proxy {
     }
 
     fn end_quiet(&mut self, now: Instant) {
+        let grace = self.grace();
         while let Some(&Reverse((at, key))) = self.timers.quiet.peek() {
             if at > now {
                 return;
             }
             self.timers.quiet.pop();
-            let Some(connection) = self.connections.find(key) else {
+            let Some(connection) = self.connections.find_mut(key) else {
                 continue;
             };
+            connection.is_watched = false;
             let patience = match connection.state {
-                State::LocalEnded => self.grace(),
+                State::LocalEnded => grace,
                 State::Flushing => FLUSH_TIMEOUT,
                 State::Dialling { .. } | State::Open => continue,
             };
             let due = connection.moved_at + patience;
             if due > now {
-                self.timers.watch(key, due);
+                self.watch(key, now, due - now);
             } else if connection.state == State::LocalEnded && connection.queue.is_empty() {
                 self.end(key);
             } else if connection.state == State::LocalEnded {
                 // It still has bytes to take; the stall clock decides about those.
-                self.timers.watch(key, now + patience);
+                self.watch(key, now, patience.max(RECHECK));
             } else {
                 self.abort(key);
             }
@@ -156,11 +193,9 @@ impl Proxy {
 
     /// Starts or stops the stall clock after a change of the queues.
     pub(crate) fn watch_pause(&mut self, now: Instant) {
-        if self.full_queues == 0 && !self.pool_is_full {
-            self.timers.paused_since = None;
-            self.timers.next_stall_check = None;
-        } else if self.timers.paused_since.is_none() {
-            self.timers.paused_since = Some(now);
+        if !self.is_blocked() {
+            self.timers.stop_stall_clock();
+        } else if self.timers.next_stall_check.is_none() {
             self.timers.next_stall_check = Some(now + self.limits.stall_timeout);
         }
     }
@@ -170,7 +205,8 @@ impl Proxy {
     fn reset_stalled(&mut self, now: Instant) {
         let timeout = self.limits.stall_timeout;
         self.timers.next_stall_check = Some(now + (timeout / 4).max(Duration::from_millis(10)));
-        if self.connections.count() < 2 {
+        let others = self.connections.iter();
+        if others.filter(|(_, other)| !other.is_void()).count() < 2 {
             return;
         }
         let stalled = self
@@ -194,10 +230,7 @@ impl Proxy {
             return;
         };
         tracing::warn!(
-            service = self.services[service as usize]
-                .id
-                .as_ref()
-                .map(tracing::field::display),
+            service = self.service_id(service).map(tracing::field::display),
             connection = id,
             queued_bytes = size,
             "reset a connection: its application took nothing for {timeout:?} while other connections waited"

@@ -17,7 +17,7 @@ mod run;
 mod service;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use counters::Counters;
 pub use run::{Run, RunPlace};

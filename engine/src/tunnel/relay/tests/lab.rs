@@ -8,15 +8,20 @@ use adit_proto::ids::{Mode, ServiceId, Subprotocol};
 use adit_proto::websocket::{
     CloseCode, FrameEvent, FrameHeader, FrameReader, Opcode, Role, mask, write_control,
 };
-pub(super) use adit_proto::wire::{Message, Type};
+pub(in crate::tunnel) use adit_proto::wire::{Message, Type};
 use prost::Message as _;
 use std::sync::Arc;
 
-pub(super) const SOURCE: Mode = Mode::Source;
-pub(super) const DESTINATION: Mode = Mode::Destination;
+pub(in crate::tunnel) const SOURCE: Mode = Mode::Source;
+pub(in crate::tunnel) const DESTINATION: Mode = Mode::Destination;
 
 /// A message; `None` and 0 are "absent".
-pub(super) fn message(kind: Type, stream: i32, service: &str, connection: u32) -> Message {
+pub(in crate::tunnel) fn message(
+    kind: Type,
+    stream: i32,
+    service: &str,
+    connection: u32,
+) -> Message {
     Message {
         r#type: kind.into(),
         stream_id: stream,
@@ -26,23 +31,28 @@ pub(super) fn message(kind: Type, stream: i32, service: &str, connection: u32) -
     }
 }
 
-pub(super) fn stream_start(stream: i32, service: &str, connection: u32) -> Message {
+pub(in crate::tunnel) fn stream_start(stream: i32, service: &str, connection: u32) -> Message {
     message(Type::StreamStart, stream, service, connection)
 }
 
-pub(super) fn connection_start(stream: i32, service: &str, connection: u32) -> Message {
+pub(in crate::tunnel) fn connection_start(stream: i32, service: &str, connection: u32) -> Message {
     message(Type::ConnectionStart, stream, service, connection)
 }
 
-pub(super) fn stream_reset(stream: i32, service: &str) -> Message {
+pub(in crate::tunnel) fn stream_reset(stream: i32, service: &str) -> Message {
     message(Type::StreamReset, stream, service, 0)
 }
 
-pub(super) fn connection_reset(stream: i32, service: &str, connection: u32) -> Message {
+pub(in crate::tunnel) fn connection_reset(stream: i32, service: &str, connection: u32) -> Message {
     message(Type::ConnectionReset, stream, service, connection)
 }
 
-pub(super) fn data(stream: i32, service: &str, connection: u32, payload: &[u8]) -> Message {
+pub(in crate::tunnel) fn data(
+    stream: i32,
+    service: &str,
+    connection: u32,
+    payload: &[u8],
+) -> Message {
     Message {
         payload: payload.to_vec(),
         ..message(Type::Data, stream, service, connection)
@@ -50,21 +60,21 @@ pub(super) fn data(stream: i32, service: &str, connection: u32, payload: &[u8]) 
 }
 
 /// A message with its length prefix, as prost writes it.
-pub(super) fn encode(message: &Message) -> Vec<u8> {
+pub(in crate::tunnel) fn encode(message: &Message) -> Vec<u8> {
     prefixed(&message.encode_to_vec())
 }
 
-pub(super) fn prefixed(message: &[u8]) -> Vec<u8> {
+pub(in crate::tunnel) fn prefixed(message: &[u8]) -> Vec<u8> {
     let size = u16::try_from(message.len()).expect("a test stays within the format");
     [&size.to_be_bytes(), message].concat()
 }
 
 /// One masked binary frame of a client.
-pub(super) fn frame(content: &[u8]) -> Vec<u8> {
+pub(in crate::tunnel) fn frame(content: &[u8]) -> Vec<u8> {
     frame_with(Opcode::Binary, true, content)
 }
 
-pub(super) fn frame_with(opcode: Opcode, fin: bool, content: &[u8]) -> Vec<u8> {
+pub(in crate::tunnel) fn frame_with(opcode: Opcode, fin: bool, content: &[u8]) -> Vec<u8> {
     let key = [0x37, 0xfa, 0x21, 0x3d];
     let header = FrameHeader {
         fin,
@@ -80,18 +90,18 @@ pub(super) fn frame_with(opcode: Opcode, fin: bool, content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn client_control(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+pub(in crate::tunnel) fn client_control(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     write_control(opcode, payload, Some([9, 8, 7, 6]), &mut bytes);
     bytes
 }
 
-pub(super) fn services(names: &[&str]) -> Arc<[ServiceId]> {
+pub(in crate::tunnel) fn services(names: &[&str]) -> Arc<[ServiceId]> {
     names.iter().map(|name| name.parse().unwrap()).collect()
 }
 
 /// Reads the messages in a byte stream that must consist of whole ones.
-pub(super) fn decode_all(mut bytes: &[u8]) -> Vec<Message> {
+pub(in crate::tunnel) fn decode_all(mut bytes: &[u8]) -> Vec<Message> {
     let mut messages = Vec::new();
     while let [high, low, rest @ ..] = bytes {
         let (message, rest) = rest.split_at(usize::from(u16::from_be_bytes([*high, *low])));
@@ -104,23 +114,23 @@ pub(super) fn decode_all(mut bytes: &[u8]) -> Vec<Message> {
 
 /// What the relay says to one side besides data.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Said {
-    pub(super) messages: Vec<Message>,
-    pub(super) pongs: Vec<Vec<u8>>,
-    pub(super) close: Option<u16>,
+pub(in crate::tunnel) struct Said {
+    pub(in crate::tunnel) messages: Vec<Message>,
+    pub(in crate::tunnel) pongs: Vec<Vec<u8>>,
+    pub(in crate::tunnel) close: Option<u16>,
 }
 
 /// A relay and all that its two sides got.
-pub(super) struct Lab {
-    pub(super) relay: Relay,
+pub(in crate::tunnel) struct Lab {
+    pub(in crate::tunnel) relay: Relay,
     /// Forwarded bytes to the source and to the destination, since last asked.
     forwarded: [Vec<u8>; 2],
     /// Runs taken, by place: buffer, assembled, rewritten.
-    pub(super) places: [usize; 3],
+    pub(in crate::tunnel) places: [usize; 3],
 }
 
 impl Lab {
-    pub(super) fn new(names: &[&str]) -> Self {
+    pub(in crate::tunnel) fn new(names: &[&str]) -> Self {
         Self {
             relay: Relay::new(services(names)),
             forwarded: Default::default(),
@@ -129,18 +139,22 @@ impl Lab {
     }
 
     /// Both sides connected with this offer, SERVICE_IDS taken.
-    pub(super) fn connected(names: &[&str], source: Subprotocol, destination: Subprotocol) -> Self {
+    pub(in crate::tunnel) fn connected(
+        names: &[&str],
+        source: Subprotocol,
+        destination: Subprotocol,
+    ) -> Self {
         let mut lab = Self::new(names);
         lab.connect(SOURCE, source);
         lab.connect(DESTINATION, destination);
         lab
     }
 
-    pub(super) fn v3(names: &[&str]) -> Self {
+    pub(in crate::tunnel) fn v3(names: &[&str]) -> Self {
         Self::connected(names, Subprotocol::V3, Subprotocol::V3)
     }
 
-    pub(super) fn connect(&mut self, side: Mode, offered: Subprotocol) {
+    pub(in crate::tunnel) fn connect(&mut self, side: Mode, offered: Subprotocol) {
         self.relay.connected(side, offered);
         let said = self.said(side);
         assert_eq!(said.messages.len(), 1, "only SERVICE_IDS");
@@ -149,7 +163,11 @@ impl Lab {
     }
 
     /// One frame for each message, all in one buffer.
-    pub(super) fn send(&mut self, from: Mode, messages: &[Message]) -> Result<Flow, PeerError> {
+    pub(in crate::tunnel) fn send(
+        &mut self,
+        from: Mode,
+        messages: &[Message],
+    ) -> Result<Flow, PeerError> {
         let bytes: Vec<u8> = messages
             .iter()
             .flat_map(|message| frame(&encode(message)))
@@ -159,20 +177,20 @@ impl Lab {
 
     /// What a peer says that must be accepted, and what the other side got for it.
     #[track_caller]
-    pub(super) fn pass(&mut self, from: Mode, messages: &[Message]) -> Vec<Message> {
+    pub(in crate::tunnel) fn pass(&mut self, from: Mode, messages: &[Message]) -> Vec<Message> {
         assert_eq!(self.send(from, messages), Ok(Flow::Done));
         self.forwarded(from.other())
     }
 
     /// Messages that the other side must get as they are.
     #[track_caller]
-    pub(super) fn passes(&mut self, from: Mode, messages: &[Message]) {
+    pub(in crate::tunnel) fn passes(&mut self, from: Mode, messages: &[Message]) {
         assert_eq!(self.pass(from, messages), messages);
     }
 
     /// A single message, which must be refused.
     #[track_caller]
-    pub(super) fn refused(&mut self, from: Mode, message: &Message) -> PeerError {
+    pub(in crate::tunnel) fn refused(&mut self, from: Mode, message: &Message) -> PeerError {
         let error = self
             .send(from, std::slice::from_ref(message))
             .expect_err("it breaks a rule");
@@ -185,7 +203,11 @@ impl Lab {
     }
 
     /// Hands in received bytes as one buffer, and takes runs, until they are used up.
-    pub(super) fn receive(&mut self, from: Mode, mut bytes: Vec<u8>) -> Result<Flow, PeerError> {
+    pub(in crate::tunnel) fn receive(
+        &mut self,
+        from: Mode,
+        mut bytes: Vec<u8>,
+    ) -> Result<Flow, PeerError> {
         let mut position = 0;
         loop {
             let result = self.relay.handle_input(from, &mut bytes, &mut position);
@@ -227,16 +249,16 @@ impl Lab {
     }
 
     /// What was forwarded to `side` since last asked.
-    pub(super) fn forwarded(&mut self, side: Mode) -> Vec<Message> {
+    pub(in crate::tunnel) fn forwarded(&mut self, side: Mode) -> Vec<Message> {
         decode_all(&self.forwarded_bytes(side))
     }
 
-    pub(super) fn forwarded_bytes(&mut self, side: Mode) -> Vec<u8> {
+    pub(in crate::tunnel) fn forwarded_bytes(&mut self, side: Mode) -> Vec<u8> {
         std::mem::take(&mut self.forwarded[index(side)])
     }
 
     /// What waits for `side` in its outbox. What must end its frame does.
-    pub(super) fn said(&mut self, side: Mode) -> Said {
+    pub(in crate::tunnel) fn said(&mut self, side: Mode) -> Said {
         let outbox = self.relay.outbox(side);
         let (mut said, mut area) = (Said::default(), vec![0; 16_384]);
         while outbox.has_messages() {
@@ -265,12 +287,12 @@ impl Lab {
     }
 
     /// The messages that `side` was answered.
-    pub(super) fn answers(&mut self, side: Mode) -> Vec<Message> {
+    pub(in crate::tunnel) fn answers(&mut self, side: Mode) -> Vec<Message> {
         self.said(side).messages
     }
 
     /// As a driver does after an error: the close frame, then the end.
-    pub(super) fn close_and_lose(&mut self, side: Mode, code: CloseCode) {
+    pub(in crate::tunnel) fn close_and_lose(&mut self, side: Mode, code: CloseCode) {
         self.relay.close(side, code, "test");
         assert_eq!(self.said(side).close, Some(code.code()));
         self.relay.lost(side);

@@ -2,7 +2,7 @@
 
 mod dialects;
 mod hostile;
-mod lab;
+pub(in crate::tunnel) mod lab;
 mod model;
 mod rules;
 mod sessions;

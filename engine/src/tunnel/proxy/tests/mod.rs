@@ -1,0 +1,12 @@
+//! Tests of the source and the destination. `lab` drives one as a driver would, with sockets of
+//! its own; each other file proves one thing.
+
+mod bounds;
+mod destination;
+mod hostile;
+mod lab;
+mod path;
+mod sessions;
+mod source;
+mod states;
+mod time;

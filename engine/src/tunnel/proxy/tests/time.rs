@@ -1,0 +1,191 @@
+//! What waits for time: pings, half-closed and flushing connections, and that nothing spins.
+
+use super::lab::*;
+use crate::tunnel::limits::Limits;
+use crate::tunnel::proxy::ProxySettings;
+use adit_proto::ids::Mode;
+use adit_proto::websocket::{Opcode, write_control};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn with(mode: Mode, change: impl Fn(&mut Limits)) -> Lab {
+    let mut settings: ProxySettings = settings(mode, &["A"]);
+    change(&mut settings.limits);
+    Lab::running(settings, &["A"])
+}
+
+fn pong(lab: &mut Lab, payload: &[u8]) {
+    let mut bytes = Vec::new();
+    write_control(Opcode::Pong, payload, None, &mut bytes);
+    lab.input(bytes).unwrap();
+}
+
+/// A connection in which the application spoke last.
+fn asked(lab: &mut Lab) -> u32 {
+    let io = lab.accept(0).unwrap();
+    lab.writes(io, b"question");
+    lab.said();
+    io
+}
+
+#[test]
+fn an_application_that_asked_and_ended_gets_its_answer() {
+    let mut lab = Lab::source(&["A"]);
+    let io = asked(&mut lab);
+    lab.finishes(io);
+    lab.says(&[]);
+    for _ in 0..5 {
+        lab.wait(SECOND * 3 / 2);
+        lab.gets(&[data(1, "A", 1, b"some ")]);
+    }
+    lab.gets(&[data(1, "A", 1, b"more"), connection_reset(1, "A", 1)]);
+    assert_eq!(lab.reads(io, 99), b"some some some some some more");
+    assert_eq!(lab.ending(io), Some(Ended::Orderly));
+    lab.is_empty();
+}
+
+#[test]
+fn an_application_that_asked_and_ended_is_done_after_the_grace_time() {
+    let mut lab = Lab::source(&["A"]);
+    let io = asked(&mut lab);
+    lab.finishes(io);
+    lab.says(&[]);
+    lab.wait(SECOND);
+    lab.says(&[]);
+    lab.wait(SECOND);
+    lab.says(&[connection_reset(1, "A", 1)]);
+    assert_eq!(lab.ending(io), Some(Ended::Orderly));
+    lab.is_empty();
+}
+
+#[test]
+fn an_application_that_got_its_answer_and_ends_is_done_at_once() {
+    let mut lab = Lab::source(&["A"]);
+    let io = asked(&mut lab);
+    lab.gets(&[data(1, "A", 1, b"answer")]);
+    lab.finishes(io);
+    lab.says(&[connection_reset(1, "A", 1)]);
+    assert_eq!(lab.ending(io), Some(Ended::Orderly));
+}
+
+#[test]
+fn a_service_that_answered_and_ends_is_done_at_once() {
+    let mut lab = Lab::destination(&["A"]);
+    lab.gets(&[stream_start(1, "A", 1), data(1, "A", 1, b"question")]);
+    let io = lab.dialled().unwrap();
+    lab.writes(io, b"answer");
+    lab.finishes(io);
+    lab.says(&[data(1, "A", 1, b"answer"), connection_reset(1, "A", 1)]);
+    assert_eq!(lab.ending(io), Some(Ended::Orderly));
+}
+
+#[test]
+fn without_a_grace_time_a_slow_application_still_gets_all_of_it() {
+    let mut lab = with(Mode::Source, |limits| {
+        limits.half_close_grace = Duration::ZERO;
+    });
+    lab.room = 1;
+    let io = asked(&mut lab);
+    lab.gets(&[data(1, "A", 1, b"ab")]);
+    lab.finishes(io);
+    lab.said();
+    lab.wait(SECOND);
+    assert_eq!(lab.reads(io, 1), b"a");
+    assert_eq!(lab.reads(io, 1), b"b");
+    lab.wait(SECOND);
+    lab.says(&[connection_reset(1, "A", 1)]);
+    lab.is_empty();
+}
+
+#[test]
+fn what_was_sent_before_the_end_waits_for_a_reader_that_pauses() {
+    let mut lab = Lab::source(&["A"]);
+    lab.room = 4;
+    let io = lab.accept(0).unwrap();
+    lab.gets(&[
+        data(1, "A", 1, b"a page of text"),
+        connection_reset(1, "A", 1),
+    ]);
+    // Somebody reads in a pager.
+    lab.wait(SECOND * 240);
+    assert_eq!(lab.reads(io, 4), b"a pa");
+    lab.wait(SECOND * 240);
+    assert_eq!(lab.ending(io), None);
+    lab.wait(SECOND * 120);
+    assert_eq!(lab.ending(io), Some(Ended::Cut), "nobody reads any more");
+    lab.is_empty();
+}
+
+#[test]
+fn timers_are_bounded_by_connections() {
+    let mut lab = Lab::source(&["A"]);
+    lab.room = 1;
+    for id in 1..2_000 {
+        let io = lab.accept(0).unwrap();
+        lab.writes(io, b"question");
+        lab.finishes(io);
+        lab.said();
+        lab.gets(&[data(1, "A", id, b"answer"), connection_reset(1, "A", id)]);
+        lab.reads(io, 1);
+        lab.breaks(io);
+        lab.writable(io);
+        assert_eq!(lab.proxy.connection_count(), 0);
+        assert!(lab.proxy.timers.watched_count() <= 128);
+    }
+}
+
+#[test]
+fn pings_leave_on_time_and_each_has_an_answer() {
+    let mut lab = Lab::source(&["A"]);
+    lab.wait(SECOND * 20);
+    assert_eq!(lab.said().pings, 1);
+    let mut bytes = Vec::new();
+    write_control(Opcode::Ping, b"are you there", None, &mut bytes);
+    lab.input(bytes).unwrap();
+    let said = lab.said();
+    assert_eq!(said.pongs, [b"are you there"]);
+    // An odd pong ends nothing (specification 17, Q-08).
+    pong(&mut lab, b"not a number");
+    assert_eq!(lab.proxy.round_trip(), None);
+    lab.wait(SECOND / 2);
+    pong(&mut lab, b"2");
+    assert_eq!(lab.proxy.round_trip(), Some(SECOND / 2));
+}
+
+#[test]
+fn a_link_that_never_answered_is_not_dead_and_one_that_stopped_is() {
+    let mut lab = Lab::source(&["A"]);
+    lab.wait(SECOND * 600);
+    assert!(!lab.is_link_dead);
+    lab.said();
+    pong(&mut lab, b"x");
+    lab.wait(SECOND * 60);
+    assert!(!lab.is_link_dead);
+    lab.wait(SECOND * 20);
+    assert!(lab.is_link_dead);
+}
+
+#[test]
+fn with_connections_open_a_silent_link_is_only_suspect() {
+    let mut lab = Lab::source(&["A"]);
+    lab.accept(0).unwrap();
+    pong(&mut lab, b"x");
+    lab.wait(SECOND * 60);
+    assert_eq!(lab.suspects, 0);
+    lab.wait(SECOND * 20);
+    assert_eq!((lab.suspects, lab.is_link_dead), (1, false));
+}
+
+#[test]
+fn a_link_that_we_do_not_read_is_not_dead() {
+    let mut lab = with(Mode::Source, |limits| limits.stall_timeout = SECOND * 3600);
+    lab.room = 1;
+    lab.accept(0).unwrap();
+    pong(&mut lab, b"x");
+    while !lab.proxy.is_paused() {
+        let _ = lab.get(&[data(1, "A", 1, &[1; 60_000])]);
+    }
+    lab.wait(SECOND * 600);
+    assert_eq!((lab.suspects, lab.is_link_dead), (0, false));
+}

@@ -7,14 +7,13 @@ use adit_engine::link::{Admission, Grant, Link, RelayControl, ServeConfig, serve
 use adit_engine::tls::server_config_from;
 use adit_proto::{Mode, TunnelId};
 use adit_service::{ApiSettings, Running, Service, Settings};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+mod support;
+use support::Client;
 
 /// Keeps the links it is given, and lets go of them when told.
 struct Relay {
@@ -50,8 +49,13 @@ impl Fixture {
                 tls: Some(server_config_from(identity.chain, identity.key)?),
                 ..ServeConfig::default()
             };
-            let on_link = move |grant, link| drop(sender.send((grant, link)));
             let admission = Arc::clone(&gate);
+            // As the relay does once the link is in its loop.
+            let attached = Arc::clone(&gate);
+            let on_link = move |grant: Grant, link| {
+                attached.connected(&grant);
+                drop(sender.send((grant, link)));
+            };
             tokio::spawn(serve(
                 listener,
                 config,
@@ -76,69 +80,25 @@ impl Fixture {
         }
     }
 
-    async fn connect(&self, address: std::net::SocketAddr) -> TlsStream<TcpStream> {
-        let mut roots = rustls::RootCertStore::empty();
-        let ca_pem = self.running.ca_pem.as_bytes();
-        roots
-            .add(CertificateDer::from_pem_slice(ca_pem).unwrap())
-            .unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from("localhost").unwrap();
-        let socket = TcpStream::connect(address).await.unwrap();
-        let connector = TlsConnector::from(Arc::new(config));
-        connector.connect(name, socket).await.unwrap()
+    fn client(&self) -> Client {
+        Client {
+            ca_pem: self.running.ca_pem.clone(),
+            api: self.running.api_address,
+            tunnel: self.running.tunnel_address,
+        }
     }
 
     async fn api(&self, operation: &str, body: Value) -> Value {
-        let mut stream = self.connect(self.running.api_address).await;
-        let body = body.to_string();
-        let request = format!(
-            "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\
-             X-Amz-Target: IoTSecuredTunneling.{operation}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 200 "), "{answer}");
-        serde_json::from_str(body).unwrap()
+        self.client().api(operation, body).await
     }
 
-    /// Shakes hands; gives the connection and the head of the answer, with its body if it is refused.
     async fn shake_hands(
         &self,
         mode: &str,
         token: &Value,
         client_token: Option<&str>,
     ) -> (TlsStream<TcpStream>, String) {
-        let mut stream = self.connect(self.running.tunnel_address).await;
-        let client = client_token.map_or(String::new(), |t| format!("client-token: {t}\r\n"));
-        let request = format!(
-            "GET /tunnel?local-proxy-mode={mode} HTTP/1.1\r\nHost: localhost\r\n\
-             Upgrade: websocket\r\nConnection: upgrade\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Protocol: aws.iot.securetunneling-3.0\r\n\
-             access-token: {}\r\n{client}\r\n",
-            token.as_str().unwrap()
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        while !answer.contains("\r\n\r\n") {
-            let mut bytes = [0; 4096];
-            let size = stream.read(&mut bytes).await.unwrap();
-            assert_ne!(size, 0, "{answer}");
-            answer += std::str::from_utf8(&bytes[..size]).unwrap();
-        }
-        if !answer.starts_with("HTTP/1.1 101 ") {
-            let _ = stream.read_to_string(&mut answer).await;
-        }
-        (stream, answer)
+        self.client().shake_hands(mode, token, client_token).await
     }
 
     async fn is_connected(&self, id: &Value, side: &str) -> bool {

@@ -57,22 +57,31 @@ impl DataDir {
     /// A public text file; `None` when it does not exist.
     pub fn read(&self, name: &str) -> Result<Option<String>, DataDirError> {
         Ok(self
-            .read_checked(name, false)?
+            .read_checked(name, false, MAX_FILE_SIZE)?
             .map(|text| text.as_str().to_owned()))
     }
 
     /// A private key file; `None` when it does not exist. One that others may read is refused.
     pub fn read_secret(&self, name: &str) -> Result<Option<Zeroizing<String>>, DataDirError> {
-        self.read_checked(name, true)
+        self.read_checked(name, true, MAX_FILE_SIZE)
+    }
+
+    /// Like [`read_secret`](Self::read_secret), for files of up to `size_max` bytes.
+    pub fn read_large_secret(
+        &self,
+        name: &str,
+        size_max: u64,
+    ) -> Result<Option<Zeroizing<String>>, DataDirError> {
+        self.read_checked(name, true, size_max)
     }
 
     /// Replaces a file as a whole: whoever reads it sees the old bytes or the new ones, also after a
     /// loss of power.
     pub fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), DataDirError> {
         let path = self.file(name);
-        let temporary = self.file(&format!(".{name}.new"));
+        let temporary = self.temporary(name);
         let write = || -> io::Result<()> {
-            // Left over by a start that was interrupted; only we write here, the lock says so.
+            // Left over by a write that was interrupted; only we write here, the lock says so.
             remove_if_present(&temporary)?;
             let mut file = OpenOptions::new()
                 .write(true)
@@ -86,7 +95,17 @@ impl DataDir {
             fs::rename(&temporary, &path)?;
             File::open(&self.path)?.sync_all()
         };
-        write().map_err(|source| DataDirError::io("write", &path, source))
+        write().map_err(|source| {
+            // On a full disk, half a file would keep space from others.
+            let _ = remove_if_present(&temporary);
+            DataDirError::io("write", &path, source)
+        })
+    }
+
+    /// Removes what a write of this file left behind when it was interrupted.
+    pub fn remove_leftover(&self, name: &str) -> Result<(), DataDirError> {
+        let path = self.temporary(name);
+        remove_if_present(&path).map_err(|source| DataDirError::io("remove", &path, source))
     }
 
     /// Removes a file; one that is not there is fine.
@@ -95,10 +114,15 @@ impl DataDir {
         remove_if_present(&path).map_err(|source| DataDirError::io("remove", &path, source))
     }
 
+    fn temporary(&self, name: &str) -> PathBuf {
+        self.file(&format!(".{name}.new"))
+    }
+
     fn read_checked(
         &self,
         name: &str,
         secret: bool,
+        size_max: u64,
     ) -> Result<Option<Zeroizing<String>>, DataDirError> {
         let path = self.file(name);
         let failed = |source| DataDirError::io("read", &path, source);
@@ -108,7 +132,8 @@ impl DataDir {
             Err(error) => return Err(failed(error)),
         };
         // The mode of the opened file, not of the name: it cannot be swapped in between.
-        let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
+        let metadata = file.metadata().map_err(failed)?;
+        let mode = metadata.mode() & 0o7777;
         if secret && mode & 0o077 != 0 {
             return Err(DataDirError::Mode {
                 path,
@@ -117,10 +142,12 @@ impl DataDir {
                 what: "read",
             });
         }
-        let mut text = Zeroizing::new(String::with_capacity(MAX_FILE_SIZE as usize + 1));
-        match file.take(MAX_FILE_SIZE + 1).read_to_string(&mut text) {
-            Ok(size) if size as u64 > MAX_FILE_SIZE => {
-                let reason = format!("it is larger than {MAX_FILE_SIZE} bytes");
+        // Never grown, so that no copy of a secret stays in memory.
+        let capacity = metadata.len().min(size_max) as usize + 1;
+        let mut text = Zeroizing::new(String::with_capacity(capacity));
+        match file.take(size_max + 1).read_to_string(&mut text) {
+            Ok(size) if size as u64 > size_max => {
+                let reason = format!("it is larger than {size_max} bytes");
                 Err(DataDirError::damaged(&path, reason))
             }
             Ok(_) => Ok(Some(text)),
@@ -171,6 +198,20 @@ pub enum DataDirError {
         path: PathBuf,
         /// What is wrong with it and what to do.
         reason: String,
+    },
+    /// The file is of a format that came after this program.
+    #[error(
+        "{} was written by a newer version of this program (format {version}; this one knows up to \
+         {known}): start that version again, or move the file away to start without what is in it",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        version: u64,
+        /// The newest format that can be read.
+        known: u64,
     },
     /// Another process holds the lock.
     #[error("{} is in use by another running service; give each its own data directory", .0.display())]

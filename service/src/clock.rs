@@ -32,6 +32,11 @@ impl Timestamp {
         Self(millis)
     }
 
+    /// Milliseconds since the Unix epoch.
+    pub const fn millis(self) -> u64 {
+        self.0
+    }
+
     /// The same moment for certificates; to the second.
     pub(crate) fn to_date_time(self) -> OffsetDateTime {
         let seconds = i64::try_from(self.0 / 1000).unwrap_or(i64::MAX);

@@ -25,7 +25,7 @@ use crate::listen::HttpsListener;
 use crate::settings::Settings;
 use crate::store::MemoryStore;
 
-/// The gate of a service whose tunnels are in memory.
+/// The gate of a service with its tunnels in memory, and in its data directory if it has one.
 pub type ServiceGate = Gate<MemoryStore>;
 
 /// The service, not running.
@@ -49,7 +49,7 @@ impl Service {
         let data_dir = settings
             .data_dir
             .as_deref()
-            .map(DataDir::open)
+            .map(|path| DataDir::open(path).map(Arc::new))
             .transpose()?;
         if let Some(dir) = &data_dir {
             Endpoints::remove(dir)?;
@@ -58,15 +58,15 @@ impl Service {
         let tunnel_listener = bind(settings.tunnel_listen).await?;
         let api_address = local_address(&api_listener, settings.api.listen())?;
         let tunnel_address = local_address(&tunnel_listener, settings.tunnel_listen)?;
-        let certificates = certificates(&settings, data_dir.as_ref())?;
+        let certificates = certificates(&settings, data_dir.as_deref())?;
 
-        let store = Arc::new(MemoryStore::new(settings.limits.clone()));
+        let store = Arc::new(store(&settings, data_dir.as_ref())?);
         let (gate, events) = Gate::new(Arc::clone(&store), settings.clock.clone());
         let relay = start_relay(tunnel_listener, certificates.identity(), Arc::new(gate));
         let relay = Arc::new(relay.await.map_err(StartError::Relay)?);
 
         let control_relay: Arc<dyn RelayControl> = relay.clone();
-        let control = ControlPlane::new(store, control_relay, settings.clock);
+        let control = ControlPlane::new(Arc::clone(&store), control_relay, settings.clock);
         let control = Arc::new(control);
         let (stop, stopping) = watch::channel(false);
         let limits = settings.api.connections;
@@ -94,6 +94,7 @@ impl Service {
             endpoints,
             ca_pem: certificates.ca_pem().to_owned(),
             relay,
+            store,
             data_dir,
             stop,
             api: api_tasks,
@@ -114,7 +115,8 @@ pub struct Running<R> {
     pub ca_pem: String,
     /// What `start_relay` gave.
     pub relay: Arc<R>,
-    data_dir: Option<DataDir>,
+    store: Arc<MemoryStore>,
+    data_dir: Option<Arc<DataDir>>,
     stop: watch::Sender<bool>,
     api: JoinSet<()>,
     background: JoinSet<()>,
@@ -134,13 +136,15 @@ impl<R: RelayControl> Running<R> {
         }
     }
 
-    /// Takes back `endpoints.json`, finishes the API's requests under way, stops the timers, and
-    /// returns the relay, whose links are still up and whose end is the caller's.
+    /// Takes back `endpoints.json`, finishes the API's requests under way, stops the timers, lets go of
+    /// the data directory, and returns the relay, whose links are still up and whose end is the
+    /// caller's. Handshakes are answered 503 from then on.
     pub async fn stop(mut self) -> Result<Arc<R>, DataDirError> {
-        let removed = self.data_dir.as_ref().map_or(Ok(()), Endpoints::remove);
+        let removed = self.data_dir.as_deref().map_or(Ok(()), Endpoints::remove);
         self.stop.send_replace(true);
         while self.api.join_next().await.is_some() {}
         self.background.shutdown().await;
+        self.store.shut_down().await;
         removed.map(|()| self.relay)
     }
 }
@@ -178,6 +182,14 @@ fn local_address(listener: &TcpListener, address: SocketAddr) -> Result<SocketAd
     listener
         .local_addr()
         .map_err(|source| StartError::Listen { address, source })
+}
+
+fn store(settings: &Settings, dir: Option<&Arc<DataDir>>) -> Result<MemoryStore, DataDirError> {
+    let limits = settings.limits.clone();
+    match dir {
+        Some(dir) => MemoryStore::in_dir(Arc::clone(dir), limits, settings.clock.now()),
+        None => Ok(MemoryStore::new(limits)),
+    }
 }
 
 fn certificates(

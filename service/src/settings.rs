@@ -17,8 +17,8 @@ pub struct Settings {
     pub api: ApiSettings,
     /// Where the data plane listens; port 0 takes any.
     pub tunnel_listen: SocketAddr,
-    /// Where keys, certificates and `endpoints.json` are kept; without it, everything ends with the
-    /// process.
+    /// Where tunnels, keys, certificates and `endpoints.json` are kept; without it, everything ends with
+    /// the process.
     pub data_dir: Option<PathBuf>,
     /// Names and addresses for the server's certificate, besides localhost, its addresses, and the
     /// addresses that the listeners are bound to.

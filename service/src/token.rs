@@ -40,7 +40,15 @@ impl RoutingKey {
         bytes.first_chunk().copied().map(Self)
     }
 
-    fn as_str(&self) -> &str {
+    /// From the text of a stored one.
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
+        let bytes: [u8; ROUTING_KEY_SIZE] = text.as_bytes().try_into().ok()?;
+        bytes.iter().all(allowed).then_some(Self(bytes))
+    }
+
+    /// The 16 characters.
+    pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("base64url is ASCII")
     }
 }
@@ -59,6 +67,15 @@ impl TokenHash {
     pub fn matches(&self, other: &Self) -> Choice {
         self.0.ct_eq(&other.0)
     }
+
+    /// Base64url, for the store only.
+    pub(crate) fn to_text(self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        hash_from_text(text).map(Self)
+    }
 }
 
 /// SHA-256 of a client token; a key of maps, where the hash hides what the comparison's time tells.
@@ -69,6 +86,15 @@ impl ClientTokenHash {
     /// The hash that is stored in place of the client token.
     pub fn of(token: &ClientToken) -> Self {
         Self(sha256(&[token.expose().as_bytes()]))
+    }
+
+    /// Base64url, for the store only.
+    pub(crate) fn to_text(self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        hash_from_text(text).map(Self)
     }
 }
 
@@ -86,7 +112,11 @@ pub fn mint(routing_key: RoutingKey) -> Result<AccessToken, getrandom::Error> {
     Ok(AccessToken::new(text).expect("printable ASCII of 60 characters"))
 }
 
-fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+fn hash_from_text(text: &str) -> Option<[u8; 32]> {
+    URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
+}
+
+pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     for part in parts {
         context.update(part);

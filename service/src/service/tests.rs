@@ -4,10 +4,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use adit_engine::link::Admission;
+use adit_proto::Mode;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::testing::{Client, FakeRelay, settings, start};
+use crate::testing::{Client, FakeRelay, settings, start, upgrade_request};
 
 fn settings_in(dir: &Path) -> Settings {
     Settings {
@@ -158,4 +160,61 @@ async fn a_running_service_has_not_failed() {
     running.background.abort_all();
     let error = running.failed().await;
     assert!(error.to_string().contains("a part of the service failed"));
+}
+
+#[tokio::test]
+async fn a_damaged_file_of_tunnels_is_not_started_with() {
+    let parent = tempfile::tempdir().unwrap();
+    start(settings_in(parent.path()))
+        .await
+        .stop()
+        .await
+        .unwrap();
+    let path = parent.path().join("tunnels.json");
+    fs::write(&path, "{}").unwrap();
+    let error = refusal(settings_in(parent.path())).await;
+    assert!(matches!(error, StartError::DataDir(_)));
+    let text = error.to_string();
+    assert!(text.contains("/tunnels.json is damaged: "), "{text}");
+    assert!(!parent.path().join("endpoints.json").exists());
+    // As the message says.
+    fs::remove_file(&path).unwrap();
+    start(settings_in(parent.path())).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_nothing_is_503_on_both_sides_until_it_does() {
+    let parent = tempfile::tempdir().unwrap();
+    let running = start(settings_in(parent.path())).await;
+    let mut client = Client::new(&running).await;
+    let opened = client.ok("OpenTunnel", json!({})).await;
+    let token = opened["sourceAccessToken"].as_str().unwrap();
+    let request = upgrade_request(Mode::Source, token, None);
+    let gate = &running.relay.gate;
+    let obstacle = parent.path().join(".tunnels.json.new");
+    fs::create_dir(&obstacle).unwrap();
+
+    let (status, code, message) = client.refused("OpenTunnel", json!({})).await;
+    assert_eq!(
+        (status, code.as_str()),
+        (503, "ServiceUnavailableException")
+    );
+    assert_eq!(message, "the store is unavailable");
+    let denial = gate.admit(&request, "channel").await.unwrap_err();
+    assert_eq!(denial.status, 503);
+    let listed = client.ok("ListTunnels", json!({})).await;
+    assert_eq!(listed["tunnelSummaries"].as_array().unwrap().len(), 1);
+
+    fs::remove_dir(&obstacle).unwrap();
+    gate.admit(&request, "channel").await.unwrap();
+    client.ok("OpenTunnel", json!({})).await;
+    let gate = Arc::clone(gate);
+    let _relay = running.stop().await.unwrap();
+    // The directory belongs to the next service, although the relay still asks.
+    let next = start(settings_in(parent.path())).await;
+    let other = Client::new(&next).await.ok("OpenTunnel", json!({})).await;
+    let token = other["sourceAccessToken"].as_str().unwrap();
+    let request = upgrade_request(Mode::Source, token, None);
+    assert!(gate.admit(&request, "channel").await.is_err());
+    next.relay.gate.admit(&request, "channel").await.unwrap();
 }

@@ -13,29 +13,30 @@ impl Tunnels {
     ///
     /// Only who holds a token that is good for one of the sides learns more than `UnknownToken`.
     pub fn spend_token(&mut self, now: Now, presented: &Presented) -> Result<Admitted, Refusal> {
-        let id = self.by_routing_key.get(&presented.routing_key);
-        let id = id.ok_or(Refusal::UnknownToken)?.clone();
-        let record = &self.records[&id];
-        match owner(record, presented) {
-            None => return Err(Refusal::UnknownToken),
-            Some(_) if !record.is_open(now) => return Err(Refusal::TunnelClosed),
-            Some(mode) if mode != presented.mode => return Err(Refusal::WrongMode),
-            Some(_) => {}
-        }
-        let next_use = self.next_use(record, presented)?;
+        let (id, next_use) = self.judge(now, presented)?;
         if let TokenUse::Bound(client_token) = next_use {
             let owner = (id.clone(), presented.mode);
             self.client_tokens.insert(client_token, owner);
         }
         let session = self.next_session;
         self.next_session += 1;
-        let record = self.records.get_mut(&id).expect("found above");
-        record.side_mut(presented.mode).token_use = next_use;
+        let record = self.records.get_mut(&id).expect("just judged");
+        let side = record.side_mut(presented.mode);
+        if side.token_use != next_use {
+            side.token_use = next_use;
+            self.revision += 1;
+        }
         Ok(Admitted {
             tunnel: id,
             services: record.services(),
             session,
         })
+    }
+
+    /// Whether letting this handshake in spends or binds its token; not so when a client comes back.
+    pub(crate) fn would_spend(&self, now: Now, presented: &Presented) -> Result<bool, Refusal> {
+        let (id, next_use) = self.judge(now, presented)?;
+        Ok(self.records[&id].side(presented.mode).token_use != next_use)
     }
 
     /// The connection of this session was handed to the relay.
@@ -77,6 +78,20 @@ impl Tunnels {
             side.disconnect(now);
             record.updated = now.wall;
         }
+    }
+
+    /// The tunnel that a handshake may enter, and what becomes of its token by that.
+    fn judge(&self, now: Now, presented: &Presented) -> Result<(TunnelId, TokenUse), Refusal> {
+        let id = self.by_routing_key.get(&presented.routing_key);
+        let id = id.ok_or(Refusal::UnknownToken)?;
+        let record = &self.records[id];
+        match owner(record, presented) {
+            None => return Err(Refusal::UnknownToken),
+            Some(_) if !record.is_open(now) => return Err(Refusal::TunnelClosed),
+            Some(mode) if mode != presented.mode => return Err(Refusal::WrongMode),
+            Some(_) => {}
+        }
+        Ok((id.clone(), self.next_use(record, presented)?))
     }
 
     /// What becomes of the token if this handshake is let in.

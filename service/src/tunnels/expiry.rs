@@ -1,5 +1,7 @@
 //! What the passing of time does.
 
+use adit_proto::TunnelId;
+
 use super::Tunnels;
 use super::types::Expired;
 use crate::clock::Now;
@@ -9,6 +11,7 @@ impl Tunnels {
     /// most 1,024 of each in one call, so that nobody waits long for the table.
     pub fn expire(&mut self, now: Now) -> Expired {
         let mut ended = Vec::new();
+        let known = self.records.len();
         for _ in 0..BATCH {
             match self.ending.first() {
                 Some((ends, id)) if *ends <= now.instant => ended.push(id.clone()),
@@ -30,8 +33,15 @@ impl Tunnels {
         let next = [first(&self.ending), first(&self.purging)];
         Expired {
             ended,
+            forgotten: known - self.records.len(),
             next: next.into_iter().flatten().min(),
         }
+    }
+
+    /// Closes these tunnels, because their lifetime is over.
+    pub(crate) fn end(&mut self, now: Now, ended: &[TunnelId]) {
+        ended.iter().for_each(|id| self.close_record(now, id));
+        self.forget_surplus();
     }
 }
 

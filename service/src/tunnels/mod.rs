@@ -11,6 +11,7 @@ mod admission;
 mod expiry;
 mod record;
 mod rotation;
+mod snapshot;
 mod tags;
 mod types;
 
@@ -23,6 +24,8 @@ use crate::clock::Now;
 use crate::token::{ClientTokenHash, RoutingKey};
 use record::{Record, State, TokenUse};
 
+pub(crate) use snapshot::{TableImage, image, restore};
+
 pub use types::{
     Admitted, Connected, Cursor, DestinationConfig, Expired, Lifetime, Limits, ListRequest,
     NewTunnel, Page, Presented, Refusal, Rotation, SideView, Status, Tags, ThingName, TunnelError,
@@ -30,6 +33,9 @@ pub use types::{
 };
 
 /// All tunnels that exist: the open ones, and the closed ones that are still shown.
+///
+/// A clone is a table of its own, on which changes can be tried out.
+#[derive(Clone)]
 pub struct Tunnels {
     limits: Limits,
     records: HashMap<TunnelId, Record>,
@@ -44,6 +50,8 @@ pub struct Tunnels {
     purging: BTreeSet<(Instant, TunnelId)>,
     next_sequence: u64,
     next_session: u64,
+    /// Counts the changes that have to outlive the process. Not among them: who is connected.
+    revision: u64,
 }
 
 impl Tunnels {
@@ -60,6 +68,7 @@ impl Tunnels {
             purging: BTreeSet::new(),
             next_sequence: 1,
             next_session: 1,
+            revision: 0,
         }
     }
 
@@ -80,6 +89,7 @@ impl Tunnels {
         )?;
         let record = Record::new(now, self.next_sequence, self.next_session, new);
         self.next_sequence += 1;
+        self.revision += 1;
         self.insert(record);
         Ok(())
     }
@@ -134,6 +144,17 @@ impl Tunnels {
         Ok(())
     }
 
+    /// Two readings differ when something that has to last changed in between; also, closing what is
+    /// closed or a known client coming back changes nothing.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The number that the next admitted connection gets.
+    pub(crate) fn next_session(&self) -> u64 {
+        self.next_session
+    }
+
     fn record(&self, id: &TunnelId) -> Result<&Record, TunnelError> {
         let record = self.records.get(id);
         record.ok_or_else(|| TunnelError::NotFound(id.clone()))
@@ -145,11 +166,11 @@ impl Tunnels {
     }
 
     fn insert(&mut self, record: Record) {
-        let State::Open { ends } = record.state else {
-            unreachable!("only open tunnels are inserted");
-        };
         let id = record.id.clone();
-        self.ending.insert((ends, id.clone()));
+        match record.state {
+            State::Open { ends } => self.ending.insert((ends, id.clone())),
+            State::Closed { purge } => self.purging.insert((purge, id.clone())),
+        };
         self.by_routing_key.insert(record.routing_key, id.clone());
         self.by_sequence.insert(record.sequence, id.clone());
         let thing = record.config.as_ref().and_then(|c| c.thing.clone());
@@ -166,6 +187,7 @@ impl Tunnels {
             return;
         };
         let purge = now.instant + self.limits.retention;
+        self.revision += 1;
         record.state = State::Closed { purge };
         record.updated = now.wall;
         record.source.disconnect(now);
@@ -181,6 +203,7 @@ impl Tunnels {
         let Some(record) = self.records.remove(id) else {
             return;
         };
+        self.revision += 1;
         match record.state {
             State::Open { ends } => self.ending.remove(&(ends, record.id)),
             State::Closed { purge } => self.purging.remove(&(purge, record.id)),

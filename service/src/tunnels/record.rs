@@ -20,6 +20,7 @@ pub(super) enum State {
     Closed { purge: Instant },
 }
 
+#[derive(Clone)]
 pub(super) struct Record {
     pub(super) id: TunnelId,
     pub(super) routing_key: RoutingKey,
@@ -31,9 +32,9 @@ pub(super) struct Record {
     pub(super) updated: Timestamp,
     pub(super) source: Side,
     pub(super) destination: Side,
-    description: Option<Arc<str>>,
-    lifetime: Lifetime,
-    created: Timestamp,
+    pub(super) description: Option<Arc<str>>,
+    pub(super) lifetime: Lifetime,
+    pub(super) created: Timestamp,
 }
 
 impl Record {
@@ -108,6 +109,7 @@ impl Record {
 
 /// One generation of a side: everything that ends when its token is rotated, and when the side last
 /// changed.
+#[derive(Clone)]
 pub(super) struct Side {
     pub(super) token: TokenHash,
     pub(super) token_use: TokenUse,
@@ -115,7 +117,7 @@ pub(super) struct Side {
     pub(super) first_session: u64,
     /// The newest session that was handed to the relay and is still up.
     pub(super) connected: Option<u64>,
-    updated: Option<Timestamp>,
+    pub(super) updated: Option<Timestamp>,
 }
 
 /// ```text

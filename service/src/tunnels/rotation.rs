@@ -47,6 +47,7 @@ impl Tunnels {
         let sequence = record.sequence;
         self.unindex_thing(old_config.and_then(|c| c.thing), sequence);
         self.index_thing(config.and_then(|c| c.thing), sequence);
+        self.revision += 1;
         released
             .into_iter()
             .for_each(|token_use| self.release(token_use));

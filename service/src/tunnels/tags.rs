@@ -13,6 +13,7 @@ impl Tunnels {
         let new = tags.keys().filter(|key| !record.tags.contains_key(*key));
         at_most(record.tags.len() + new.count(), max, TAGS)?;
         record.tags.extend(tags);
+        self.revision += 1;
         Ok(())
     }
 
@@ -22,6 +23,7 @@ impl Tunnels {
         for key in keys {
             record.tags.remove(key);
         }
+        self.revision += 1;
         Ok(())
     }
 

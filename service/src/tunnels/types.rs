@@ -227,6 +227,8 @@ pub enum Connected {
 pub struct Expired {
     /// Tunnels whose lifetime is over and that have just been closed.
     pub ended: Vec<TunnelId>,
+    /// Closed tunnels that have just been forgotten, counted.
+    pub forgotten: usize,
     /// When to ask again; `None` when nothing is waiting.
     pub next: Option<Instant>,
 }

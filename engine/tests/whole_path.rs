@@ -6,125 +6,20 @@
     reason = "a test talks to the world"
 )]
 
-use adit_engine::link::{Grant, Link};
-use adit_engine::ring::{IoChoice, LoopHandle, ProxyId, ProxyOptions, TunnelEvent, start};
+mod path;
+
+use adit_engine::ring::IoChoice;
 use adit_engine::tls::{PlainRecords, Records};
-use adit_engine::tunnel::limits::Limits;
-use adit_engine::tunnel::mapping::Mapping;
-use adit_engine::tunnel::proxy::{Proxy, ProxySettings};
-use adit_proto::ids::{Mode, ServiceId, Subprotocol, TunnelId};
+use path::{Stack, both, connect};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread;
-use std::time::Duration;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-
-struct Stack {
-    ports: Vec<u16>,
-    handles: Vec<LoopHandle>,
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        self.handles.iter().for_each(LoopHandle::stop);
-    }
-}
-
-fn link(stream: TcpStream) -> Link {
-    stream.set_nonblocking(true).expect("set non-blocking");
-    stream.set_nodelay(true).expect("set nodelay");
-    Link {
-        socket: OwnedFd::from(stream),
-        records: Records::Plain(PlainRecords),
-        opened: Vec::new(),
-        unread: Vec::new(),
-        channel_id: String::new(),
-        subprotocol: Subprotocol::V3.name().to_owned(),
-    }
-}
-
-fn socket_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
-    let near = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
-    (near, listener.accept().expect("accept").0)
-}
 
 /// One tunnel with `services`, the destination dialling `targets`.
 fn stack(io: IoChoice, services: &[&str], targets: &[u16]) -> Stack {
-    let handles: Vec<LoopHandle> = (0..3)
-        .map(|at| start(format!("loop-{at}"), io).expect("start a loop").0)
-        .collect();
-    let ids: Arc<[ServiceId]> = services
-        .iter()
-        .map(|name| ServiceId::try_from(*name).expect("valid"))
-        .collect();
-    let mapping: Vec<String> = services
-        .iter()
-        .zip(targets)
-        .map(|(name, port)| format!("{name}=127.0.0.1:{port}"))
-        .collect();
-    let mut ports = Vec::new();
-    for (mode, handle, session) in [
-        (Mode::Destination, &handles[2], 1),
-        (Mode::Source, &handles[0], 2),
-    ] {
-        let (near, far) = socket_pair();
-        let mapping = match mode {
-            Mode::Source => Mapping::default(),
-            Mode::Destination => Mapping::parse(&mapping.join(","), mode).expect("a mapping"),
-        };
-        let settings = ProxySettings {
-            mode,
-            mapping,
-            dialect: None,
-            limits: Limits::default(),
-        };
-        let (events, mut inbox) = unbounded_channel();
-        let id = ProxyId(session);
-        handle.add_proxy(
-            id,
-            Proxy::new(settings, [7; 32]),
-            ProxyOptions::default(),
-            events,
-        );
-        handle.link_up(id, link(near));
-        let grant = Grant {
-            tunnel: TunnelId::try_from("t").expect("valid"),
-            mode,
-            services: ids.clone(),
-            session,
-        };
-        let (gone, _) = unbounded_channel();
-        handles[1].attach(grant, link(far), gone);
-        if mode == Mode::Source {
-            ports = listeners(handle, id, &mut inbox, services.len());
-        }
-        // Keep the receiver alive: nobody answers further events.
-        thread::spawn(move || while inbox.blocking_recv().is_some() {});
-    }
-    Stack { ports, handles }
-}
-
-fn listeners(
-    handle: &LoopHandle,
-    id: ProxyId,
-    inbox: &mut UnboundedReceiver<TunnelEvent>,
-    count: usize,
-) -> Vec<u16> {
-    let mut ports = vec![0; count];
-    for _ in 0..count {
-        let event = inbox.blocking_recv().expect("an event");
-        let TunnelEvent::Listen { service, .. } = event else {
-            panic!("{event:?}")
-        };
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
-        listener.set_nonblocking(true).expect("non-blocking");
-        ports[service as usize] = listener.local_addr().expect("address").port();
-        handle.add_listener(id, service, listener.into());
-    }
-    ports
+    path::stack(io, services, targets, || {
+        (Records::Plain(PlainRecords), Records::Plain(PlainRecords))
+    })
 }
 
 fn echo_server() -> u16 {
@@ -146,29 +41,10 @@ fn echo_server() -> u16 {
     port
 }
 
-fn connect(port: u16) -> TcpStream {
-    let stream =
-        TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).expect("connect");
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .expect("timeout");
-    stream.set_nodelay(true).expect("nodelay");
-    stream
-}
-
 fn pattern(seed: u8, size: usize) -> Vec<u8> {
     (0..size)
         .map(|at| (at as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0] ^ seed)
         .collect()
-}
-
-fn both(test: impl Fn(IoChoice)) {
-    test(IoChoice::Epoll);
-    if adit_engine::ring::open(IoChoice::Uring, &adit_engine::ring::Settings::default()).is_ok() {
-        test(IoChoice::Uring);
-    } else {
-        println!("io_uring is not available here: tested on epoll only");
-    }
 }
 
 #[test]

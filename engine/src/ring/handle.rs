@@ -161,6 +161,9 @@ pub struct ProxyStatus {
     pub is_running: bool,
     /// Last time from ping to pong.
     pub round_trip: Option<Duration>,
+    /// Bytes of TLS records in part that were moved to the front of the receive buffer, of the
+    /// present link.
+    pub bytes_moved: u64,
 }
 
 /// A loop, from outside. Cheap to clone; every call returns at once.

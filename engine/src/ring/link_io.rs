@@ -32,6 +32,7 @@ pub(super) struct LinkIo {
     readable: bool,
     writable: bool,
     hangup: bool,
+    bytes_moved: u64,
 }
 
 /// 0 <= plain.start <= plain.end <= start <= filled <= buffer size
@@ -100,7 +101,13 @@ impl LinkIo {
             readable: true,
             writable: true,
             hangup: false,
+            bytes_moved: 0,
         }
+    }
+
+    /// Bytes that were received once and moved since.
+    pub(super) fn bytes_moved(&self) -> u64 {
+        self.bytes_moved
     }
 
     pub(super) fn ready(&mut self, readable: bool, writable: bool, hangup: bool) {
@@ -130,6 +137,7 @@ impl LinkIo {
             (input.start, input.filled) = (0, 0);
         } else if buffer.len() - input.filled < MAX_RECORD {
             // The only bytes that ever move: the part of a record at the buffer's end.
+            self.bytes_moved += (input.filled - input.start) as u64;
             buffer.copy_within(input.start..input.filled, 0);
             (input.start, input.filled) = (0, input.filled - input.start);
         }
@@ -167,7 +175,12 @@ impl LinkIo {
             let Some(buffer) = input.buffer.as_mut().filter(|_| input.start < input.filled) else {
                 return Ok(false);
             };
-            match self.records.open(&mut buffer[input.start..input.filled])? {
+            let opened = self.records.open(&mut buffer[input.start..input.filled]);
+            // Answers to key updates, or the alert that tells the peer what was wrong.
+            if !matches!(opened, Ok(Opened::Incomplete | Opened::Data { .. })) {
+                self.records.take_outgoing(&mut self.output.own);
+            }
+            match opened? {
                 Opened::Incomplete => return Ok(false),
                 Opened::Data {
                     plaintext,
@@ -177,10 +190,7 @@ impl LinkIo {
                     input.start += consumed;
                     input.is_open = true;
                 }
-                Opened::Handled { consumed } => {
-                    input.start += consumed;
-                    self.records.take_outgoing(&mut self.output.own);
-                }
+                Opened::Handled { consumed } => input.start += consumed,
                 Opened::Closed { .. } => return Err(LinkFault::Ended),
             }
         }

@@ -1,6 +1,7 @@
 //! Drives one [`Proxy`]: its WebSocket on one side, its local sockets on the other.
 
 use super::backend::{Backend, Outgoing, Ready};
+use super::buffers::OUTPUT_MARK;
 use super::handle::{LinkEnd, ProxyOptions, ProxyStatus, TunnelEvent};
 use super::io::{Io, Owner};
 use super::link_io::{LinkFault, LinkIo, Received};
@@ -34,6 +35,9 @@ const DOWN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Pause of a listener after the system refused a descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a silent link is given up.
+const SILENT: &str = "the service answers no pings any more";
 
 /// One proxy on a loop.
 pub(super) struct ProxyIo {
@@ -107,6 +111,7 @@ impl ProxyIo {
         };
         match io.insert(link.socket, owner) {
             Ok(socket) => {
+                socket::keep_unsent_short(io.fd(socket));
                 self.link = Some(LinkIo::new(
                     socket,
                     link.records,
@@ -248,6 +253,7 @@ impl ProxyIo {
             queued_size: self.proxy.queued_size(),
             is_running: self.proxy.is_running(),
             round_trip: self.proxy.round_trip(),
+            bytes_moved: self.link.as_ref().map_or(0, LinkIo::bytes_moved),
         }
     }
 
@@ -388,23 +394,25 @@ impl ProxyIo {
     /// Composes records while the tunnel takes them. Returns whether the turn ended before the
     /// local sockets did.
     fn send(&mut self, io: &mut Io) -> bool {
-        let mut sent_size = 0;
-        loop {
+        let mut moved = 0;
+        while moved < OUTPUT_MARK {
             match self.fill_and_flush(io) {
                 Ok(0) => return false,
-                Ok(size) => sent_size += size,
+                Ok(size) => moved += size,
                 Err(fault) => {
                     self.end_link(io, LinkEnd::of(&fault));
                     return false;
                 }
             }
-            if sent_size >= super::buffers::OUTPUT_MARK {
-                return self.proxy.wants_output();
-            }
         }
+        self.proxy.wants_output()
     }
 
-    /// Fills the output up to its mark and offers it to the socket. Returns the bytes composed.
+    /// Fills the output up to its mark and offers it to the socket. Returns the bytes that were
+    /// composed or sent; 0 when there is nothing to do before the next event.
+    ///
+    /// Sending alone is progress too: it may have made the room that composing lacked, and a
+    /// socket that took everything reports no edge.
     fn fill_and_flush(&mut self, io: &mut Io) -> Result<usize, LinkFault> {
         let Some(link) = &mut self.link else {
             return Ok(0);
@@ -419,8 +427,14 @@ impl ProxyIo {
             link.seal(size)?;
             composed += size;
         }
+        let waiting = link.output_size();
         link.flush(io)?;
-        Ok(if link.is_writable() { composed } else { 0 })
+        let sent = waiting.saturating_sub(link.output_size());
+        Ok(if link.is_writable() {
+            composed + sent
+        } else {
+            0
+        })
     }
 
     /// Carries out what the core decided.
@@ -437,10 +451,13 @@ impl ProxyIo {
                 Action::CancelDial { .. } => {}
                 Action::End { io: socket } => io.end(socket),
                 Action::Abort { io: socket } => io.reset(socket),
-                Action::LinkDead => self.end_link(
-                    io,
-                    LinkEnd::Lost("the service answers no pings any more".into()),
-                ),
+                Action::LinkDead => self.end_link(io, LinkEnd::Lost(SILENT.into())),
+                Action::LinkSuspect => {
+                    let socket = self.link.as_ref().map(|link| io.fd(link.socket));
+                    if socket.is_some_and(socket::is_retransmitting) {
+                        self.end_link(io, LinkEnd::Lost(SILENT.into()));
+                    }
+                }
                 Action::Mismatch(mismatch) => {
                     self.proxy.close(CloseCode::Normal, "services do not fit");
                     self.send(io);
@@ -602,8 +619,9 @@ impl ProxyIo {
         };
         if !matches!(end, LinkEnd::Lost(_)) {
             link.close_notify();
-            let _ = link.flush(io);
         }
+        // Best effort: an alert says what was wrong, to a peer that may be gone.
+        let _ = link.flush(io);
         link.discard_input();
         link.release(&mut io.buffers);
         io.end(link.socket);
@@ -617,7 +635,8 @@ impl ProxyIo {
         let Some(until) = self.drain_until else {
             return;
         };
-        if self.proxy.connection_count() > 0 && io.now < until && self.link.is_some() {
+        // Without a link only those are left that deliver what came before they ended.
+        if self.proxy.connection_count() > 0 && io.now < until {
             return;
         }
         if self.link.is_some() {

@@ -225,6 +225,16 @@ impl Stack {
         Ok(())
     }
 
+    /// Makes sure that nothing of it has ended.
+    ///
+    /// # Errors
+    /// A part has; the message says which, and how.
+    pub fn still_run(&mut self) -> Result<()> {
+        self.serve.process.still_runs()?;
+        self.source.still_runs()?;
+        self.destination.still_runs()
+    }
+
     /// The port of a service on the source.
     ///
     /// # Errors

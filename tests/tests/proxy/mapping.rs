@@ -94,9 +94,10 @@ async fn q25_configured_ports_stay_when_others_are_chosen_freely(scenario: Scena
     let proxy = from_config_dir(&scenario, Side::Source, &service)?;
     let process = proxy.as_localproxy().start()?;
     let mut link = service.admit(&services).await?;
+    let mut clients = Vec::new();
     for port in &configured {
         ports::listened_on(*port).await?;
-        let _client = apps::connect(*port).await?;
+        clients.push(apps::connect(*port).await?);
         let start = link.message().await?;
         ensure!(
             ["mu", "zeta", "alpha"].contains(&start.service_id.as_str()),
@@ -195,10 +196,11 @@ async fn a_source_without_mapping_listens_on_free_ports(scenario: Scenario) -> R
         .args(["--mode", "source"]);
     let process = proxy.start()?;
     let mut link = service.admit(&["A", "B"]).await?;
+    let mut clients = Vec::new();
     for id in ["B", "A"] {
         let line = process.line(&format!("{id} = ")).await?;
         let port = line.rsplit_once(" = ").context("no port")?.1;
-        let _client = apps::connect(port.trim().parse()?).await?;
+        clients.push(apps::connect(port.trim().parse()?).await?);
         link.expect(&Message::stream_start(v3(id, 1, 1))).await?;
     }
     Ok(())

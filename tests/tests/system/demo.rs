@@ -25,7 +25,7 @@ async fn a_demo_checks_itself(scenario: Scenario) -> Result<()> {
 /// It says what to type next, what it says works, and Ctrl-C ends it in good order.
 async fn a_demo_can_be_tried_and_left(scenario: Scenario) -> Result<()> {
     let mut process = demo(&scenario, &[])?;
-    let line = process.line("curl").await?;
+    let line = process.line("curl http").await?;
     let url = line
         .split_whitespace()
         .find(|word| word.contains("http://"))

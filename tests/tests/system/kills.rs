@@ -35,7 +35,7 @@ async fn stack(scenario: &Scenario) -> Result<(Stack, App)> {
 
 /// Tries new connections until one carries a verified transfer. A wrong byte is an error at
 /// once; a connection that is refused or cut is tried again.
-async fn recovers(stack: &Stack) -> Result<()> {
+async fn recovers(stack: &mut Stack) -> Result<()> {
     let killed = Instant::now();
     let transfer = Transfer {
         id: 3,
@@ -44,6 +44,7 @@ async fn recovers(stack: &Stack) -> Result<()> {
     };
     within_limit(RECOVERY, "waiting for new connections to work", async {
         loop {
+            stack.still_run()?;
             if let Ok(mut client) = stack.connect("SSH").await {
                 match transfer.exchange(&mut client).await {
                     Ok(()) => return Ok(()),
@@ -74,34 +75,32 @@ async fn is_cut_or_complete(mut client: tokio::net::TcpStream) -> Result<()> {
 
 async fn a_killed_source_comes_back(scenario: Scenario) -> Result<()> {
     let (mut stack, _app) = stack(&scenario).await?;
-    recovers(&stack).await?;
+    recovers(&mut stack).await?;
     let under_way = begun(&stack).await?;
     stack.kill_and_restart_source().await?;
     is_cut_or_complete(under_way).await?;
-    recovers(&stack).await
+    recovers(&mut stack).await
 }
 
 async fn a_killed_destination_comes_back(scenario: Scenario) -> Result<()> {
     let (mut stack, _app) = stack(&scenario).await?;
-    recovers(&stack).await?;
+    recovers(&mut stack).await?;
     let under_way = begun(&stack).await?;
     stack.kill_and_restart_destination().await?;
     is_cut_or_complete(under_way).await?;
-    recovers(&stack).await
+    recovers(&mut stack).await
 }
 
 /// Tunnels and tokens, spent ones and bound ones, must outlive the process: nobody opens
 /// the tunnel again.
 async fn a_killed_relay_comes_back_with_its_tunnels(scenario: Scenario) -> Result<()> {
-    let (stack, _app) = stack(&scenario).await?;
-    recovers(&stack).await?;
+    let (mut stack, _app) = stack(&scenario).await?;
+    recovers(&mut stack).await?;
     let under_way = begun(&stack).await?;
     let mut stack = stack.kill_and_restart_serve().await?;
     is_cut_or_complete(under_way).await?;
-    recovers(&stack).await?;
-    // The proxies did it by themselves.
-    stack.source.still_runs()?;
-    stack.destination.still_runs()
+    // The proxies do it by themselves: none of them was started again.
+    recovers(&mut stack).await
 }
 
 /// The client token that a proxy makes for itself must outlive it, or the access token is
@@ -111,11 +110,11 @@ async fn a_killed_proxy_comes_back_with_a_client_token_of_its_own(
 ) -> Result<()> {
     let app = App::start(Temper::Verify(SEED)).await?;
     let mut stack = Stack::start(&scenario, &[("SSH", app.address().to_string())]).await?;
-    recovers(&stack).await?;
+    recovers(&mut stack).await?;
     stack.kill_and_restart_source().await?;
-    recovers(&stack).await?;
+    recovers(&mut stack).await?;
     stack.kill_and_restart_destination().await?;
-    recovers(&stack).await
+    recovers(&mut stack).await
 }
 
 /// A connection with a large transfer from the application under way.

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
 use tokio::sync::{Mutex, mpsc};
 
-use crate::deadline::{SILENCE, within};
+use crate::deadline::{SILENCE, pause, within};
 use crate::frames::{self, End};
 use crate::link_reader::{FrameLog, follow};
 use crate::wire::{Kind, Message, Route, stream_of};
@@ -319,7 +319,9 @@ impl LinkWriter {
             .await
     }
 
-    /// Sends bytes below the WebSocket: whole frames, halves of frames, or nonsense.
+    /// Sends bytes below the WebSocket: whole frames, halves of frames, or nonsense. Between
+    /// the halves of a frame the link's own pong may fall, unless
+    /// [`leave_pings_unanswered`](Self::leave_pings_unanswered) was called before.
     ///
     /// # Errors
     /// The connection is gone.
@@ -327,6 +329,20 @@ impl LinkWriter {
         let mut writer = self.bytes.lock().await;
         writer.write_all(bytes).await.context("send")?;
         writer.flush().await.context("send")
+    }
+
+    /// As [`send_raw`](Self::send_raw), in TLS records of at most `size` bytes, each of which
+    /// the peer may see arrive alone.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn dribble(&self, size: usize, bytes: &[u8]) -> Result<()> {
+        for piece in bytes.chunks(size) {
+            self.send_raw(piece).await?;
+            // Let the peer run: what arrives together is a case of its own.
+            pause(std::time::Duration::from_micros(200)).await;
+        }
+        Ok(())
     }
 
     /// From now on the peer's pings get no pong.

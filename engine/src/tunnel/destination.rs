@@ -125,6 +125,13 @@ impl Proxy {
         true
     }
 
+    /// The service that a connection is being dialled for, while somebody still wants it.
+    pub fn dialled_service(&self, key: ConnectionKey) -> Option<u32> {
+        let connection = self.connections.find(key)?;
+        let is_dialling = matches!(connection.state, State::Dialling { .. });
+        (is_dialling && !connection.is_void()).then_some(connection.service)
+    }
+
     /// The driver could not connect, or gave up after [`Action::CancelDial`]. The connection that
     /// a stream began with ends the stream if it is alone, another ends alone (specification 8.3;
     /// 17, Q-15): there may be more on their way.

@@ -1,5 +1,6 @@
 //! Every bound of a tunnel, in one place.
 
+use adit_proto::limits::MAX_PAYLOAD_SIZE;
 use std::time::Duration;
 
 /// Largest plaintext of one TLS record (RFC 8446 §5.1), and so of one frame we send.
@@ -36,6 +37,9 @@ pub struct Limits {
     pub connection_buffer: usize,
     /// Same, over all connections: the size of the shared pool. At least `connection_buffer`.
     pub tunnel_buffer: usize,
+    /// Largest payload of a DATA message that is sent, 1 to 64,512 bytes. What fits one record
+    /// is the bound of its own: about 16,350 bytes.
+    pub payload_max: usize,
     /// While reading is paused: a connection that drained nothing for so long is reset,
     /// if another is open beside it. A lone connection only blocks.
     pub stall_timeout: Duration,
@@ -52,6 +56,7 @@ impl Default for Limits {
             connections_max: 16_384,
             connection_buffer: 256 * 1024,
             tunnel_buffer: 8 * 1024 * 1024,
+            payload_max: MAX_PAYLOAD_SIZE,
             stall_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(20),
             half_close_grace: Duration::from_secs(2),

@@ -250,6 +250,14 @@ impl Proxy {
         }
     }
 
+    /// Cuts every connection there is, those that only deliver what came before their end too.
+    pub fn abort_all(&mut self) {
+        let keys: Vec<ConnectionKey> = self.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.abort(key);
+        }
+    }
+
     /// Stops taking new connections: local ones are refused, the peer's are reset. Open ones
     /// go on.
     pub fn drain(&mut self) {

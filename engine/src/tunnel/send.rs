@@ -84,7 +84,8 @@ impl Proxy {
             if space.len() < header_size + MIN_READ_ROOM {
                 break;
             }
-            let wanted = (space.len() - header_size).min(deficit as usize);
+            let turn = (deficit as usize).min(self.limits.payload_max);
+            let wanted = (space.len() - header_size).min(turn);
             match reader.receive(connection.io, &mut space[header_size..header_size + wanted]) {
                 Ok(0) => {
                     self.schedule.drained(key, &mut connection.turn);

@@ -76,6 +76,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 const LIMITS: Limits = Limits {
+    payload_max: 64_512,
     connections_max: 6,
     connection_buffer: 128 * 1024,
     tunnel_buffer: 256 * 1024,

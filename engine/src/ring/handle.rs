@@ -27,6 +27,18 @@ pub struct ProxyOptions {
     pub default_host: IpAddr,
     /// Whether each local connection is logged at info, with its addresses, else at debug.
     pub announces_connections: bool,
+    /// Whether a destination tries again where an application does not answer. Without, its
+    /// connection is reset at once.
+    pub dial_retries: Option<DialRetries>,
+}
+
+/// How often a destination tries to reach an application again.
+#[derive(Debug, Clone, Copy)]
+pub struct DialRetries {
+    /// Tries after the first; `None`: for as long as the connection is wanted.
+    pub count: Option<u32>,
+    /// Pause before each.
+    pub delay: Duration,
 }
 
 impl Default for ProxyOptions {
@@ -34,6 +46,7 @@ impl Default for ProxyOptions {
         Self {
             default_host: Ipv4Addr::LOCALHOST.into(),
             announces_connections: false,
+            dial_retries: None,
         }
     }
 }

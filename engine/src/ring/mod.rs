@@ -39,7 +39,9 @@ pub use choice::{AnyBackend, IoChoice, Settings, TaskRun, UnknownIoChoice, open}
 pub use descriptors::raise_descriptor_limit;
 pub use epoll::Epoll;
 pub use event_loop::{StartError, start};
-pub use handle::{LinkEnd, LinkNews, LoopHandle, ProxyId, ProxyOptions, ProxyStatus, TunnelEvent};
+pub use handle::{
+    DialRetries, LinkEnd, LinkNews, LoopHandle, ProxyId, ProxyOptions, ProxyStatus, TunnelEvent,
+};
 pub use probe::{Cause, ProbeError};
 pub use socket::{Address, LISTEN_BACKLOG, listen, local_address, peer_address};
 pub use token::Token;

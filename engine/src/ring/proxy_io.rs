@@ -14,6 +14,7 @@ use crate::tunnel::key::ConnectionKey;
 use crate::tunnel::proxy::{Action, Proxy};
 use crate::tunnel::send::LocalReader;
 use adit_proto::websocket::CloseCode;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -50,6 +51,10 @@ pub(super) struct ProxyIo {
     results: Vec<(usize, io::Result<usize>)>,
     options: ProxyOptions,
     events: UnboundedSender<TunnelEvent>,
+    /// Dials that failed and are tried again, in order: the pause is the same for all.
+    redials: VecDeque<(Instant, ConnectionKey)>,
+    /// How often each of those was tried again.
+    tries: HashMap<ConnectionKey, u32>,
     down_since: Instant,
     accept_at: Option<Instant>,
     drain_until: Option<Instant>,
@@ -90,6 +95,8 @@ impl ProxyIo {
             results: Vec::new(),
             options,
             events,
+            redials: VecDeque::new(),
+            tries: HashMap::new(),
             down_since: now,
             accept_at: None,
             drain_until: None,
@@ -186,7 +193,7 @@ impl ProxyIo {
         };
         match result.and_then(|fd| io.insert(fd, owner)) {
             Ok(socket) => self.connected(io, key, socket, false),
-            Err(error) => self.dial_failed(key, &error),
+            Err(error) => self.dial_failed(io, key, &error),
         }
     }
 
@@ -218,7 +225,7 @@ impl ProxyIo {
             Err(error) => {
                 io.close(socket);
                 if io.dial(self.tunnel, key, rest).is_none() {
-                    self.dial_failed(key, &error);
+                    self.dial_failed(io, key, &error);
                 }
             }
         }
@@ -239,6 +246,7 @@ impl ProxyIo {
             self.proxy.poll_timeout(),
             self.accept_at,
             self.drain_until,
+            self.redials.front().map(|(at, _)| *at),
             down,
         ]
         .into_iter()
@@ -261,6 +269,7 @@ impl ProxyIo {
     pub(super) fn turn(&mut self, io: &mut Io) -> bool {
         self.proxy.handle_timeout(io.now);
         self.flush_writable(io);
+        self.redial(io);
         let mut again = self.receive(io);
         self.act(io);
         self.accept(io);
@@ -503,7 +512,7 @@ impl ProxyIo {
             Some(Endpoint::Stdio) | None => Vec::new(),
         };
         if io.dial(self.tunnel, key, addresses).is_none() {
-            self.dial_failed(key, &io::ErrorKind::ConnectionRefused.into());
+            self.dial_failed(io, key, &io::ErrorKind::ConnectionRefused.into());
         }
     }
 
@@ -511,6 +520,7 @@ impl ProxyIo {
         if let Ok(peer) = io.peer(socket) {
             self.announce(format_args!("Connected to {}", peer_text(&peer)));
         }
+        self.tries.remove(&key);
         if self.proxy.dialled(io.now, key, socket) {
             self.flush_one(io, key);
             self.proxy.readable(key, hangup);
@@ -519,9 +529,37 @@ impl ProxyIo {
         }
     }
 
-    fn dial_failed(&mut self, key: ConnectionKey, error: &io::Error) {
+    fn dial_failed(&mut self, io: &Io, key: ConnectionKey, error: &io::Error) {
+        if let Some(retries) = self.options.dial_retries
+            && self.proxy.dialled_service(key).is_some()
+        {
+            let tries = self.tries.entry(key).or_default();
+            if retries.count.is_none_or(|count| *tries < count) {
+                *tries += 1;
+                self.redials.push_back((io.now + retries.delay, key));
+                return;
+            }
+        }
         tracing::warn!(%error, "could not connect to the local service; its connection was reset");
+        self.tries.remove(&key);
         self.proxy.dial_failed(key);
+    }
+
+    /// Tries again what failed a while ago and is still wanted.
+    fn redial(&mut self, io: &mut Io) {
+        while let Some(&(at, key)) = self.redials.front() {
+            if at > io.now {
+                return;
+            }
+            self.redials.pop_front();
+            match self.proxy.dialled_service(key) {
+                Some(service) => self.dial(io, key, service),
+                None => {
+                    self.tries.remove(&key);
+                    self.proxy.dial_failed(key);
+                }
+            }
+        }
     }
 
     /// Accepts what waits at listeners, or leaves it there while the tunnel is down.
@@ -652,6 +690,9 @@ impl ProxyIo {
             }
             self.drop_link(io, LinkEnd::Drained);
         }
+        // Patience is over: nothing of it may stay on the loop.
+        self.proxy.abort_all();
+        self.act(io);
         self.drain_until = None;
         self.is_over = true;
         self.tell(TunnelEvent::Over);

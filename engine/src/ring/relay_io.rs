@@ -5,6 +5,7 @@ use super::backend::Ready;
 use super::handle::{LinkEnd, LinkNews};
 use super::io::{Io, Owner};
 use super::link_io::{LinkFault, LinkIo, Received};
+use super::socket;
 use crate::link::{Grant, Link};
 use crate::tls::MAX_PLAINTEXT;
 use crate::tunnel::compose::{End, finish_frame};
@@ -108,6 +109,7 @@ impl RelayIo {
                 return;
             }
         };
+        socket::keep_unsent_short(io.fd(socket));
         let link_io = LinkIo::new(
             socket,
             link.records,
@@ -291,13 +293,21 @@ impl RelayIo {
 
     /// Sends what a side has waiting.
     fn send(&mut self, io: &mut Io, to: Mode) {
-        self.compose_outbox(io, to);
-        let Some(side) = &mut self.sides[index_of(to)] else {
-            return;
-        };
-        side.flush(io);
-        if let Some(fault) = side.fault.take() {
-            self.end_link(io, to, &LinkEnd::of(&fault));
+        loop {
+            self.compose_outbox(io, to);
+            let Some(side) = &mut self.sides[index_of(to)] else {
+                return;
+            };
+            side.flush(io);
+            if let Some(fault) = side.fault.take() {
+                return self.end_link(io, to, &LinkEnd::of(&fault));
+            }
+            // Sending may have made the room that composing lacked, and a socket that took
+            // everything reports no edge.
+            let is_blocked = !side.link.is_writable() || side.link.output_size() > 0;
+            if is_blocked || !self.relay.outbox(to).is_waiting() {
+                return;
+            }
         }
     }
 
@@ -319,8 +329,9 @@ impl RelayIo {
         };
         if is_polite {
             side.link.close_notify();
-            side.flush(io);
         }
+        // Best effort: an alert says what was wrong, to a peer that may be gone.
+        side.flush(io);
         side.link.discard_input();
         side.link.release(&mut io.buffers);
         io.end(side.link.socket);

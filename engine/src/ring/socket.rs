@@ -6,6 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, IoSlice};
+use std::mem;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
@@ -78,6 +79,14 @@ pub fn local_address(fd: impl AsFd) -> io::Result<Address> {
 /// Whom a socket is connected to. A Unix peer usually has an empty path.
 pub fn peer_address(fd: impl AsFd) -> io::Result<Address> {
     Address::from_system(&SockRef::from(&fd).peer_addr()?)
+}
+
+/// Keeps the unsent queue of a tunnel's socket short, so that the schedule decides what goes next
+/// and not a queue in the kernel. A socket that is not TCP has no such queue.
+pub(super) fn keep_unsent_short(fd: RawFd) {
+    if let Ok(fd) = borrow(fd) {
+        let _ = SockRef::from(&fd).set_tcp_notsent_lowat(UNSENT_MARK);
+    }
 }
 
 /// Opens a listener: non-blocking, address reuse on, backlog [`LISTEN_BACKLOG`]. A Unix socket file
@@ -184,6 +193,29 @@ pub(super) fn send(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     })
 }
 
+/// Whether a TCP peer has left what was sent to it unacknowledged, through at least three
+/// retransmissions in a row (over a second): its host, or the way to it, is gone. A peer that
+/// only does not read acknowledges the probes of its closed window, and is not meant.
+pub(super) fn is_retransmitting(fd: RawFd) -> bool {
+    // WHY: no safe wrapper reads the connection's statistics.
+    // SAFETY: the structure is made of integers, for which zero is valid.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    let mut size = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // WHY: asks for them.
+    // SAFETY: `info` is writable for `size` bytes, and the kernel fills in at most as many; for a
+    // socket that is not TCP it writes nothing and says so.
+    let result = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &mut size,
+        )
+    };
+    result == 0 && info.tcpi_retransmits >= 3
+}
+
 /// Another descriptor of the same thing.
 pub(super) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     borrow(fd)?.try_clone_to_owned()
@@ -197,6 +229,10 @@ pub(super) fn reset(fd: OwnedFd) {
     // A failure leaves an ordinary close, which is all that can be had then.
     let _ = SockRef::from(&fd).set_linger(Some(Duration::ZERO));
 }
+
+/// Unsent bytes over which the kernel takes no more for a tunnel: half of what a tunnel's output
+/// holds, so that the one can be refilled while the other drains.
+const UNSENT_MARK: u32 = 128 * 1024;
 
 /// Never wait for room, never raise SIGPIPE.
 pub(super) const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;

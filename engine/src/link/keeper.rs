@@ -6,7 +6,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use adit_proto::ids::ServiceId;
@@ -140,19 +139,13 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
         let (sender, mut events) = unbounded_channel();
         self.event_loop
             .add_proxy(self.id, proxy, self.settings.options, sender);
-        let outcome = {
-            let mut stop = pin!(stop);
-            let outcome = tokio::select! {
-                outcome = self.keep(&mut events) => Some(outcome),
-                () = &mut stop => None,
-            };
-            match outcome {
-                Some(outcome) => outcome,
-                None => self.drain(&mut events).await,
-            }
+        let outcome = tokio::select! {
+            outcome = self.keep(&mut events) => outcome,
+            () = stop => Outcome::Drained,
         };
-        // Whatever is left of it goes: a loop serves others as well.
-        self.event_loop.drain(self.id, Duration::ZERO);
+        // Whatever the end was: what came before it is still delivered, and a loop that serves
+        // others as well is left without a trace.
+        self.drain(&mut events).await;
         for path in &self.socket_files {
             let _ = std::fs::remove_file(path);
         }
@@ -265,7 +258,7 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
         }
     }
 
-    async fn drain(&mut self, events: &mut UnboundedReceiver<TunnelEvent>) -> Outcome {
+    async fn drain(&mut self, events: &mut UnboundedReceiver<TunnelEvent>) {
         self.event_loop.drain(self.id, self.settings.drain_timeout);
         // The loop keeps the time; a little more is for the way back.
         let patience = self.settings.drain_timeout + Duration::from_secs(2);
@@ -278,7 +271,6 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
             }
         };
         let _ = tokio::time::timeout(patience, drained).await;
-        Outcome::Drained
     }
 
     async fn listen(

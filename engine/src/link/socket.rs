@@ -7,7 +7,10 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
 
-/// Sends at once, and notices within about a minute that the peer is gone.
+/// Sends at once, and notices within about a minute that an idle peer is gone.
+///
+/// No `TCP_USER_TIMEOUT`: it also ends a connection whose peer acknowledges everything but has
+/// closed its window, and that is what back-pressure looks like.
 pub(super) fn tune(socket: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
@@ -16,9 +19,7 @@ pub(super) fn tune(socket: &TcpStream) -> io::Result<()> {
         .with_time(Duration::from_secs(30))
         .with_interval(Duration::from_secs(10))
         .with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
-    // Keepalive says nothing while data is unacknowledged; this does.
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// A socket that can leave the runtime.

@@ -29,8 +29,8 @@ async fn both_ends_of_a_link_talk() {
         let socket = socket2::SockRef::from(&link.socket);
         assert!(socket.tcp_nodelay().unwrap() && socket.nonblocking().unwrap());
         assert!(socket.keepalive().unwrap());
-        let user_timeout = socket.tcp_user_timeout().unwrap().unwrap();
-        assert_eq!(user_timeout.as_secs(), 30);
+        // It would cut a tunnel whose peer only does not read.
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
     }
     converse(near, far, 300_000).await;
     relay.stop().await.unwrap();

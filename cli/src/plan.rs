@@ -240,6 +240,7 @@ fn serve(args: ServeArgs) -> Result<ServeSettings, BadInput> {
         tunnel_listen: args.tunnel_listen,
         loops: args.loops.and_then(NonZeroU16::new),
         io: args.io,
+        records: args.tls_records,
     })
 }
 

@@ -30,6 +30,7 @@ pub enum Opt {
     SettingsJson,
     ExportDefaultSettings,
     Io,
+    TlsRecords,
     MaxConnections,
     ConnectionBuffer,
     TunnelBuffer,
@@ -145,8 +146,8 @@ pub static OPTIONS: &[Spelling] = &[
         value: Some("TOKEN"),
         variable: Some("AWSIOT_TUNNEL_CLIENT_TOKEN"),
         help: "Client token, which lets the access token be used again",
-        more: "32 to 128 letters, digits and hyphens. One is made for the life of the process when \
-               none is given, so that a lost connection can come back.",
+        more: "32 to 128 letters, digits and hyphens. When none is given, one is made from \
+               the access token and this machine's id, so that a lost connection can come back.",
         ..row(Opt::ClientToken, "client-token", TOKENS)
     },
     Spelling {
@@ -279,6 +280,12 @@ pub static OPTIONS: &[Spelling] = &[
         own: true,
         help: "Kernel interface of the data path [auto]",
         ..row(Opt::Io, "io", LIMITS)
+    },
+    Spelling {
+        value: Some("library|in-place"),
+        own: true,
+        help: "Who seals TLS 1.3 records: the library, or adit in its buffer [library]",
+        ..row(Opt::TlsRecords, "tls-records", LIMITS)
     },
     Spelling {
         short: Some('v'),

@@ -94,7 +94,7 @@ fn the_shortest_invocation_has_these_settings() {
             "data.tunneling.iot.eu-west-1.amazonaws.com:443"
         );
         assert_eq!(settings.access_token.expose(), "token");
-        assert_eq!(settings.client_token.expose().len(), 36);
+        assert_eq!(settings.client_token.expose().len(), 64);
         assert_eq!(settings.dialect, None);
         assert!(settings.tls.verify && settings.tls.ca_path.is_none());
         assert_eq!(settings.web_proxy, None);

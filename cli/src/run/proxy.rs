@@ -7,8 +7,8 @@ use adit_engine::link::{
     BackoffPolicy, Deadlines, DialSettings, Dialer, Keeper, KeeperSettings, LinkError, LinkTls,
     Notice as Event, Outcome, WebProxy,
 };
-use adit_engine::ring::{self, Address, IoChoice, ProxyId, ProxyOptions};
-use adit_engine::tls::{ClientTls, RecordsChoice, client_config};
+use adit_engine::ring::{self, Address, DialRetries, IoChoice, ProxyId, ProxyOptions};
+use adit_engine::tls::{ClientTls, client_config};
 use adit_engine::tunnel::limits::Limits;
 use adit_engine::tunnel::proxy::{self as core, Proxy};
 use adit_proto::Mode;
@@ -19,8 +19,9 @@ use super::stdio::Stdio;
 use crate::exit::ExitCode;
 use crate::output::{self, Notice};
 use crate::personality::Personality;
-use crate::settings::ProxySettings;
 use crate::settings::io::Io;
+use crate::settings::json::JsonSettings;
+use crate::settings::{ProxySettings, Retries};
 
 /// Runs one side of a tunnel, until it ends.
 pub fn proxy(settings: ProxySettings) -> ExitCode {
@@ -38,13 +39,15 @@ async fn run(settings: ProxySettings) -> Result<ExitCode, ExitCode> {
     let dialer = Dialer::new(dial_settings(&settings)?);
     let (event_loop, thread) =
         ring::start("adit-data".into(), io_choice(settings.io)).map_err(|fault| {
-            error!("{fault}");
+            error!("--io {}: {fault}", settings.io);
+            error!("hint: {IO_HINT}");
             ExitCode::Failure
         })?;
     info!(backend = event_loop.backend(), "data plane started");
     let options = ProxyOptions {
         default_host: default_host(&settings).await?,
         announces_connections: settings.personality == Personality::Localproxy,
+        dial_retries: dial_retries(&settings.retries),
     };
     let service = settings.service.clone();
     let personality = settings.personality;
@@ -104,6 +107,7 @@ pub(super) fn new_proxy(settings: &ProxySettings) -> Result<Proxy, ExitCode> {
             connections_max: limits.connections_max as usize,
             connection_buffer: limits.connection_buffer_size,
             tunnel_buffer: limits.tunnel_buffer_size,
+            payload_max: settings.payload_size_max,
             stall_timeout: limits.stall_timeout,
             ping_interval: limits.ping_interval,
             half_close_grace: limits.half_close_grace,
@@ -140,7 +144,7 @@ fn dial_settings(settings: &ProxySettings) -> Result<DialSettings, ExitCode> {
         web_proxy: web_proxy.transpose()?,
         tls: Some(LinkTls {
             config,
-            records: RecordsChoice::default(),
+            records: settings.records.into(),
         }),
         deadlines: Deadlines::default(),
     })
@@ -163,6 +167,15 @@ fn keeper_settings(settings: &ProxySettings, options: ProxyOptions) -> KeeperSet
     }
 }
 
+/// Retries of a local dial: none, unless the settings file asks for others than the reference's
+/// own default, which makes a service that is down answer after 12.5 s (specification 9.2).
+fn dial_retries(retries: &Retries) -> Option<DialRetries> {
+    let (count, delay) = (retries.local_max, retries.local_delay);
+    let defaults = JsonSettings::default();
+    let is_default = count == defaults.local_retries_max && delay == defaults.local_retry_delay;
+    (!is_default).then_some(DialRetries { count, delay })
+}
+
 /// Where a destination dials an endpoint that is only a port. Looked up once, at start.
 async fn default_host(settings: &ProxySettings) -> Result<IpAddr, ExitCode> {
     if settings.mode == Mode::Source {
@@ -178,6 +191,9 @@ async fn default_host(settings: &ProxySettings) -> Result<IpAddr, ExitCode> {
         }
     }
 }
+
+/// What to do where the chosen kernel interface is not to be had.
+pub(super) const IO_HINT: &str = "--io auto takes epoll where io_uring is not to be had";
 
 /// The engine's name of a choice.
 pub(super) fn io_choice(io: Io) -> IoChoice {

@@ -5,13 +5,12 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use adit_engine::link::{Relay, ServeConfig};
-use adit_engine::ring::IoChoice;
 use adit_engine::tls::server_config_from;
 use adit_service::endpoints::Endpoints;
 use adit_service::{ApiSettings, Service, Settings, StartError};
 use tracing::{error, info};
 
-use super::proxy::io_choice;
+use super::proxy::{IO_HINT, io_choice};
 use super::runtime::{self, Stop};
 use crate::exit::ExitCode;
 use crate::settings::ServeSettings;
@@ -45,11 +44,13 @@ async fn run(settings: ServeSettings) -> ExitCode {
             return ExitCode::Failure;
         }
     };
-    let io: IoChoice = io_choice(settings.io);
+    let io = io_choice(settings.io);
+    let records = settings.records.into();
     let started = Service::start(service, move |listener, identity, gate| async move {
         let tls = server_config_from(identity.chain, identity.key)?;
         let config = ServeConfig {
             tls: Some(tls),
+            records,
             ..ServeConfig::default()
         };
         Ok(Relay::start(listener, config, gate, io, loops)?)
@@ -95,6 +96,9 @@ fn print_endpoints(endpoints: &Endpoints, settings: &ServeSettings) {
 
 fn refuse(fault: &StartError) -> ExitCode {
     error!("{fault}");
+    if let StartError::Relay(_) = fault {
+        error!("hint: {IO_HINT}");
+    }
     match fault {
         StartError::Listen { .. } => ExitCode::CannotListen,
         StartError::DataDir(_) | StartError::Certificates(_) => ExitCode::BadConfiguration,

@@ -17,6 +17,7 @@ use crate::args::{Given, ProxyArgs};
 use crate::fault::BadInput;
 use crate::personality::Personality;
 use crate::settings::io::Io;
+use crate::settings::records::Records;
 use crate::world::World;
 
 mod mapping;
@@ -41,6 +42,8 @@ pub fn proxy(
     let local_host = local_host(&args, mode, &json)?;
     let tls = tls(&args, personality, world, &mut warnings)?;
     let mapping = mapping::read(&args, mode, world, &mut warnings)?;
+    check_stdin(&args, &mapping)?;
+    let access_token = token::access_token(&mut args, world, personality, &mut warnings)?;
     let settings = ProxySettings {
         personality,
         mode,
@@ -51,11 +54,9 @@ pub fn proxy(
         web_proxy: web_proxy(world)?,
         limits: limits(&args, &json)?,
         io: io(&args)?,
-        client_token: token::client_token(&mut args, personality, &mut warnings)?,
-        access_token: {
-            check_stdin(&args, &mapping)?;
-            token::access_token(&mut args, world, personality, &mut warnings)?
-        },
+        records: records(&args)?,
+        client_token: token::client_token(&mut args, &access_token, personality, &mut warnings)?,
+        access_token,
         mapping,
         subprotocol: json.subprotocol,
         payload_size_max: json.payload_size_max,
@@ -355,6 +356,20 @@ fn io(args: &ProxyArgs) -> Result<Io, BadInput> {
             &given.origin,
             format!("`{}` is no kernel interface", Excerpt(&given.value)),
             "allowed are auto, uring and epoll",
+        )
+    })
+}
+
+fn records(args: &ProxyArgs) -> Result<Records, BadInput> {
+    let Some(given) = args.given(Opt::TlsRecords) else {
+        return Ok(Records::default());
+    };
+    given.value.parse().map_err(|_| {
+        BadInput::value(
+            Opt::TlsRecords,
+            &given.origin,
+            format!("`{}` is nobody who seals records", Excerpt(&given.value)),
+            "allowed are library and in-place",
         )
     })
 }

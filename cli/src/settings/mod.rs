@@ -6,6 +6,7 @@ pub mod io;
 pub mod json;
 pub mod limits;
 pub mod quantity;
+pub mod records;
 pub mod service;
 pub mod token;
 
@@ -20,6 +21,7 @@ use adit_proto::{AccessToken, ClientToken, Dialect, Mode, Secret, Subprotocol};
 use crate::personality::Personality;
 use io::Io;
 use limits::Limits;
+use records::Records;
 use service::ServiceAddress;
 
 /// Everything that `run::proxy` needs.
@@ -38,7 +40,7 @@ pub struct ProxySettings {
     pub service: ServiceAddress,
     /// This side's credential.
     pub access_token: AccessToken,
-    /// Given, or made for the life of this process.
+    /// Given, or made: the same for the same access token on the same machine.
     pub client_token: ClientToken,
     /// Offered in the handshake.
     pub subprotocol: Subprotocol,
@@ -56,6 +58,8 @@ pub struct ProxySettings {
     pub limits: Limits,
     /// Kernel interface of the data path.
     pub io: Io,
+    /// Who seals and opens TLS records.
+    pub records: Records,
 }
 
 /// How certificates are checked, of the service and of a web proxy spoken to with TLS.
@@ -105,6 +109,8 @@ pub struct ServeSettings {
     pub loops: Option<NonZeroU16>,
     /// Kernel interface of the data path.
     pub io: Io,
+    /// Who seals and opens TLS records.
+    pub records: Records,
 }
 
 /// Everything that `run::demo` needs.

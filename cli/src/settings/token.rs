@@ -10,7 +10,8 @@ use std::path::Path;
 use adit_proto::escape::Escaped;
 use adit_proto::limits::MAX_ACCESS_TOKEN_SIZE;
 use adit_proto::{AccessToken, ClientToken, InvalidToken};
-use zeroize::{Zeroize as _, Zeroizing};
+use aws_lc_rs::hmac;
+use zeroize::Zeroizing;
 
 use crate::args::options::Opt;
 use crate::args::{Given, Origin, ProxyArgs};
@@ -80,16 +81,17 @@ pub fn missing(personality: Personality) -> BadInput {
         .reference("the option '--access-token' is required but missing")
 }
 
-/// Reads the client token, or makes one (a random UUID) that is kept for the life of the process, so that
-/// a lost connection can come back with the same access token.
+/// Reads the client token, or makes one: the same for the same access token on the same machine, so that
+/// a lost connection comes back, also after this process was killed and started again.
 pub fn client_token(
     args: &mut ProxyArgs,
+    access_token: &AccessToken,
     personality: Personality,
     warnings: &mut Vec<String>,
 ) -> Result<ClientToken, BadInput> {
     let given = args.take(Opt::ClientToken);
     let Some(given) = given.filter(|given| !given.value.is_empty()) else {
-        return make_client_token();
+        return make_client_token(access_token);
     };
     let strict = ClientToken::strict(given.value.to_string());
     let problem = match (strict, personality) {
@@ -240,14 +242,21 @@ fn check(text: String, name: &str, origin: &Origin) -> Result<AccessToken, BadIn
     })
 }
 
-fn make_client_token() -> Result<ClientToken, BadInput> {
-    let mut bytes = [0; 16];
-    let token = getrandom::fill(&mut bytes).map_err(|error| error.to_string());
-    let token = token.and_then(|()| {
-        let uuid = uuid::Builder::from_random_bytes(bytes).into_uuid();
-        ClientToken::strict(uuid.hyphenated().to_string()).map_err(|error| error.to_string())
-    });
-    bytes.zeroize();
+/// A keyed hash of the access token: 64 hexadecimal digits.
+///
+/// The key is the machine's id, so that somebody who has only got hold of the access token cannot make
+/// the client token that goes with it, which is what client tokens are for (specification 1.3).
+fn make_client_token(access_token: &AccessToken) -> Result<ClientToken, BadInput> {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, machine_id().as_bytes());
+    let mut message = Zeroizing::new(CLIENT_TOKEN_LABEL.to_vec());
+    message.extend_from_slice(access_token.expose().as_bytes());
+    let hash = hmac::sign(&key, &message);
+    let digits: String = hash
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let token = ClientToken::strict(digits);
     token.map_err(|error| {
         BadInput::fatal(
             format!("no client token can be made: {error}"),
@@ -260,6 +269,26 @@ fn make_client_token() -> Result<ClientToken, BadInput> {
 const READ_SIZE_MAX: usize = MAX_ACCESS_TOKEN_SIZE + 2;
 
 const TOKEN_HINT: &str = "copy the whole client access token that opening the tunnel returned: 1 to 4096 printable characters";
+
+/// What tells this machine from others, as far as the system says: its id, else that of this boot. An
+/// empty text where it says neither leaves the client token guessable for holders of the access token.
+fn machine_id() -> Zeroizing<String> {
+    let found = MACHINE_ID_FILES.iter().find_map(|path| {
+        let text = Zeroizing::new(std::fs::read_to_string(path).ok()?);
+        (!text.trim().is_empty()).then(|| Zeroizing::new(text.trim().to_owned()))
+    });
+    found.unwrap_or_default()
+}
+
+/// Where systems keep it, the most lasting first (machine-id(5)).
+const MACHINE_ID_FILES: [&str; 3] = [
+    "/etc/machine-id",
+    "/var/lib/dbus/machine-id",
+    "/proc/sys/kernel/random/boot_id",
+];
+
+/// Keeps this use of the machine's id apart from others, as machine-id(5) asks.
+const CLIENT_TOKEN_LABEL: &[u8] = b"adit client token 1\0";
 
 #[cfg(test)]
 mod tests;

@@ -25,7 +25,7 @@ pub struct MessageReader {
 /// Where a message is, without its length prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Located {
-    /// In the chunk that was passed in.
+    /// In the chunk that was passed in, right behind its prefix.
     InChunk(Range<usize>),
     /// In [`MessageReader::assembled`], until the next call.
     Assembled,
@@ -62,6 +62,11 @@ impl MessageReader {
         } else {
             &[]
         }
+    }
+
+    /// The same with its length prefix in front, as it came.
+    pub fn assembled_with_prefix(&self) -> &[u8] {
+        if self.complete { &self.partial } else { &[] }
     }
 
     /// Whether the stream stopped inside a message.
@@ -163,7 +168,14 @@ fn read_all<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, bo
         while let Some(located) = reader.next(chunk, &mut position) {
             messages.push(match located {
                 Located::InChunk(range) => chunk[range].to_vec(),
-                Located::Assembled => reader.assembled().to_vec(),
+                Located::Assembled => {
+                    let message = reader.assembled();
+                    let (prefix, rest) =
+                        reader.assembled_with_prefix().split_at(LENGTH_PREFIX_SIZE);
+                    assert_eq!(prefix, (message.len() as u16).to_be_bytes());
+                    assert_eq!(rest, message);
+                    message.to_vec()
+                }
             });
         }
         assert_eq!(position, chunk.len());

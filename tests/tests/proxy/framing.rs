@@ -131,12 +131,18 @@ async fn every_cut_of_the_byte_stream_gives_the_same_bytes(scenario: Scenario) -
 /// TLS records cut frames and messages anywhere, each arriving alone.
 async fn a_frame_may_come_in_any_pieces(scenario: Scenario) -> Result<()> {
     let listener = apps::listener().await?;
-    let mut rig = Rig::destination(&scenario, &[("SSH", listener.local_addr()?)]).await?;
-    rig.link.send(&Message::stream_start(FIRST)).await?;
+    let service = ScriptedService::start(&scenario).await?;
+    let mapping = format!("SSH={}", listener.local_addr()?);
+    let _proxy = Proxy::destination(&scenario, &mapping, &service.endpoint()?).start()?;
+    // A pong would fall into the middle of a frame.
+    let silent = Acceptance {
+        answers_pings: false,
+        ..Acceptance::default()
+    };
+    let mut link = service.knock().await?.accept_with(&silent).await?;
+    link.send(&Message::service_ids(&["SSH"])).await?;
+    link.send(&Message::stream_start(FIRST)).await?;
     let mut app = apps::accept(&listener).await?;
-    // The link's own pong to the first ping is out, and none follows into a frame.
-    rig.link.fence().await?;
-    rig.link.writer().leave_pings_unanswered();
     for size in [1, 2, 3, 5, 7, 11, 26, 300] {
         let bytes = seeded_bytes(size as u64, 600);
         let messages = stream_of(&[
@@ -149,12 +155,13 @@ async fn a_frame_may_come_in_any_pieces(scenario: Scenario) -> Result<()> {
             frames::frame(End::Server, frames::PING, b"between"),
             frames::fragmented(End::Server, &messages[300..], 100),
         ];
-        rig.link.writer().dribble(size, &frames.concat()).await?;
+        link.writer().dribble(size, &frames.concat()).await?;
         let expected = [b"hello", bytes.as_slice(), b"world"].concat();
         let arrived = apps::expect_bytes(&mut app, &expected).await;
         arrived.with_context(|| format!("in pieces of {size}"))?;
     }
-    rig.is_alive().await
+    link.fence().await?;
+    Ok(())
 }
 
 async fn control_frames_may_stand_between_fragments(scenario: Scenario) -> Result<()> {

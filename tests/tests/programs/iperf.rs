@@ -17,19 +17,27 @@ async fn iperf3_runs_both_ways(scenario: Scenario) -> Result<()> {
     let Some([iperf]) = programs::find(&scenario, ["iperf3"])? else {
         return Ok(());
     };
-    let port = ports::free()?;
-    let mut command = programs::command(&iperf);
-    command.args(["-s", "-B", "127.0.0.1", "-p", &port.to_string()]);
-    let _server = Process::start(&scenario, "iperf3", command)?;
-    ports::listened_on(port).await?;
-    let stack = Stack::start(&scenario, &[("IPERF", format!("127.0.0.1:{port}"))]).await?;
-    for (direction, option) in [("there", None), ("back", Some("-R"))] {
-        let rate = measured(&iperf, stack.port("IPERF")?, option).await?;
+    // A server each: one that has not seen the end of a test yet refuses the next.
+    let (there, _server) = server(&scenario, &iperf).await?;
+    let (back, _other) = server(&scenario, &iperf).await?;
+    let places = [("THERE", there), ("BACK", back)];
+    let stack = Stack::start(&scenario, &places).await?;
+    for (direction, option) in [("THERE", None), ("BACK", Some("-R"))] {
+        let rate = measured(&iperf, stack.port(direction)?, option).await?;
         eprintln!("{direction}: {:.0} Mbit/s", rate / 1e6);
         // Not a promise of speed: only that bytes flowed all the time.
         ensure!(rate > 1e6, "{direction}: {rate} bit/s");
     }
     Ok(())
+}
+
+async fn server(scenario: &Scenario, iperf: &Path) -> Result<(String, Process)> {
+    let port = ports::free()?;
+    let mut command = programs::command(iperf);
+    command.args(["-s", "-B", "127.0.0.1", "-p", &port.to_string()]);
+    let process = Process::start(scenario, "iperf3", command)?;
+    ports::listened_on(port).await?;
+    Ok((format!("127.0.0.1:{port}"), process))
 }
 
 async fn measured(iperf: &Path, port: u16, option: Option<&str>) -> Result<f64> {

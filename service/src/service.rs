@@ -128,6 +128,9 @@ impl<R: RelayControl> Running<R> {
         let ended = tokio::select! {
             Some(ended) = self.api.join_next() => ended,
             Some(ended) = self.background.join_next() => ended,
+            part = self.relay.failed() => {
+                return anyhow::anyhow!("{part} of the relay ended by itself");
+            }
             else => return anyhow::anyhow!("no part of the service is running"),
         };
         match ended {

@@ -8,13 +8,14 @@ use crate::tunnel::key::ConnectionKey;
 use crate::tunnel::mapping::MappingMismatch;
 use crate::tunnel::proxy::{Counters, Proxy};
 use adit_proto::ids::{Mode, ServiceId, TunnelId};
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// Name of a proxy on its loop, chosen by whoever adds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -185,6 +186,8 @@ pub struct LoopHandle {
     pub(super) commands: Sender<Command>,
     pub(super) waker: Waker,
     pub(super) backend: &'static str,
+    /// Its sender lives as long as the loop's thread, however that ends.
+    pub(super) life: watch::Receiver<()>,
 }
 
 impl LoopHandle {
@@ -262,6 +265,13 @@ impl LoopHandle {
     /// Closes both sides of a tunnel at the relay: it is over.
     pub fn end_tunnel(&self, tunnel: TunnelId) {
         self.send(Command::EndTunnel { tunnel });
+    }
+
+    /// Completes when the loop's thread is over: after [`stop`](Self::stop), or because it has
+    /// panicked.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut life = self.life.clone();
+        async move { while life.changed().await.is_ok() {} }
     }
 
     /// Ends the loop; its sockets are closed as they are.

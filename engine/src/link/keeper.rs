@@ -23,7 +23,8 @@ const LOCAL_DIAL_DEADLINE: Duration = Duration::from_secs(10);
 /// What a keeper is told once.
 #[derive(Debug, Clone)]
 pub struct KeeperSettings {
-    /// When to dial again.
+    /// When to dial again. Its number of retries is for dialling: a link that was lost is always
+    /// dialled once more (specification 10.1), unless `reconnect` forbids it.
     pub backoff: BackoffPolicy,
     /// Whether a link that broke is replaced; else its loss ends the proxy.
     pub reconnect: bool,
@@ -165,10 +166,8 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
             if !self.settings.reconnect {
                 return Outcome::Broken(reason);
             }
-            self.backoff.after_connection(connected_at.elapsed());
-            let Some(delay) = self.backoff.after_failure(random()) else {
-                return Outcome::Broken(reason);
-            };
+            let lasted = connected_at.elapsed();
+            let delay = self.backoff.after_loss(lasted, random());
             (self.notify)(Notice::Retrying {
                 reason: &reason,
                 hint: None,

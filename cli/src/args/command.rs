@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use adit_engine::ring::IoChoice;
 use clap::builder::StyledStr;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
@@ -11,7 +12,6 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_pars
 use super::options::{OPTIONS, Opt, Spelling};
 use super::{Origin, ProxyArgs, reference};
 use crate::fault::BadInput;
-use crate::settings::io::Io;
 use crate::settings::records::Records;
 
 mod complaint;
@@ -48,7 +48,7 @@ pub struct ServeArgs {
     pub loops: Option<u16>,
     /// Kernel interface of the data path
     #[arg(long, value_name = "auto|uring|epoll", default_value = "auto")]
-    pub io: Io,
+    pub io: IoChoice,
     /// Who seals TLS 1.3 records: the library, or adit in its own buffer
     #[arg(long, value_name = "library|in-place", default_value = "library")]
     pub tls_records: Records,
@@ -65,7 +65,7 @@ pub struct DemoArgs {
     pub check: bool,
     /// Kernel interface of the data path
     #[arg(long, value_name = "auto|uring|epoll", default_value = "auto")]
-    pub io: Io,
+    pub io: IoChoice,
     /// How and how much to log
     #[command(flatten)]
     pub log: LogArgs,

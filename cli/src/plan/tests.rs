@@ -1,7 +1,7 @@
 use super::*;
 use crate::fault::Class;
-use crate::settings::io::Io;
 use crate::world::testing::world;
+use adit_engine::ring::IoChoice;
 use adit_proto::{Dialect, Mode};
 use std::fs;
 use std::time::Duration;
@@ -99,7 +99,7 @@ fn the_shortest_invocation_has_these_settings() {
         assert!(settings.tls.verify && settings.tls.ca_path.is_none());
         assert_eq!(settings.web_proxy, None);
         assert_eq!(settings.payload_size_max, 64_512);
-        assert_eq!(settings.io, Io::Auto);
+        assert_eq!(settings.io, IoChoice::Auto);
         assert_eq!(settings.retries.service_max, None);
         assert_eq!(settings.retries.service_delay, Duration::from_millis(2_500));
         assert!(settings.retries.reconnect);
@@ -230,7 +230,9 @@ fn settings_files_reach_the_settings_and_options_beat_them() {
     );
     let (settings, _) = bench.settings(Localproxy, "-e h -s 1 --settings-json s.json");
     assert_eq!(settings.local_host, "0.0.0.0");
-    assert_eq!(settings.limits.connections_max, 7);
+    // Per service, as the reference means it; the limit over all of them is ours.
+    assert_eq!(settings.limits.service_connections_max, Some(7));
+    assert_eq!(settings.limits.connections_max, 16_384);
     assert_eq!(settings.limits.ping_interval, Duration::from_millis(200));
     assert_eq!(settings.retries.service_max, Some(2));
     assert_eq!(settings.retries.local_max, None);
@@ -239,8 +241,28 @@ fn settings_files_reach_the_settings_and_options_beat_them() {
     let (settings, _) = bench.settings(Adit, line);
     assert_eq!(settings.local_host, "::1");
     assert_eq!(settings.limits.connections_max, 9);
+    assert_eq!(settings.limits.service_connections_max, Some(7));
     assert_eq!(settings.limits.ping_interval, Duration::from_secs(1));
-    assert_eq!(settings.io, Io::Epoll);
+    assert_eq!(settings.io, IoChoice::Epoll);
+}
+
+/// What `--export-default-settings` writes says nothing that would not hold without it.
+#[test]
+fn the_exported_defaults_change_nothing() {
+    let bench = Bench::new().file("s.json", &json::export());
+    for line in ["-e h -s 1", "-e h -d 1"] {
+        let (mut plain, _) = bench.settings(Adit, line);
+        let (loaded, warnings) = bench.settings(Adit, &format!("{line} --settings-json s.json"));
+        assert_eq!(warnings, Vec::<String>::new());
+        assert_eq!(loaded.retries, plain.retries);
+        // The file's limit is per service; it is as high as the one over all services.
+        let max = plain.limits.connections_max;
+        assert_eq!(plain.limits.service_connections_max.replace(max), None);
+        assert_eq!(loaded.limits, plain.limits);
+        assert_eq!(loaded.local_host, plain.local_host);
+        assert_eq!(loaded.payload_size_max, plain.payload_size_max);
+        assert_eq!(loaded.subprotocol, plain.subprotocol);
+    }
 }
 
 #[test]
@@ -355,7 +377,7 @@ fn serve_and_demo_become_settings() {
         panic!("serve");
     };
     assert_eq!(settings.loops, NonZeroU16::new(2));
-    assert_eq!(settings.io, Io::Uring);
+    assert_eq!(settings.io, IoChoice::Uring);
     let refusal = plan_of("serve --data-dir /d --api-listen [::1]:1 --tunnel-listen [::1]:1");
     assert!(
         refusal

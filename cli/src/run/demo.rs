@@ -31,7 +31,6 @@ use self::quantity::{bytes, counted, long_time};
 use self::screen::Screen;
 use self::stack::Stack;
 use self::text::{Look, Row};
-use super::proxy::io_choice;
 use super::runtime::{self, Stop};
 use crate::exit::ExitCode;
 use crate::settings::DemoSettings;
@@ -43,7 +42,7 @@ const LINE_SAMPLES: u32 = 8;
 /// Shows a tunnel, or checks one.
 pub fn demo(settings: DemoSettings, world: &World) -> ExitCode {
     let mut screen = Screen::new(world);
-    let io = io_choice(settings.io);
+    let io = settings.io;
     let result = runtime::start().context("start").and_then(|runtime| {
         runtime.block_on(async {
             if settings.check {

@@ -1,17 +1,15 @@
 //! Runs one side of a tunnel, until it ends.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 
 use adit_engine::link::{
     BackoffPolicy, Deadlines, DialSettings, Dialer, Keeper, KeeperSettings, LinkError, LinkTls,
     Notice as Event, Outcome, WebProxy,
 };
-use adit_engine::ring::{self, Address, DialRetries, IoChoice, ProxyId, ProxyOptions};
+use adit_engine::ring::{self, Address, ProxyId, ProxyOptions};
 use adit_engine::tls::{ClientTls, client_config};
 use adit_engine::tunnel::limits::Limits;
 use adit_engine::tunnel::proxy::{self as core, Proxy};
-use adit_proto::Mode;
 use tracing::{error, info, warn};
 
 use super::runtime::{self, Stop};
@@ -19,9 +17,7 @@ use super::stdio::Stdio;
 use crate::exit::ExitCode;
 use crate::output::{self, Notice};
 use crate::personality::Personality;
-use crate::settings::io::Io;
-use crate::settings::json::JsonSettings;
-use crate::settings::{ProxySettings, Retries};
+use crate::settings::ProxySettings;
 
 /// Runs one side of a tunnel, until it ends.
 pub fn proxy(settings: ProxySettings) -> ExitCode {
@@ -37,18 +33,12 @@ pub fn proxy(settings: ProxySettings) -> ExitCode {
 
 async fn run(settings: ProxySettings) -> Result<ExitCode, ExitCode> {
     let dialer = Dialer::new(dial_settings(&settings)?);
-    let (event_loop, thread) =
-        ring::start("adit-data".into(), io_choice(settings.io)).map_err(|fault| {
-            error!("--io {}: {fault}", settings.io);
-            error!("hint: {IO_HINT}");
-            ExitCode::Failure
-        })?;
+    let (event_loop, thread) = ring::start("adit-data".into(), settings.io).map_err(|fault| {
+        error!("--io {}: {fault}", settings.io);
+        error!("hint: {IO_HINT}");
+        ExitCode::Failure
+    })?;
     info!(backend = event_loop.backend(), "data plane started");
-    let options = ProxyOptions {
-        default_host: default_host(&settings).await?,
-        announces_connections: settings.personality == Personality::Localproxy,
-        dial_retries: dial_retries(&settings.retries),
-    };
     let service = settings.service.clone();
     let personality = settings.personality;
     let notify = move |event: Event<'_>| tell(&event, personality, &service);
@@ -56,7 +46,7 @@ async fn run(settings: ProxySettings) -> Result<ExitCode, ExitCode> {
         dialer,
         event_loop.clone(),
         ProxyId(0),
-        keeper_settings(&settings, options),
+        keeper_settings(&settings),
         notify,
     );
     let mut stop = Stop::new().map_err(|fault| {
@@ -105,6 +95,9 @@ pub(super) fn new_proxy(settings: &ProxySettings) -> Result<Proxy, ExitCode> {
         dialect: settings.dialect,
         limits: Limits {
             connections_max: limits.connections_max as usize,
+            service_connections_max: limits
+                .service_connections_max
+                .map_or(usize::MAX, |max| max as usize),
             connection_buffer: limits.connection_buffer_size,
             tunnel_buffer: limits.tunnel_buffer_size,
             payload_max: settings.payload_size_max,
@@ -150,8 +143,13 @@ fn dial_settings(settings: &ProxySettings) -> Result<DialSettings, ExitCode> {
     })
 }
 
-fn keeper_settings(settings: &ProxySettings, options: ProxyOptions) -> KeeperSettings {
+fn keeper_settings(settings: &ProxySettings) -> KeeperSettings {
     let retries = &settings.retries;
+    let options = ProxyOptions {
+        default_host: settings.local_host.clone(),
+        announces_connections: settings.personality == Personality::Localproxy,
+        dial_retries: retries.dials,
+    };
     KeeperSettings {
         backoff: BackoffPolicy {
             base: retries.service_delay,
@@ -167,42 +165,8 @@ fn keeper_settings(settings: &ProxySettings, options: ProxyOptions) -> KeeperSet
     }
 }
 
-/// Retries of a local dial: none, unless the settings file asks for others than the reference's
-/// own default, which makes a service that is down answer after 12.5 s (specification 9.2).
-fn dial_retries(retries: &Retries) -> Option<DialRetries> {
-    let (count, delay) = (retries.local_max, retries.local_delay);
-    let defaults = JsonSettings::default();
-    let is_default = count == defaults.local_retries_max && delay == defaults.local_retry_delay;
-    (!is_default).then_some(DialRetries { count, delay })
-}
-
-/// Where a destination dials an endpoint that is only a port. Looked up once, at start.
-async fn default_host(settings: &ProxySettings) -> Result<IpAddr, ExitCode> {
-    if settings.mode == Mode::Source {
-        return Ok(Ipv4Addr::LOCALHOST.into());
-    }
-    let addresses = adit_engine::link::resolve(&settings.local_host, 0).await;
-    match addresses.as_deref() {
-        Ok([first, ..]) => Ok(first.ip()),
-        Ok([]) => Ok(Ipv4Addr::LOCALHOST.into()),
-        Err(fault) => {
-            error!("--local-bind-address: {fault}");
-            Err(ExitCode::Usage)
-        }
-    }
-}
-
 /// What to do where the chosen kernel interface is not to be had.
 pub(super) const IO_HINT: &str = "--io auto takes epoll where io_uring is not to be had";
-
-/// The engine's name of a choice.
-pub(super) fn io_choice(io: Io) -> IoChoice {
-    match io {
-        Io::Auto => IoChoice::Auto,
-        Io::Uring => IoChoice::Uring,
-        Io::Epoll => IoChoice::Epoll,
-    }
-}
 
 fn tell(
     event: &Event<'_>,

@@ -10,7 +10,7 @@ use adit_service::endpoints::Endpoints;
 use adit_service::{ApiSettings, Service, Settings, StartError};
 use tracing::{error, info};
 
-use super::proxy::{IO_HINT, io_choice};
+use super::proxy::IO_HINT;
 use super::runtime::{self, Stop};
 use crate::exit::ExitCode;
 use crate::settings::ServeSettings;
@@ -44,7 +44,7 @@ async fn run(settings: ServeSettings) -> ExitCode {
             return ExitCode::Failure;
         }
     };
-    let io = io_choice(settings.io);
+    let io = settings.io;
     let records = settings.records.into();
     let started = Service::start(service, move |listener, identity, gate| async move {
         let tls = server_config_from(identity.chain, identity.key)?;

@@ -139,7 +139,7 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
     pub async fn run(mut self, proxy: Proxy, stop: impl Future<Output = ()>) -> Outcome {
         let (sender, mut events) = unbounded_channel();
         self.event_loop
-            .add_proxy(self.id, proxy, self.settings.options, sender);
+            .add_proxy(self.id, proxy, self.settings.options.clone(), sender);
         let outcome = tokio::select! {
             outcome = self.keep(&mut events) => outcome,
             () = stop => Outcome::Drained,

@@ -10,7 +10,6 @@ use crate::tunnel::proxy::{Counters, Proxy};
 use adit_proto::ids::{Mode, ServiceId, TunnelId};
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -22,10 +21,11 @@ use tokio::sync::{oneshot, watch};
 pub struct ProxyId(pub u64);
 
 /// What the loop has to know of a proxy that the core does not.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ProxyOptions {
-    /// Where a destination's endpoint without a host is found.
-    pub default_host: IpAddr,
+    /// Stands in for the host of an endpoint without one: a name, all of whose addresses are
+    /// tried, or an address without brackets.
+    pub default_host: String,
     /// Whether each local connection is logged at info, with its addresses, else at debug.
     pub announces_connections: bool,
     /// Whether a destination tries again where an application does not answer. Without, its
@@ -34,7 +34,7 @@ pub struct ProxyOptions {
 }
 
 /// How often a destination tries to reach an application again.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DialRetries {
     /// Tries after the first; `None`: for as long as the connection is wanted.
     pub count: Option<u32>,
@@ -45,7 +45,7 @@ pub struct DialRetries {
 impl Default for ProxyOptions {
     fn default() -> Self {
         Self {
-            default_host: Ipv4Addr::LOCALHOST.into(),
+            default_host: "127.0.0.1".to_owned(),
             announces_connections: false,
             dial_retries: None,
         }

@@ -155,6 +155,57 @@ async fn q32_every_address_of_the_service_is_tried(scenario: Scenario) -> Result
     Ok(())
 }
 
+/// The host that stands for a port alone (`-b` at a destination): the first of its addresses is not
+/// the one that answers.
+async fn q32_every_address_of_the_destinations_host_is_tried(scenario: Scenario) -> Result<()> {
+    let Some(mut names) = Names::new(&scenario)? else {
+        return Ok(());
+    };
+    names.hosts.insert_str(0, "::1 localhost\n");
+    names.add("host.test", &["127.0.0.91", "127.0.0.92"])?;
+    let service = ScriptedService::start(&scenario).await?;
+    for (host, address) in [("localhost", "127.0.0.1"), ("host.test", "127.0.0.92")] {
+        let app = App::start_at(format!("{address}:0").parse()?, Temper::Echo).await?;
+        let mapping = format!("FAST={}", app.address().port());
+        let proxy = Proxy::destination(&scenario, &mapping, &service.endpoint()?);
+        let _proxy = names.start("destination", &proxy.args(["-b", host]))?;
+        let mut link = service.admit(&["FAST"]).await?;
+        link.send(&Message::stream_start(FAST)).await?;
+        link.send(&Message::data(FAST, "hello")).await?;
+        link.expect_data(FAST, b"hello").await?;
+    }
+    Ok(())
+}
+
+/// A name that is not known yet when the destination starts, and is when it is needed.
+async fn q32_the_destinations_host_is_looked_up_for_each_connection(
+    scenario: Scenario,
+) -> Result<()> {
+    let Some(mut names) = Names::new(&scenario)? else {
+        return Ok(());
+    };
+    // Nobody listens there.
+    names.nameserver("127.0.0.79")?;
+    let app = App::start_at("127.0.0.92:0".parse()?, Temper::Echo).await?;
+    let service = ScriptedService::start(&scenario).await?;
+    let mapping = format!("FAST={}", app.address().port());
+    let proxy = Proxy::destination(&scenario, &mapping, &service.endpoint()?);
+    let proxy = names.start("destination", &proxy.args(["-b", "later.test"]))?;
+    let mut link = service.admit(&["FAST"]).await?;
+    link.send(&Message::stream_start(FAST)).await?;
+    link.expect(&Message::stream_reset(FAST)).await?;
+    // Which service, where, and why.
+    let line = proxy.line("could not connect").await?;
+    let endpoint = format!("later.test:{}", app.address().port());
+    ensure!(line.contains("FAST") && line.contains(&endpoint), "{line}");
+    ensure!(line.contains("cannot resolve later.test"), "{line}");
+    names.add("later.test", &["127.0.0.92"])?;
+    let again = v3("FAST", 2, 2);
+    link.send(&Message::stream_start(again)).await?;
+    link.send(&Message::data(again, "hello")).await?;
+    link.expect_data(again, b"hello").await
+}
+
 /// An address that answers nothing holds the next one up by 250 ms (RFC 8305), not by a
 /// time-out of TCP.
 async fn q32_a_silent_address_delays_the_next_one_only_a_little(scenario: Scenario) -> Result<()> {
@@ -299,4 +350,6 @@ on_own_choice!(
     q32_every_address_of_the_service_is_tried,
     q32_a_silent_address_delays_the_next_one_only_a_little,
     q32_every_address_of_the_bind_name_is_tried,
+    q32_every_address_of_the_destinations_host_is_tried,
+    q32_the_destinations_host_is_looked_up_for_each_connection,
 );

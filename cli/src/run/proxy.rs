@@ -82,9 +82,8 @@ async fn run(settings: ProxySettings) -> Result<ExitCode, ExitCode> {
 }
 
 /// The core of a proxy, with masks that nobody can foretell.
-pub(super) fn new_proxy(settings: &ProxySettings) -> Result<Proxy, ExitCode> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|fault| {
+fn new_proxy(settings: &ProxySettings) -> Result<Proxy, ExitCode> {
+    let seed = runtime::seed().map_err(|fault| {
         error!("the system gives no randomness: {fault}");
         ExitCode::Failure
     })?;
@@ -132,7 +131,7 @@ fn dial_settings(settings: &ProxySettings) -> Result<DialSettings, ExitCode> {
         access_token: settings.access_token.clone(),
         client_token: Some(settings.client_token.clone()),
         subprotocol: settings.subprotocol.name().to_owned(),
-        user_agent: concat!("adit/", env!("CARGO_PKG_VERSION")).to_owned(),
+        user_agent: runtime::USER_AGENT.to_owned(),
         bind: None,
         web_proxy: web_proxy.transpose()?,
         tls: Some(LinkTls {

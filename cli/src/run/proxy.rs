@@ -32,6 +32,11 @@ pub fn proxy(settings: ProxySettings) -> ExitCode {
 }
 
 async fn run(settings: ProxySettings) -> Result<ExitCode, ExitCode> {
+    // Before the first line: whoever reads that may send a signal.
+    let mut stop = Stop::new().map_err(|fault| {
+        error!("cannot watch for signals: {fault}");
+        ExitCode::Failure
+    })?;
     let dialer = Dialer::new(dial_settings(&settings)?);
     let (event_loop, thread) = ring::start("adit-data".into(), settings.io).map_err(|fault| {
         error!("--io {}: {fault}", settings.io);
@@ -49,10 +54,6 @@ async fn run(settings: ProxySettings) -> Result<ExitCode, ExitCode> {
         keeper_settings(&settings),
         notify,
     );
-    let mut stop = Stop::new().map_err(|fault| {
-        error!("cannot watch for signals: {fault}");
-        ExitCode::Failure
-    })?;
     let mut stdio = None;
     if settings.mapping.is_stdio() {
         let (bridge, socket) = Stdio::start().map_err(|fault| {

@@ -27,6 +27,14 @@ pub fn serve(settings: ServeSettings) -> ExitCode {
 }
 
 async fn run(settings: ServeSettings) -> ExitCode {
+    // Before the first line: whoever reads that may send a signal.
+    let mut stop = match Stop::new() {
+        Ok(stop) => stop,
+        Err(fault) => {
+            error!("cannot watch for signals: {fault}");
+            return ExitCode::Failure;
+        }
+    };
     let api = match ApiSettings::new(settings.api_listen) {
         Ok(api) => api,
         Err(fault) => {
@@ -37,13 +45,6 @@ async fn run(settings: ServeSettings) -> ExitCode {
     let mut service = Settings::new(api, settings.tunnel_listen);
     service.data_dir = Some(settings.data_dir.clone());
     let loops = settings.loops.map(NonZeroUsize::from);
-    let mut stop = match Stop::new() {
-        Ok(stop) => stop,
-        Err(fault) => {
-            error!("cannot watch for signals: {fault}");
-            return ExitCode::Failure;
-        }
-    };
     let io = settings.io;
     let records = settings.records.into();
     let started = Service::start(service, move |listener, identity, gate| async move {

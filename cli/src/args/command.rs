@@ -262,8 +262,9 @@ Examples:
     adit proxy -e tunnels.example.org:7443 -s stdio: --access-token-file ~/.tunnel-token
 
 Exit status:
-  0 ended well    2 bad usage          3 mapping does not fit    4 refused by the service
-  1 failure       5 not reachable      6 bad configuration file  7 cannot listen";
+  0 ended well    3 mapping does not fit    6 bad configuration file
+  1 failure       4 refused by the service  7 cannot listen
+  2 bad usage     5 not reachable           8 cannot connect, now or later";
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use adit_engine::tunnel::proxy::{self as core, Proxy};
 use tracing::{error, info, warn};
 
 use super::runtime::{self, Stop};
-use super::stdio::Stdio;
+use super::stdio::{Stdio, StdioError};
 use crate::exit::ExitCode;
 use crate::output::{self, Notice};
 use crate::personality::Personality;
@@ -47,39 +47,62 @@ async fn run(settings: ProxySettings) -> Result<ExitCode, ExitCode> {
     let service = settings.service.clone();
     let personality = settings.personality;
     let notify = move |event: Event<'_>| tell(&event, personality, &service);
-    let mut keeper = Keeper::new(
+    let keeper = Keeper::new(
         dialer,
         event_loop.clone(),
         ProxyId(0),
         keeper_settings(&settings),
         notify,
     );
-    let mut stdio = None;
-    if settings.mapping.is_stdio() {
-        let (bridge, socket) = Stdio::start().map_err(|fault| {
-            error!("cannot use standard input and output: {fault}");
-            ExitCode::Failure
-        })?;
-        keeper = keeper.with_stdio(socket);
-        stdio = Some(bridge);
-    }
     let proxy = new_proxy(&settings)?;
-    let outcome = match stdio {
-        None => keeper.run(proxy, stop.requested()).await,
-        // The one connection is all there is: its end is the end.
-        Some(bridge) => {
-            let ended = async {
-                tokio::select! {
-                    () = stop.requested() => {}
-                    () = bridge.ended() => {}
-                }
-            };
-            keeper.run(proxy, ended).await
-        }
+    let code = if settings.mapping.is_stdio() {
+        carry_stdio(keeper, proxy, &mut stop, personality).await?
+    } else {
+        conclude(&keeper.run(proxy, stop.requested()).await, personality)
     };
     event_loop.stop();
     let _ = thread.join();
-    Ok(conclude(&outcome, personality))
+    Ok(code)
+}
+
+/// Runs a source whose one connection is standard input and output: its end is the end, and what
+/// became of it is the answer.
+async fn carry_stdio(
+    keeper: Keeper<impl FnMut(Event<'_>)>,
+    proxy: Proxy,
+    stop: &mut Stop,
+    personality: Personality,
+) -> Result<ExitCode, ExitCode> {
+    let (mut stdio, socket) = Stdio::start().map_err(|fault| {
+        error!("cannot use standard input and output: {fault}");
+        ExitCode::Failure
+    })?;
+    let mut is_asked_to_end = false;
+    let ended = async {
+        tokio::select! {
+            () = stop.requested() => is_asked_to_end = true,
+            () = stdio.ended() => {}
+        }
+    };
+    let keeper = keeper.with_stdio(socket);
+    let (outcome, counters) = keeper.run_counting(proxy, ended).await;
+    let code = conclude(&outcome, personality);
+    if code != ExitCode::Ended || is_asked_to_end {
+        return Ok(code);
+    }
+    // The tunnel may have ended before its last bytes were written.
+    tokio::select! {
+        () = stop.requested() => {}
+        () = stdio.ended() => {}
+    }
+    match stdio.verdict(&counters) {
+        Ok(()) => Ok(code),
+        Err(fault @ StdioError::NoReader) => {
+            info!("{fault}");
+            Ok(ExitCode::Failure)
+        }
+        Err(fault) => Ok(say(&fault, fault.hint(), ExitCode::Failure)),
+    }
 }
 
 /// The core of a proxy, with masks that nobody can foretell.
@@ -225,12 +248,11 @@ fn conclude(outcome: &Outcome, personality: Personality) -> ExitCode {
         }
         Outcome::Drained => ExitCode::Ended,
         Outcome::Refused(fault) => {
-            let code = if matches!(fault, LinkError::Refused { .. }) {
-                ExitCode::Refused
-            } else {
-                ExitCode::Unreachable
-            };
-            say(fault, fault.hint(), code)
+            if let LinkError::Refused { .. } = fault {
+                return say(fault, fault.hint(), ExitCode::Refused);
+            }
+            let text = format_args!("{fault}; not trying again, which would end the same way");
+            say(&text, fault.hint(), ExitCode::CannotConnect)
         }
         Outcome::Unreachable(fault) => say(fault, fault.hint(), ExitCode::Unreachable),
         Outcome::Broken(reason) => say(reason, None, ExitCode::Failure),

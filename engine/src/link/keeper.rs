@@ -15,7 +15,7 @@ use super::{Backoff, BackoffPolicy, Dialer, LinkError, dial_tcp, resolve};
 use crate::ring::{self, Address, LinkEnd, LoopHandle, ProxyId, ProxyOptions, TunnelEvent};
 use crate::tunnel::endpoint::Endpoint;
 use crate::tunnel::mapping::MappingMismatch;
-use crate::tunnel::proxy::Proxy;
+use crate::tunnel::proxy::{Counters, Proxy};
 
 /// Time for connecting to a local service by name, look-up included.
 const LOCAL_DIAL_DEADLINE: Duration = Duration::from_secs(10);
@@ -74,7 +74,8 @@ pub enum Outcome {
     Closed(Option<u16>),
     /// Ended on request, in an orderly way.
     Drained,
-    /// The service refused for good.
+    /// There is no link, and another try would end the same way
+    /// (`LinkError::is_retryable`): refused by the service, or an answer that cannot be used.
     Refused(LinkError),
     /// The retries are used up.
     Unreachable(LinkError),
@@ -136,7 +137,16 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
 
     /// Runs `proxy` until it is over. When `stop` completes, open connections may go on for the
     /// drain timeout, then the WebSocket is closed with 1000.
-    pub async fn run(mut self, proxy: Proxy, stop: impl Future<Output = ()>) -> Outcome {
+    pub async fn run(self, proxy: Proxy, stop: impl Future<Output = ()>) -> Outcome {
+        self.run_counting(proxy, stop).await.0
+    }
+
+    /// As [`run`](Self::run); also says what the proxy had counted when its end began.
+    pub async fn run_counting(
+        mut self,
+        proxy: Proxy,
+        stop: impl Future<Output = ()>,
+    ) -> (Outcome, Counters) {
         let (sender, mut events) = unbounded_channel();
         self.event_loop
             .add_proxy(self.id, proxy, self.settings.options.clone(), sender);
@@ -144,13 +154,14 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
             outcome = self.keep(&mut events) => outcome,
             () = stop => Outcome::Drained,
         };
+        let status = self.event_loop.status(self.id).await;
         // Whatever the end was: what came before it is still delivered, and a loop that serves
         // others as well is left without a trace.
         self.drain(&mut events).await;
         for path in &self.socket_files {
             let _ = std::fs::remove_file(path);
         }
-        outcome
+        (outcome, status.unwrap_or_default().counters)
     }
 
     async fn keep(&mut self, events: &mut UnboundedReceiver<TunnelEvent>) -> Outcome {

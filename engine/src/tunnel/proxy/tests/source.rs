@@ -243,3 +243,25 @@ fn each_service_has_a_bound_of_its_own_and_a_refusal_its_reason() {
     lab.accept(0).unwrap();
     assert_eq!(lab.proxy.unwelcome(0), Some(Unwelcome::OneAtATime));
 }
+
+/// Whoever has to know whether a transfer is whole asks this counter.
+#[test]
+fn a_connection_that_nobody_has_ended_counts_as_cut() {
+    let cut = |dialect: Dialect, end: &dyn Fn(&mut Lab)| {
+        let mut lab = Lab::speaking(&["A"], dialect);
+        lab.accept(0).unwrap();
+        end(&mut lab);
+        lab.proxy.counters().cut
+    };
+    assert_eq!(cut(Dialect::V3, &|lab| lab.lose()), 1);
+    // No peer, or nobody behind it (specification 8.3, 12).
+    let stream = |lab: &mut Lab| lab.gets(&[stream_reset(1, "A")]);
+    assert_eq!(cut(Dialect::V3, &stream), 1);
+    let connection = |lab: &mut Lab| {
+        lab.gets(&[connection_reset(1, "A", 1)]);
+        lab.lose();
+    };
+    assert_eq!(cut(Dialect::V3, &connection), 0);
+    // An older peer has no other word for an ordinary end.
+    assert_eq!(cut(Dialect::V2, &stream), 0);
+}

@@ -377,6 +377,7 @@ fn serve_and_demo_become_settings() {
         panic!("serve");
     };
     assert_eq!(settings.loops, NonZeroU16::new(2));
+    assert_eq!(settings.names, []);
     assert_eq!(settings.io, IoChoice::Uring);
     let refusal = plan_of("serve --data-dir /d --api-listen [::1]:1 --tunnel-listen [::1]:1");
     assert!(
@@ -392,6 +393,43 @@ fn serve_and_demo_become_settings() {
         Job::Demo(DemoSettings { check: true, .. })
     ));
     assert_eq!((plan.log.verbosity.0, plan.log.format), (2, Format::Json));
+}
+
+#[test]
+fn names_for_the_certificate_are_checked_and_missed() {
+    let mut world = world(std::path::Path::new(""));
+    let mut plan_of = |line: &str| {
+        let line = format!("serve --data-dir /d {line}");
+        let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        plan(Adit, &arguments, &mut world).map_err(|refusal| refusal.fault)
+    };
+    let named =
+        plan_of("--name tunnels.example.org --name [2001:db8::1] --tunnel-listen [::]:7443");
+    let named = named.unwrap();
+    assert_eq!(named.warnings, Vec::<String>::new());
+    let Job::Serve(settings) = named.job else {
+        panic!("serve");
+    };
+    let names = ["tunnels.example.org", "2001:db8::1"];
+    let names = names.map(|name| ServerName::try_from(name).unwrap());
+    assert_eq!(settings.names, names);
+    for (listen, count) in [
+        ("0.0.0.0:1", 1),
+        ("[::]:1", 1),
+        ("127.0.0.1:1", 0),
+        ("192.0.2.1:1", 0),
+    ] {
+        let warnings = plan_of(&format!("--tunnel-listen {listen}"))
+            .unwrap()
+            .warnings;
+        assert_eq!(warnings.len(), count, "{listen}");
+        assert!(warnings.iter().all(|text| text.contains("--name")));
+    }
+    for bad in ["https://h", "h:7443", "a b", "*"] {
+        let arguments = ["serve", "--data-dir", "/d", "--name", bad].map(OsString::from);
+        let fault = plan(Adit, &arguments, &mut world).unwrap_err().fault;
+        assert!(fault.message().starts_with("--name: `"), "{fault:?}");
+    }
 }
 
 #[test]

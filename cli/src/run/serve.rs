@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use adit_engine::link::{Relay, ServeConfig};
-use adit_engine::tls::server_config_from;
+use adit_engine::tls::server_config_with;
 use adit_service::endpoints::Endpoints;
 use adit_service::{ApiSettings, Service, Settings, StartError};
 use tracing::{error, info};
@@ -44,11 +44,12 @@ async fn run(settings: ServeSettings) -> ExitCode {
     };
     let mut service = Settings::new(api, settings.tunnel_listen);
     service.data_dir = Some(settings.data_dir.clone());
+    service.names = settings.names.clone();
     let loops = settings.loops.map(NonZeroUsize::from);
     let io = settings.io;
     let records = settings.records.into();
     let started = Service::start(service, move |listener, identity, gate| async move {
-        let tls = server_config_from(identity.chain, identity.key)?;
+        let tls = server_config_with(identity.resolver)?;
         let config = ServeConfig {
             tls: Some(tls),
             records,

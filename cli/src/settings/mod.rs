@@ -18,6 +18,8 @@ use adit_engine::ring::{DialRetries, IoChoice};
 use adit_engine::tunnel::mapping::Mapping;
 use adit_proto::{AccessToken, ClientToken, Dialect, Mode, Secret, Subprotocol};
 
+use rustls::pki_types::ServerName;
+
 use crate::personality::Personality;
 use limits::Limits;
 use records::Records;
@@ -106,6 +108,9 @@ pub struct ServeSettings {
     pub api_listen: SocketAddr,
     /// Where both sides of tunnels connect to.
     pub tunnel_listen: SocketAddr,
+    /// Names and addresses for the server's certificate, besides those of this machine itself and of the
+    /// listeners.
+    pub names: Vec<ServerName<'static>>,
     /// Number of loops; `None` is one per core.
     pub loops: Option<NonZeroU16>,
     /// Kernel interface of the data path.

@@ -155,7 +155,7 @@ async fn the_certificate_has_the_names_that_clients_use() {
 #[tokio::test]
 async fn a_running_service_has_not_failed() {
     let mut running = start(settings()).await;
-    let soon = std::time::Duration::from_millis(50);
+    let soon = Duration::from_millis(50);
     assert!(tokio::time::timeout(soon, running.failed()).await.is_err());
     running.background.abort_all();
     let error = running.failed().await;

@@ -11,15 +11,17 @@ use crate::personality::Personality;
 /// | [`Usage`](Self::Usage) | 2 | 1 |
 /// | [`MappingMismatch`](Self::MappingMismatch) | 3 | 1 |
 /// | [`Refused`](Self::Refused) | 4 | 4 (the reference: 0, defect Q-06) |
-/// | [`Unreachable`](Self::Unreachable) | 5 | 0 |
+/// | [`Unreachable`](Self::Unreachable) | 5 | 0 (as the reference) |
 /// | [`BadConfiguration`](Self::BadConfiguration) | 6 | 1 |
 /// | [`CannotListen`](Self::CannotListen) | 7 | 1 |
+/// | [`CannotConnect`](Self::CannotConnect) | 8 | 8 |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub enum ExitCode {
     /// It ended well: help, version, closed by the service, or stopped by a signal after a clean close.
     Ended,
-    /// An unexpected failure.
+    /// An unexpected failure; a link that was lost and is not to be replaced; standard input or
+    /// output that failed, or their connection cut short (`-s stdio:`).
     Failure,
     /// The command line cannot be used.
     Usage,
@@ -29,15 +31,19 @@ pub enum ExitCode {
     Refused,
     /// The service could not be reached, retries are used up.
     Unreachable,
-    /// A configuration file cannot be used.
+    /// Something on the disk cannot be used: a configuration file, the authorities of `--capath`, or
+    /// the service's data directory with its keys and certificates.
     BadConfiguration,
     /// A local endpoint is taken or not allowed.
     CannotListen,
+    /// The service was not reached, and trying again would end the same way: a web proxy wants
+    /// credentials, or an answer is none that a service of this protocol gives.
+    CannotConnect,
 }
 
 impl ExitCode {
     /// Every way to end.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Ended,
         Self::Failure,
         Self::Usage,
@@ -46,12 +52,13 @@ impl ExitCode {
         Self::Unreachable,
         Self::BadConfiguration,
         Self::CannotListen,
+        Self::CannotConnect,
     ];
 
     /// The number that the shell sees.
     ///
     /// As `localproxy` it is the reference's (wire specification, section 13.1): 0 or 1, except that
-    /// a refused handshake is told apart from success (section 17, Q-06).
+    /// what trying again does not help is told apart from success (section 17, Q-06).
     pub fn number(self, personality: Personality) -> u8 {
         let (adit, localproxy) = match self {
             Self::Ended => (0, 0),
@@ -62,6 +69,7 @@ impl ExitCode {
             Self::Unreachable => (5, 0),
             Self::BadConfiguration => (6, 1),
             Self::CannotListen => (7, 1),
+            Self::CannotConnect => (8, 8),
         };
         match personality {
             Personality::Adit => adit,
@@ -99,6 +107,7 @@ mod tests {
             (5, 0),
             (6, 1),
             (7, 1),
+            (8, 8),
         ];
         assert_eq!(table, documented);
     }

@@ -3,7 +3,7 @@
 //! Whoever runs the tunnel turns its events into [`Notice`]s; each personality says them in its own way.
 //! As `localproxy` the text is exactly that of the reference (wire specification, section 13.2), at the
 //! level at which it says it. As `adit` the same events are short sentences with fields, and addresses
-//! stay at debug.
+//! stay at debug. What names a single local connection is logged where it happens, in the engine.
 
 use std::fmt;
 
@@ -33,22 +33,6 @@ pub enum Notice<'a> {
         /// `None` in a tunnel without services.
         service_id: Option<&'a str>,
     },
-    /// A source took a local connection.
-    Accepted {
-        /// The listener's port, or the path of its Unix socket.
-        place: &'a str,
-        /// The application's end: an address without port, or a path.
-        peer: &'a str,
-        /// Its port, 0 when it has none.
-        peer_port: u16,
-    },
-    /// A destination reached its application.
-    Dialled {
-        /// An address without port, or a path.
-        address: &'a str,
-        /// Its port, 0 when it has none.
-        port: u16,
-    },
     /// A service got its endpoint when the tunnel's services became known: a free port was picked, or the
     /// V1 form was given a name.
     Assigned {
@@ -71,15 +55,6 @@ impl fmt::Display for Notice<'_> {
             Self::Listening { place, .. } => {
                 write!(f, "Listening for new connection on port {place}")
             }
-            Self::Accepted {
-                place,
-                peer,
-                peer_port,
-            } => write!(
-                f,
-                "Accepted tcp connection on port {place} from {peer}:{peer_port}"
-            ),
-            Self::Dialled { address, port } => write!(f, "Connected to {address}, port: {port}"),
             Self::Assigned { service_id, place } => write!(f, "{service_id} = {place}"),
         }
     }
@@ -103,12 +78,6 @@ impl Notice<'_> {
                 place,
                 service_id: None,
             } => info!(place, "listening"),
-            Self::Accepted {
-                place,
-                peer,
-                peer_port,
-            } => debug!(place, peer, peer_port, "connection accepted"),
-            Self::Dialled { address, port } => debug!(address, port, "application reached"),
             Self::Assigned { service_id, place } => {
                 info!(service = service_id, place, "endpoint assigned");
             }
@@ -171,21 +140,6 @@ mod tests {
                     service_id: Some("SSH"),
                 },
                 "Listening for new connection on port 5555",
-            ),
-            (
-                Notice::Accepted {
-                    place: "5555",
-                    peer: "127.0.0.1",
-                    peer_port: 40_000,
-                },
-                "Accepted tcp connection on port 5555 from 127.0.0.1:40000",
-            ),
-            (
-                Notice::Dialled {
-                    address: "127.0.0.1",
-                    port: 22,
-                },
-                "Connected to 127.0.0.1, port: 22",
             ),
             (
                 Notice::Assigned {

@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 
 use adit_engine::tunnel::endpoint::Excerpt;
 use clap::builder::StyledStr;
+use rustls::pki_types::ServerName;
 
 use crate::args::command::{self, DemoArgs, LogArgs, Request, ServeArgs};
 use crate::args::options::{OPTIONS, Opt};
@@ -92,7 +93,8 @@ fn adit(arguments: &[OsString], world: &mut World, log: &mut LogSettings) -> Pla
         Request::Proxy(args) => return proxy(args, Personality::Adit, world, log),
         Request::Serve(args) => {
             log_of(&args.log, log);
-            Job::Serve(serve(args)?)
+            let (settings, warnings) = serve(args)?;
+            return Ok((Job::Serve(settings), warnings));
         }
         Request::Demo(args) => {
             log_of(&args.log, log);
@@ -218,7 +220,7 @@ fn log_of(args: &LogArgs, log: &mut LogSettings) {
     log.format = args.log_format;
 }
 
-fn serve(args: ServeArgs) -> Result<ServeSettings, BadInput> {
+fn serve(args: ServeArgs) -> Result<(ServeSettings, Vec<String>), BadInput> {
     if args.data_dir.as_os_str().is_empty() {
         return Err(BadInput::usage(
             "--data-dir: the path is empty",
@@ -234,13 +236,39 @@ fn serve(args: ServeArgs) -> Result<ServeSettings, BadInput> {
             "give each its own port",
         ));
     }
-    Ok(ServeSettings {
+    let names = args.names.iter().map(|name| certificate_name(name));
+    let names: Vec<_> = names.collect::<Result<_, _>>()?;
+    let mut warnings = Vec::new();
+    if names.is_empty() && args.tunnel_listen.ip().is_unspecified() {
+        warnings.push(format!(
+            "--tunnel-listen {} takes connections on every address of this machine, but the server's \
+             certificate names none that others could use: give --name NAME, the name or address by \
+             which clients reach it",
+            args.tunnel_listen
+        ));
+    }
+    let settings = ServeSettings {
+        names,
         data_dir: args.data_dir,
         api_listen: args.api_listen,
         tunnel_listen: args.tunnel_listen,
         loops: args.loops.and_then(NonZeroU16::new),
         io: args.io,
         records: args.tls_records,
+    };
+    Ok((settings, warnings))
+}
+
+fn certificate_name(text: &str) -> Result<ServerName<'static>, BadInput> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
+    ServerName::try_from(bare.to_owned()).map_err(|_| {
+        BadInput::usage(
+            format!("--name: `{}` is no host name or address", Excerpt(text)),
+            "write it as clients do in -e, without scheme and port, for example tunnels.example.org",
+        )
     })
 }
 

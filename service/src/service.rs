@@ -7,16 +7,18 @@ use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use adit_engine::link::RelayControl;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::api::Api;
 use crate::certificates::{CertificateError, Certificates, Identity};
+use crate::clock::Clock;
 use crate::control::ControlPlane;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::endpoints::Endpoints;
@@ -58,7 +60,8 @@ impl Service {
         let tunnel_listener = bind(settings.tunnel_listen).await?;
         let api_address = local_address(&api_listener, settings.api.listen())?;
         let tunnel_address = local_address(&tunnel_listener, settings.tunnel_listen)?;
-        let certificates = certificates(&settings, data_dir.as_deref())?;
+        let names = certificate_names(&settings);
+        let certificates = Arc::new(certificates(&settings, &names, data_dir.as_deref())?);
 
         let store = Arc::new(store(&settings, data_dir.as_ref())?);
         let (gate, events) = Gate::new(Arc::clone(&store), settings.clock.clone());
@@ -66,6 +69,7 @@ impl Service {
         let relay = Arc::new(relay.await.map_err(StartError::Relay)?);
 
         let control_relay: Arc<dyn RelayControl> = relay.clone();
+        let clock = settings.clock.clone();
         let control = ControlPlane::new(Arc::clone(&store), control_relay, settings.clock);
         let control = Arc::new(control);
         let (stop, stopping) = watch::channel(false);
@@ -82,6 +86,10 @@ impl Service {
         let links = Arc::clone(&control);
         background.spawn(async move { links.follow_links(events).await });
         background.spawn(async move { control.follow_time().await });
+        if let Some(dir) = data_dir.clone() {
+            let shown = Arc::clone(&certificates);
+            background.spawn(keep_certificate(shown, dir, names, clock));
+        }
 
         let endpoints = Endpoints::new(api_address, tunnel_address);
         if let Some(dir) = &data_dir {
@@ -128,6 +136,9 @@ impl<R: RelayControl> Running<R> {
         let ended = tokio::select! {
             Some(ended) = self.api.join_next() => ended,
             Some(ended) = self.background.join_next() => ended,
+            part = self.relay.failed() => {
+                return anyhow::anyhow!("{part} of the relay ended by itself");
+            }
             else => return anyhow::anyhow!("no part of the service is running"),
         };
         match ended {
@@ -194,13 +205,34 @@ fn store(settings: &Settings, dir: Option<&Arc<DataDir>>) -> Result<MemoryStore,
 
 fn certificates(
     settings: &Settings,
+    names: &[ServerName<'static>],
     dir: Option<&DataDir>,
 ) -> Result<Certificates, CertificateError> {
-    let names = certificate_names(settings);
     let now = settings.clock.now().wall.to_date_time();
     match dir {
-        Some(dir) => Certificates::in_dir(dir, &names, now),
-        None => Certificates::in_memory(&names, now),
+        Some(dir) => Certificates::in_dir(dir, names, now),
+        None => Certificates::in_memory(names, now),
+    }
+}
+
+/// Renews the server's certificate while the service runs, well before it ends.
+async fn keep_certificate(
+    certificates: Arc<Certificates>,
+    dir: Arc<DataDir>,
+    names: Vec<ServerName<'static>>,
+    clock: Clock,
+) {
+    loop {
+        tokio::time::sleep(CERTIFICATE_LOOK_INTERVAL).await;
+        let (certificates, dir) = (Arc::clone(&certificates), Arc::clone(&dir));
+        let (names, now) = (names.clone(), clock.now().wall.to_date_time());
+        let renew = move || certificates.renew(&dir, &names, now);
+        // Reading and making certificates takes milliseconds in which no task should wait.
+        match tokio::task::spawn_blocking(renew).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "the server's certificate cannot be renewed"),
+            Err(error) => warn!(%error, "the renewal of the server's certificate failed"),
+        }
     }
 }
 
@@ -220,6 +252,10 @@ fn certificate_names(settings: &Settings) -> Vec<ServerName<'static>> {
     }
     names
 }
+
+/// Between two looks at the certificate. It is renewed 30 days before it ends, so that about sixty looks
+/// may fail.
+const CERTIFICATE_LOOK_INTERVAL: Duration = Duration::from_secs(12 * 3_600);
 
 #[cfg(test)]
 mod tests;

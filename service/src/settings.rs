@@ -85,7 +85,7 @@ pub struct NotLoopback(pub SocketAddr);
 /// A client that does nothing right keeps a connection for at most `lifetime` plus `drain_timeout`.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimits {
-    /// Connections at one time; more wait in the kernel's queue. About 50 KiB each while busy.
+    /// Connections at one time; more wait in the kernel's queue.
     pub connections_max: usize,
     /// For the TLS handshake.
     pub handshake_timeout: Duration,

@@ -4,11 +4,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::deadline::within;
+use crate::deadline::{PATIENCE, within, within_limit};
 use crate::output::Output;
 use crate::scenario::Scenario;
 
@@ -93,8 +94,16 @@ impl Process {
     /// # Errors
     /// It goes on running.
     pub async fn end(&mut self) -> Result<ExitStatus> {
+        self.end_within(PATIENCE).await
+    }
+
+    /// As [`Self::end`], for a program that takes its time.
+    ///
+    /// # Errors
+    /// It goes on running after `limit`.
+    pub async fn end_within(&mut self, limit: Duration) -> Result<ExitStatus> {
         let what = format!("waiting for {} to end", self.name);
-        let status = within(&what, async { Ok(self.child.wait().await?) }).await?;
+        let status = within_limit(limit, &what, async { Ok(self.child.wait().await?) }).await?;
         self.output.end().await?;
         Ok(status)
     }

@@ -24,22 +24,23 @@ pub fn find<const N: usize>(scenario: &Scenario, names: [&str; N]) -> Result<Opt
         .map(|(name, _)| *name)
         .collect();
     if !missing.is_empty() {
-        return missing_programs(scenario, &missing.join(", "));
+        return lacking(scenario, &missing.join(", "));
     }
     Ok(Some(found.map(|(_, path)| path.unwrap_or_default())))
 }
 
-/// Skips a scenario whose programs are missing, or fails it where they are required.
+/// Skips a scenario that lacks a program or a permission, or fails it where they are required: a
+/// test that is skipped without anybody's knowledge shows nothing.
 ///
 /// # Errors
 /// `ADIT_REQUIRE_PROGRAMS=1` is set.
-pub fn missing_programs<T>(scenario: &Scenario, what: &str) -> Result<Option<T>> {
+pub fn lacking<T>(scenario: &Scenario, what: &str) -> Result<Option<T>> {
     let are_required = std::env::var("ADIT_REQUIRE_PROGRAMS").is_ok_and(|value| value == "1");
     ensure!(
         !are_required,
-        "ADIT_REQUIRE_PROGRAMS=1 is set and {what} is not installed"
+        "ADIT_REQUIRE_PROGRAMS=1 is set and this machine lacks {what}"
     );
-    scenario.skip(&format!("{what} is not installed"));
+    scenario.skip(&format!("this machine lacks {what}"));
     Ok(None)
 }
 

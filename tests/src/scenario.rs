@@ -192,24 +192,27 @@ where
 /// Makes two tests of each scenario named: one on epoll and one on io_uring.
 ///
 /// `async fn sentence(scenario: Scenario) -> Result<()>` becomes `sentence::epoll` and
-/// `sentence::uring`.
+/// `sentence::uring`. `within LIMIT;` in front gives them another limit than the ordinary one.
 #[macro_export]
 macro_rules! on_each_loop {
-    ($($scene:ident),+ $(,)?) => {$(
+    (within $limit:expr; $($scene:ident),+ $(,)?) => {$(
         mod $scene {
-            use $crate::scenario::{Io, SCENARIO_LIMIT, play};
+            use $crate::scenario::{Io, play};
 
             #[test]
             fn epoll() {
-                play(stringify!($scene), Io::Epoll, SCENARIO_LIMIT, super::$scene);
+                play(stringify!($scene), Io::Epoll, $limit, super::$scene);
             }
 
             #[test]
             fn uring() {
-                play(stringify!($scene), Io::Uring, SCENARIO_LIMIT, super::$scene);
+                play(stringify!($scene), Io::Uring, $limit, super::$scene);
             }
         }
     )+};
+    ($($scene:ident),+ $(,)?) => {
+        $crate::on_each_loop!(within $crate::scenario::SCENARIO_LIMIT; $($scene),+);
+    };
 }
 
 /// Makes one test of each scenario named, with the program's own choice of loop: for what

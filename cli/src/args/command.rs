@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use adit_engine::ring::IoChoice;
 use clap::builder::StyledStr;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
@@ -11,7 +12,6 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_pars
 use super::options::{OPTIONS, Opt, Spelling};
 use super::{Origin, ProxyArgs, reference};
 use crate::fault::BadInput;
-use crate::settings::io::Io;
 use crate::settings::records::Records;
 
 mod complaint;
@@ -43,12 +43,15 @@ pub struct ServeArgs {
     /// Where both sides of tunnels connect to; port 0 picks a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7443")]
     pub tunnel_listen: SocketAddr,
+    /// Name or address by which clients reach this machine, for the server's certificate; repeatable
+    #[arg(long = "name", value_name = "NAME")]
+    pub names: Vec<String>,
     /// Loops that carry tunnels, one thread each [default: one per core]
     #[arg(long, value_name = "COUNT", value_parser = value_parser!(u16).range(1..=1024))]
     pub loops: Option<u16>,
     /// Kernel interface of the data path
     #[arg(long, value_name = "auto|uring|epoll", default_value = "auto")]
-    pub io: Io,
+    pub io: IoChoice,
     /// Who seals TLS 1.3 records: the library, or adit in its own buffer
     #[arg(long, value_name = "library|in-place", default_value = "library")]
     pub tls_records: Records,
@@ -65,7 +68,7 @@ pub struct DemoArgs {
     pub check: bool,
     /// Kernel interface of the data path
     #[arg(long, value_name = "auto|uring|epoll", default_value = "auto")]
-    pub io: Io,
+    pub io: IoChoice,
     /// How and how much to log
     #[command(flatten)]
     pub log: LogArgs,
@@ -262,8 +265,9 @@ Examples:
     adit proxy -e tunnels.example.org:7443 -s stdio: --access-token-file ~/.tunnel-token
 
 Exit status:
-  0 ended well    2 bad usage          3 mapping does not fit    4 refused by the service
-  1 failure       5 not reachable      6 bad configuration file  7 cannot listen";
+  0 ended well    3 mapping does not fit    6 bad configuration file
+  1 failure       4 refused by the service  7 cannot listen
+  2 bad usage     5 not reachable           8 cannot connect, now or later";
 
 #[cfg(test)]
 mod tests;

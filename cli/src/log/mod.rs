@@ -23,7 +23,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::Layer;
 use tracing_subscriber::prelude::*;
 
-use crate::settings::io::UnknownWord;
+use crate::settings::UnknownWord;
 use crate::world::World;
 
 /// How a line looks.

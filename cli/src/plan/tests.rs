@@ -1,7 +1,7 @@
 use super::*;
 use crate::fault::Class;
-use crate::settings::io::Io;
 use crate::world::testing::world;
+use adit_engine::ring::IoChoice;
 use adit_proto::{Dialect, Mode};
 use std::fs;
 use std::time::Duration;
@@ -99,7 +99,7 @@ fn the_shortest_invocation_has_these_settings() {
         assert!(settings.tls.verify && settings.tls.ca_path.is_none());
         assert_eq!(settings.web_proxy, None);
         assert_eq!(settings.payload_size_max, 64_512);
-        assert_eq!(settings.io, Io::Auto);
+        assert_eq!(settings.io, IoChoice::Auto);
         assert_eq!(settings.retries.service_max, None);
         assert_eq!(settings.retries.service_delay, Duration::from_millis(2_500));
         assert!(settings.retries.reconnect);
@@ -230,7 +230,9 @@ fn settings_files_reach_the_settings_and_options_beat_them() {
     );
     let (settings, _) = bench.settings(Localproxy, "-e h -s 1 --settings-json s.json");
     assert_eq!(settings.local_host, "0.0.0.0");
-    assert_eq!(settings.limits.connections_max, 7);
+    // Per service, as the reference means it; the limit over all of them is ours.
+    assert_eq!(settings.limits.service_connections_max, Some(7));
+    assert_eq!(settings.limits.connections_max, 16_384);
     assert_eq!(settings.limits.ping_interval, Duration::from_millis(200));
     assert_eq!(settings.retries.service_max, Some(2));
     assert_eq!(settings.retries.local_max, None);
@@ -239,8 +241,28 @@ fn settings_files_reach_the_settings_and_options_beat_them() {
     let (settings, _) = bench.settings(Adit, line);
     assert_eq!(settings.local_host, "::1");
     assert_eq!(settings.limits.connections_max, 9);
+    assert_eq!(settings.limits.service_connections_max, Some(7));
     assert_eq!(settings.limits.ping_interval, Duration::from_secs(1));
-    assert_eq!(settings.io, Io::Epoll);
+    assert_eq!(settings.io, IoChoice::Epoll);
+}
+
+/// What `--export-default-settings` writes says nothing that would not hold without it.
+#[test]
+fn the_exported_defaults_change_nothing() {
+    let bench = Bench::new().file("s.json", &json::export());
+    for line in ["-e h -s 1", "-e h -d 1"] {
+        let (mut plain, _) = bench.settings(Adit, line);
+        let (loaded, warnings) = bench.settings(Adit, &format!("{line} --settings-json s.json"));
+        assert_eq!(warnings, Vec::<String>::new());
+        assert_eq!(loaded.retries, plain.retries);
+        // The file's limit is per service; it is as high as the one over all services.
+        let max = plain.limits.connections_max;
+        assert_eq!(plain.limits.service_connections_max.replace(max), None);
+        assert_eq!(loaded.limits, plain.limits);
+        assert_eq!(loaded.local_host, plain.local_host);
+        assert_eq!(loaded.payload_size_max, plain.payload_size_max);
+        assert_eq!(loaded.subprotocol, plain.subprotocol);
+    }
 }
 
 #[test]
@@ -355,7 +377,8 @@ fn serve_and_demo_become_settings() {
         panic!("serve");
     };
     assert_eq!(settings.loops, NonZeroU16::new(2));
-    assert_eq!(settings.io, Io::Uring);
+    assert_eq!(settings.names, []);
+    assert_eq!(settings.io, IoChoice::Uring);
     let refusal = plan_of("serve --data-dir /d --api-listen [::1]:1 --tunnel-listen [::1]:1");
     assert!(
         refusal
@@ -370,6 +393,43 @@ fn serve_and_demo_become_settings() {
         Job::Demo(DemoSettings { check: true, .. })
     ));
     assert_eq!((plan.log.verbosity.0, plan.log.format), (2, Format::Json));
+}
+
+#[test]
+fn names_for_the_certificate_are_checked_and_missed() {
+    let mut world = world(std::path::Path::new(""));
+    let mut plan_of = |line: &str| {
+        let line = format!("serve --data-dir /d {line}");
+        let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        plan(Adit, &arguments, &mut world).map_err(|refusal| refusal.fault)
+    };
+    let named =
+        plan_of("--name tunnels.example.org --name [2001:db8::1] --tunnel-listen [::]:7443");
+    let named = named.unwrap();
+    assert_eq!(named.warnings, Vec::<String>::new());
+    let Job::Serve(settings) = named.job else {
+        panic!("serve");
+    };
+    let names = ["tunnels.example.org", "2001:db8::1"];
+    let names = names.map(|name| ServerName::try_from(name).unwrap());
+    assert_eq!(settings.names, names);
+    for (listen, count) in [
+        ("0.0.0.0:1", 1),
+        ("[::]:1", 1),
+        ("127.0.0.1:1", 0),
+        ("192.0.2.1:1", 0),
+    ] {
+        let warnings = plan_of(&format!("--tunnel-listen {listen}"))
+            .unwrap()
+            .warnings;
+        assert_eq!(warnings.len(), count, "{listen}");
+        assert!(warnings.iter().all(|text| text.contains("--name")));
+    }
+    for bad in ["https://h", "h:7443", "a b", "*"] {
+        let arguments = ["serve", "--data-dir", "/d", "--name", bad].map(OsString::from);
+        let fault = plan(Adit, &arguments, &mut world).unwrap_err().fault;
+        assert!(fault.message().starts_with("--name: `"), "{fault:?}");
+    }
 }
 
 #[test]

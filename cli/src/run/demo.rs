@@ -24,13 +24,13 @@ use adit_engine::ring::IoChoice;
 use anyhow::{Context as _, Result};
 use tokio::time::{MissedTickBehavior, interval};
 
+pub use self::check::DEADLINE as CHECK_DEADLINE;
 use self::device::EchoEnd;
 use self::meter::{Meter, SAMPLE_INTERVAL};
 use self::quantity::{bytes, counted, long_time};
 use self::screen::Screen;
 use self::stack::Stack;
 use self::text::{Look, Row};
-use super::proxy::io_choice;
 use super::runtime::{self, Stop};
 use crate::exit::ExitCode;
 use crate::settings::DemoSettings;
@@ -42,7 +42,7 @@ const LINE_SAMPLES: u32 = 8;
 /// Shows a tunnel, or checks one.
 pub fn demo(settings: DemoSettings, world: &World) -> ExitCode {
     let mut screen = Screen::new(world);
-    let io = io_choice(settings.io);
+    let io = settings.io;
     let result = runtime::start().context("start").and_then(|runtime| {
         runtime.block_on(async {
             if settings.check {
@@ -139,7 +139,9 @@ impl Reporter {
             return None;
         }
         let time = meter.elapsed().saturating_sub(self.said_at).as_secs_f64();
-        let rates = [0, 1].map(|at| (key.2[at] - self.said.2[at]) as f64 / time.max(0.001));
+        // A proxy that has ended counts nothing any more: less than before is no news.
+        let news = |at: usize| key.2[at].saturating_sub(self.said.2[at]);
+        let rates = [0, 1].map(|at| news(at) as f64 / time.max(0.001));
         *self = Self {
             samples: 0,
             said_at: meter.elapsed(),
@@ -170,4 +172,22 @@ fn ending(meter: &Meter) -> Vec<Row> {
         )));
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::meter::testing::sample;
+    use super::*;
+    use std::time::Instant;
+
+    /// A side that is over reports zeros, which is less than it has said before.
+    #[test]
+    fn counters_that_fall_back_to_zero_are_a_rate_of_nothing() {
+        let start = Instant::now();
+        let mut meter = Meter::new(sample(start, 5_000, 7_000));
+        let mut reporter = Reporter::new(&meter);
+        meter.record(sample(start + Duration::from_secs(2), 0, 0));
+        let lines = (0..LINE_SAMPLES).filter_map(|_| reporter.line(&meter));
+        assert_eq!(lines.count(), 1);
+    }
 }

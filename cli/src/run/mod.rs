@@ -6,6 +6,6 @@ mod runtime;
 mod serve;
 mod stdio;
 
-pub use demo::demo;
+pub use demo::{CHECK_DEADLINE, demo};
 pub use proxy::proxy;
 pub use serve::serve;

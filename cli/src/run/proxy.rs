@@ -1,27 +1,23 @@
 //! Runs one side of a tunnel, until it ends.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 
 use adit_engine::link::{
     BackoffPolicy, Deadlines, DialSettings, Dialer, Keeper, KeeperSettings, LinkError, LinkTls,
     Notice as Event, Outcome, WebProxy,
 };
-use adit_engine::ring::{self, Address, DialRetries, IoChoice, ProxyId, ProxyOptions};
+use adit_engine::ring::{self, Address, ProxyId, ProxyOptions};
 use adit_engine::tls::{ClientTls, client_config};
 use adit_engine::tunnel::limits::Limits;
 use adit_engine::tunnel::proxy::{self as core, Proxy};
-use adit_proto::Mode;
 use tracing::{error, info, warn};
 
 use super::runtime::{self, Stop};
-use super::stdio::Stdio;
+use super::stdio::{Stdio, StdioError};
 use crate::exit::ExitCode;
 use crate::output::{self, Notice};
 use crate::personality::Personality;
-use crate::settings::io::Io;
-use crate::settings::json::JsonSettings;
-use crate::settings::{ProxySettings, Retries};
+use crate::settings::ProxySettings;
 
 /// Runs one side of a tunnel, until it ends.
 pub fn proxy(settings: ProxySettings) -> ExitCode {
@@ -36,65 +32,82 @@ pub fn proxy(settings: ProxySettings) -> ExitCode {
 }
 
 async fn run(settings: ProxySettings) -> Result<ExitCode, ExitCode> {
-    let dialer = Dialer::new(dial_settings(&settings)?);
-    let (event_loop, thread) =
-        ring::start("adit-data".into(), io_choice(settings.io)).map_err(|fault| {
-            error!("--io {}: {fault}", settings.io);
-            error!("hint: {IO_HINT}");
-            ExitCode::Failure
-        })?;
-    info!(backend = event_loop.backend(), "data plane started");
-    let options = ProxyOptions {
-        default_host: default_host(&settings).await?,
-        announces_connections: settings.personality == Personality::Localproxy,
-        dial_retries: dial_retries(&settings.retries),
-    };
-    let service = settings.service.clone();
-    let personality = settings.personality;
-    let notify = move |event: Event<'_>| tell(&event, personality, &service);
-    let mut keeper = Keeper::new(
-        dialer,
-        event_loop.clone(),
-        ProxyId(0),
-        keeper_settings(&settings, options),
-        notify,
-    );
+    // Before the first line: whoever reads that may send a signal.
     let mut stop = Stop::new().map_err(|fault| {
         error!("cannot watch for signals: {fault}");
         ExitCode::Failure
     })?;
-    let mut stdio = None;
-    if settings.mapping.is_stdio() {
-        let (bridge, socket) = Stdio::start().map_err(|fault| {
-            error!("cannot use standard input and output: {fault}");
-            ExitCode::Failure
-        })?;
-        keeper = keeper.with_stdio(socket);
-        stdio = Some(bridge);
-    }
+    let dialer = Dialer::new(dial_settings(&settings)?);
+    let (event_loop, thread) = ring::start("adit-data".into(), settings.io).map_err(|fault| {
+        error!("--io {}: {fault}", settings.io);
+        error!("hint: {IO_HINT}");
+        ExitCode::Failure
+    })?;
+    info!(backend = event_loop.backend(), "data plane started");
+    let service = settings.service.clone();
+    let personality = settings.personality;
+    let notify = move |event: Event<'_>| tell(&event, personality, &service);
+    let keeper = Keeper::new(
+        dialer,
+        event_loop.clone(),
+        ProxyId(0),
+        keeper_settings(&settings),
+        notify,
+    );
     let proxy = new_proxy(&settings)?;
-    let outcome = match stdio {
-        None => keeper.run(proxy, stop.requested()).await,
-        // The one connection is all there is: its end is the end.
-        Some(bridge) => {
-            let ended = async {
-                tokio::select! {
-                    () = stop.requested() => {}
-                    () = bridge.ended() => {}
-                }
-            };
-            keeper.run(proxy, ended).await
-        }
+    let code = if settings.mapping.is_stdio() {
+        carry_stdio(keeper, proxy, &mut stop, personality).await?
+    } else {
+        conclude(&keeper.run(proxy, stop.requested()).await, personality)
     };
     event_loop.stop();
     let _ = thread.join();
-    Ok(conclude(&outcome, personality))
+    Ok(code)
+}
+
+/// Runs a source whose one connection is standard input and output: its end is the end, and what
+/// became of it is the answer.
+async fn carry_stdio(
+    keeper: Keeper<impl FnMut(Event<'_>)>,
+    proxy: Proxy,
+    stop: &mut Stop,
+    personality: Personality,
+) -> Result<ExitCode, ExitCode> {
+    let (mut stdio, socket) = Stdio::start().map_err(|fault| {
+        error!("cannot use standard input and output: {fault}");
+        ExitCode::Failure
+    })?;
+    let mut is_asked_to_end = false;
+    let ended = async {
+        tokio::select! {
+            () = stop.requested() => is_asked_to_end = true,
+            () = stdio.ended() => {}
+        }
+    };
+    let keeper = keeper.with_stdio(socket);
+    let (outcome, counters) = keeper.run_counting(proxy, ended).await;
+    let code = conclude(&outcome, personality);
+    if code != ExitCode::Ended || is_asked_to_end {
+        return Ok(code);
+    }
+    // The tunnel may have ended before its last bytes were written.
+    tokio::select! {
+        () = stop.requested() => {}
+        () = stdio.ended() => {}
+    }
+    match stdio.verdict(&counters) {
+        Ok(()) => Ok(code),
+        Err(fault @ StdioError::NoReader) => {
+            info!("{fault}");
+            Ok(ExitCode::Failure)
+        }
+        Err(fault) => Ok(say(&fault, fault.hint(), ExitCode::Failure)),
+    }
 }
 
 /// The core of a proxy, with masks that nobody can foretell.
-pub(super) fn new_proxy(settings: &ProxySettings) -> Result<Proxy, ExitCode> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|fault| {
+fn new_proxy(settings: &ProxySettings) -> Result<Proxy, ExitCode> {
+    let seed = runtime::seed().map_err(|fault| {
         error!("the system gives no randomness: {fault}");
         ExitCode::Failure
     })?;
@@ -105,6 +118,9 @@ pub(super) fn new_proxy(settings: &ProxySettings) -> Result<Proxy, ExitCode> {
         dialect: settings.dialect,
         limits: Limits {
             connections_max: limits.connections_max as usize,
+            service_connections_max: limits
+                .service_connections_max
+                .map_or(usize::MAX, |max| max as usize),
             connection_buffer: limits.connection_buffer_size,
             tunnel_buffer: limits.tunnel_buffer_size,
             payload_max: settings.payload_size_max,
@@ -139,7 +155,7 @@ fn dial_settings(settings: &ProxySettings) -> Result<DialSettings, ExitCode> {
         access_token: settings.access_token.clone(),
         client_token: Some(settings.client_token.clone()),
         subprotocol: settings.subprotocol.name().to_owned(),
-        user_agent: concat!("adit/", env!("CARGO_PKG_VERSION")).to_owned(),
+        user_agent: runtime::USER_AGENT.to_owned(),
         bind: None,
         web_proxy: web_proxy.transpose()?,
         tls: Some(LinkTls {
@@ -150,8 +166,13 @@ fn dial_settings(settings: &ProxySettings) -> Result<DialSettings, ExitCode> {
     })
 }
 
-fn keeper_settings(settings: &ProxySettings, options: ProxyOptions) -> KeeperSettings {
+fn keeper_settings(settings: &ProxySettings) -> KeeperSettings {
     let retries = &settings.retries;
+    let options = ProxyOptions {
+        default_host: settings.local_host.clone(),
+        announces_connections: settings.personality == Personality::Localproxy,
+        dial_retries: retries.dials,
+    };
     KeeperSettings {
         backoff: BackoffPolicy {
             base: retries.service_delay,
@@ -167,42 +188,8 @@ fn keeper_settings(settings: &ProxySettings, options: ProxyOptions) -> KeeperSet
     }
 }
 
-/// Retries of a local dial: none, unless the settings file asks for others than the reference's
-/// own default, which makes a service that is down answer after 12.5 s (specification 9.2).
-fn dial_retries(retries: &Retries) -> Option<DialRetries> {
-    let (count, delay) = (retries.local_max, retries.local_delay);
-    let defaults = JsonSettings::default();
-    let is_default = count == defaults.local_retries_max && delay == defaults.local_retry_delay;
-    (!is_default).then_some(DialRetries { count, delay })
-}
-
-/// Where a destination dials an endpoint that is only a port. Looked up once, at start.
-async fn default_host(settings: &ProxySettings) -> Result<IpAddr, ExitCode> {
-    if settings.mode == Mode::Source {
-        return Ok(Ipv4Addr::LOCALHOST.into());
-    }
-    let addresses = adit_engine::link::resolve(&settings.local_host, 0).await;
-    match addresses.as_deref() {
-        Ok([first, ..]) => Ok(first.ip()),
-        Ok([]) => Ok(Ipv4Addr::LOCALHOST.into()),
-        Err(fault) => {
-            error!("--local-bind-address: {fault}");
-            Err(ExitCode::Usage)
-        }
-    }
-}
-
 /// What to do where the chosen kernel interface is not to be had.
 pub(super) const IO_HINT: &str = "--io auto takes epoll where io_uring is not to be had";
-
-/// The engine's name of a choice.
-pub(super) fn io_choice(io: Io) -> IoChoice {
-    match io {
-        Io::Auto => IoChoice::Auto,
-        Io::Uring => IoChoice::Uring,
-        Io::Epoll => IoChoice::Epoll,
-    }
-}
 
 fn tell(
     event: &Event<'_>,
@@ -261,12 +248,11 @@ fn conclude(outcome: &Outcome, personality: Personality) -> ExitCode {
         }
         Outcome::Drained => ExitCode::Ended,
         Outcome::Refused(fault) => {
-            let code = if matches!(fault, LinkError::Refused { .. }) {
-                ExitCode::Refused
-            } else {
-                ExitCode::Unreachable
-            };
-            say(fault, fault.hint(), code)
+            if let LinkError::Refused { .. } = fault {
+                return say(fault, fault.hint(), ExitCode::Refused);
+            }
+            let text = format_args!("{fault}; not trying again, which would end the same way");
+            say(&text, fault.hint(), ExitCode::CannotConnect)
         }
         Outcome::Unreachable(fault) => say(fault, fault.hint(), ExitCode::Unreachable),
         Outcome::Broken(reason) => say(reason, None, ExitCode::Failure),

@@ -8,6 +8,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Threads of the runtime. Bytes are not moved by it: it dials, shakes hands and answers the API.
 const THREADS: usize = 2;
 
+/// How a proxy names itself to the service.
+pub(super) const USER_AGENT: &str = concat!("adit/", env!("CARGO_PKG_VERSION"));
+
+/// What masks that nobody can foretell begin with.
+pub(super) fn seed() -> Result<[u8; 32], getrandom::Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)?;
+    Ok(seed)
+}
+
 /// Starts the runtime, and lets this process have as many descriptors as it may.
 pub(super) fn start() -> io::Result<Runtime> {
     adit_engine::ring::raise_descriptor_limit();

@@ -5,12 +5,12 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use adit_engine::link::{Relay, ServeConfig};
-use adit_engine::tls::server_config_from;
+use adit_engine::tls::server_config_with;
 use adit_service::endpoints::Endpoints;
 use adit_service::{ApiSettings, Service, Settings, StartError};
 use tracing::{error, info};
 
-use super::proxy::{IO_HINT, io_choice};
+use super::proxy::IO_HINT;
 use super::runtime::{self, Stop};
 use crate::exit::ExitCode;
 use crate::settings::ServeSettings;
@@ -27,6 +27,14 @@ pub fn serve(settings: ServeSettings) -> ExitCode {
 }
 
 async fn run(settings: ServeSettings) -> ExitCode {
+    // Before the first line: whoever reads that may send a signal.
+    let mut stop = match Stop::new() {
+        Ok(stop) => stop,
+        Err(fault) => {
+            error!("cannot watch for signals: {fault}");
+            return ExitCode::Failure;
+        }
+    };
     let api = match ApiSettings::new(settings.api_listen) {
         Ok(api) => api,
         Err(fault) => {
@@ -36,18 +44,12 @@ async fn run(settings: ServeSettings) -> ExitCode {
     };
     let mut service = Settings::new(api, settings.tunnel_listen);
     service.data_dir = Some(settings.data_dir.clone());
+    service.names = settings.names.clone();
     let loops = settings.loops.map(NonZeroUsize::from);
-    let mut stop = match Stop::new() {
-        Ok(stop) => stop,
-        Err(fault) => {
-            error!("cannot watch for signals: {fault}");
-            return ExitCode::Failure;
-        }
-    };
-    let io = io_choice(settings.io);
+    let io = settings.io;
     let records = settings.records.into();
     let started = Service::start(service, move |listener, identity, gate| async move {
-        let tls = server_config_from(identity.chain, identity.key)?;
+        let tls = server_config_with(identity.resolver)?;
         let config = ServeConfig {
             tls: Some(tls),
             records,

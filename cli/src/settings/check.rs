@@ -4,6 +4,7 @@
 //! checks"): first what makes the invocation unusable, then the values one by one. The token is read
 //! last, so that nobody is asked for one in vain.
 
+use adit_engine::ring::IoChoice;
 use adit_engine::tunnel::endpoint::Excerpt;
 use adit_engine::tunnel::mapping::Mapping;
 use adit_proto::{Dialect, Mode, Secret};
@@ -16,7 +17,6 @@ use crate::args::options::Opt;
 use crate::args::{Given, ProxyArgs};
 use crate::fault::BadInput;
 use crate::personality::Personality;
-use crate::settings::io::Io;
 use crate::settings::records::Records;
 use crate::world::World;
 
@@ -66,6 +66,7 @@ pub fn proxy(
             reconnect: json.reconnect_on_data_error,
             local_delay: json.local_retry_delay,
             local_max: json.local_retries_max,
+            dials: json.dials,
         },
     };
     Ok((settings, warnings))
@@ -332,8 +333,10 @@ fn web_proxy(world: &World) -> Result<Option<WebProxy>, BadInput> {
 
 fn limits(args: &ProxyArgs, json: &JsonSettings) -> Result<Limits, BadInput> {
     let mut limits = Limits::default();
-    if let Some(count) = json.connections_max {
-        limits.connections_max = count;
+    if let Some(count) = json.service_connections_max {
+        limits.service_connections_max = Some(count);
+        // Who allows one service so many means at least so many in all.
+        limits.connections_max = limits.connections_max.max(count);
     }
     if let Some(size) = json.connection_buffer_size {
         limits.connection_buffer_size = size;
@@ -346,9 +349,9 @@ fn limits(args: &ProxyArgs, json: &JsonSettings) -> Result<Limits, BadInput> {
     Ok(limits)
 }
 
-fn io(args: &ProxyArgs) -> Result<Io, BadInput> {
+fn io(args: &ProxyArgs) -> Result<IoChoice, BadInput> {
     let Some(given) = args.given(Opt::Io) else {
-        return Ok(Io::default());
+        return Ok(IoChoice::default());
     };
     given.value.parse().map_err(|_| {
         BadInput::value(

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use adit_engine::ring::DialRetries;
 use adit_proto::Subprotocol;
 use adit_proto::escape::Escaped;
 use adit_proto::limits::MAX_PAYLOAD_SIZE;
 use serde_json::{Map, Value, json};
 
-use super::limits::{CONNECTION_BUFFER, CONNECTIONS, PING};
+use super::limits::{CONNECTION_BUFFER, CONNECTIONS, Limits, PING};
 use super::service::is_address_byte;
 use crate::fault::BadInput;
 use crate::world::{FILE_SIZE_MAX, World, read_text};
@@ -27,12 +28,18 @@ pub struct JsonSettings {
     pub region_endpoint_overrides: BTreeMap<String, String>,
     /// Largest payload of a DATA message that we send, in bytes: 1 to 64,512.
     pub payload_size_max: usize,
-    /// Retries of a local listen or dial; `None` is for ever.
+    /// Retries of a local listen; `None` is for ever.
     pub local_retries_max: Option<u32>,
     /// Time between them.
     pub local_retry_delay: Duration,
-    /// Limit of connections, when the file has one.
-    pub connections_max: Option<u32>,
+    /// Retries of a local dial, when the file asks for any.
+    ///
+    /// By default there are none: the reference's own make a service that is down answer after
+    /// 12.5 s (specification 9.2). Since every file that was exported has both keys, ours and the
+    /// reference's alike, the two values of the reference together ask for nothing.
+    pub dials: Option<DialRetries>,
+    /// Limit of connections of one service at a source, when the file has one.
+    pub service_connections_max: Option<u32>,
     /// Buffer of one connection in bytes, when the file has one.
     pub connection_buffer_size: Option<usize>,
     /// Time between WebSocket pings, when the file has one.
@@ -61,7 +68,8 @@ impl Default for JsonSettings {
             payload_size_max: MAX_PAYLOAD_SIZE,
             local_retries_max: Some(5),
             local_retry_delay: Duration::from_millis(2_500),
-            connections_max: None,
+            dials: None,
+            service_connections_max: None,
             connection_buffer_size: None,
             ping_interval: None,
             service_retry_delay: Duration::from_millis(2_500),
@@ -85,6 +93,9 @@ const WITHOUT_EFFECT: [(&str, i64); 7] = [
 ];
 
 const OVERRIDES: &str = "region_endpoint_overrides";
+
+/// Read, and not exported, as by the reference: its default would be half of ours.
+const WRITE_BUFFER: &str = "tcp.write_buffer_size";
 
 /// Reads the file; the second value is what to warn about.
 pub fn read(world: &World, path: &str) -> Result<(JsonSettings, Vec<String>), BadInput> {
@@ -117,7 +128,8 @@ pub fn read(world: &World, path: &str) -> Result<(JsonSettings, Vec<String>), Ba
     Ok((settings, reader.warnings))
 }
 
-/// The default settings as the file that [`read`] takes, all keys present.
+/// The default settings as the file that [`read`] takes, with the keys that the reference exports and
+/// `endpoint_format`. Reading it changes nothing.
 pub fn export() -> String {
     let settings = JsonSettings::default();
     let count = |count: Option<u32>| count.map_or(-1, i64::from);
@@ -150,9 +162,12 @@ pub fn export() -> String {
         "tcp.connection_retry_delay_ms",
         milliseconds(settings.local_retry_delay),
     );
-    put("tcp.max_active_connections", json!(128));
-    put("tcp.write_buffer_size", json!(131_076));
-    put("websocket.ping_period_ms", json!(20_000));
+    let limits = Limits::default();
+    put("tcp.max_active_connections", json!(limits.connections_max));
+    put(
+        "websocket.ping_period_ms",
+        milliseconds(limits.ping_interval),
+    );
     put(
         "websocket.retry_delay_ms",
         milliseconds(settings.service_retry_delay),
@@ -167,6 +182,15 @@ pub fn export() -> String {
     );
     put("websocket.subprotocol", json!(settings.subprotocol.name()));
     format!("{:#}\n", json!({ "tunneling": { "proxy": proxy } }))
+}
+
+fn dials(settings: &JsonSettings) -> Option<DialRetries> {
+    let asked = |settings: &JsonSettings| DialRetries {
+        count: settings.local_retries_max,
+        delay: settings.local_retry_delay,
+    };
+    let (dials, of_reference) = (asked(settings), asked(&JsonSettings::default()));
+    (dials != of_reference).then_some(dials)
 }
 
 struct Reader<'a> {
@@ -202,13 +226,14 @@ impl Reader<'_> {
         if let Some(delay) = self.time("tcp.connection_retry_delay_ms", 0) {
             settings.local_retry_delay = delay;
         }
+        settings.dials = dials(&settings);
         let counts = i64::from(*CONNECTIONS.start())..=i64::from(*CONNECTIONS.end());
-        settings.connections_max = self
+        settings.service_connections_max = self
             .number("tcp.max_active_connections", counts)
             .and_then(|count| u32::try_from(count).ok());
         let sizes = *CONNECTION_BUFFER.start() as i64..=*CONNECTION_BUFFER.end() as i64;
         settings.connection_buffer_size = self
-            .number("tcp.write_buffer_size", sizes)
+            .number(WRITE_BUFFER, sizes)
             .and_then(|size| usize::try_from(size).ok());
         let shortest = PING.start().as_millis() as i64;
         settings.ping_interval = self.time("websocket.ping_period_ms", shortest);
@@ -400,7 +425,7 @@ fn known_keys() -> Vec<String> {
     let Ok(Value::Object(exported)) = serde_json::from_str(&export()) else {
         return Vec::new();
     };
-    let mut keys = Vec::new();
+    let mut keys = vec![WRITE_BUFFER.to_owned()];
     let Some(Value::Object(proxy)) = exported
         .get("tunneling")
         .and_then(|value| value.get("proxy"))

@@ -14,8 +14,11 @@ use crate::fault::BadInput;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Local connections open at a time, over all services. One more is refused, nothing else suffers
-    /// (Q-17b). The reference's `tcp.max_active_connections`, meant per service, sets it too.
+    /// (Q-17b).
     pub connections_max: u32,
+    /// The same for each service of a source (the reference's `tcp.max_active_connections`); `None`: the
+    /// limit over all services is the only one.
+    pub service_connections_max: Option<u32>,
     /// Bytes held for one connection whose application does not take its data.
     pub connection_buffer_size: usize,
     /// Bytes held for all connections of the tunnel; at this mark the tunnel is not read.
@@ -35,6 +38,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 16_384,
+            service_connections_max: None,
             connection_buffer_size: 256 << 10,
             tunnel_buffer_size: 8 << 20,
             stall_timeout: Duration::from_secs(10),

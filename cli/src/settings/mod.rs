@@ -2,7 +2,6 @@
 
 pub mod check;
 pub mod config_dir;
-pub mod io;
 pub mod json;
 pub mod limits;
 pub mod quantity;
@@ -15,11 +14,13 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use adit_engine::ring::{DialRetries, IoChoice};
 use adit_engine::tunnel::mapping::Mapping;
 use adit_proto::{AccessToken, ClientToken, Dialect, Mode, Secret, Subprotocol};
 
+use rustls::pki_types::ServerName;
+
 use crate::personality::Personality;
-use io::Io;
 use limits::Limits;
 use records::Records;
 use service::ServiceAddress;
@@ -57,7 +58,7 @@ pub struct ProxySettings {
     /// Bounds of memory and time.
     pub limits: Limits,
     /// Kernel interface of the data path.
-    pub io: Io,
+    pub io: IoChoice,
     /// Who seals and opens TLS records.
     pub records: Records,
 }
@@ -90,10 +91,12 @@ pub struct Retries {
     pub service_max: Option<u32>,
     /// Whether a tunnel that broke after it was established is connected again.
     pub reconnect: bool,
-    /// Delay between tries of a local listen or dial.
+    /// Delay between tries of a local listen.
     pub local_delay: Duration,
-    /// Retries of a local listen or dial; `None` is for ever.
+    /// Retries of a local listen; `None` is for ever.
     pub local_max: Option<u32>,
+    /// Retries of a local dial; `None` is not at all: the connection is reset at once.
+    pub dials: Option<DialRetries>,
 }
 
 /// Everything that `run::serve` needs.
@@ -105,10 +108,13 @@ pub struct ServeSettings {
     pub api_listen: SocketAddr,
     /// Where both sides of tunnels connect to.
     pub tunnel_listen: SocketAddr,
+    /// Names and addresses for the server's certificate, besides those of this machine itself and of the
+    /// listeners.
+    pub names: Vec<ServerName<'static>>,
     /// Number of loops; `None` is one per core.
     pub loops: Option<NonZeroU16>,
     /// Kernel interface of the data path.
-    pub io: Io,
+    pub io: IoChoice,
     /// Who seals and opens TLS records.
     pub records: Records,
 }
@@ -119,5 +125,10 @@ pub struct DemoSettings {
     /// Check and end, instead of staying for the user to play with.
     pub check: bool,
     /// Kernel interface of the data path.
-    pub io: Io,
+    pub io: IoChoice,
 }
+
+/// The word is none of those that an option allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not one of the allowed words")]
+pub struct UnknownWord;

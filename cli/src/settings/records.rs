@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use adit_engine::tls::RecordsChoice;
 
-use super::io::UnknownWord;
+use super::UnknownWord;
 
 /// The choice of `--tls-records`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

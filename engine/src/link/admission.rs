@@ -1,6 +1,7 @@
 //! The seam between the relay and whatever decides who may use it.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use adit_proto::handshake::ServerRequest;
@@ -63,4 +64,10 @@ pub trait RelayControl: Send + Sync + 'static {
 
     /// Ends a tunnel: a close frame (1000) to both sides.
     fn end_tunnel(&self, tunnel: &TunnelId);
+
+    /// Completes when a part of the relay has ended by itself, and says which: what it carried is
+    /// gone, and it takes in nobody for it any more. By default, never.
+    fn failed(&self) -> Pin<Box<dyn Future<Output = &'static str> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
 }

@@ -12,7 +12,7 @@ pub struct BackoffPolicy {
     /// Wait a random time below the bound, so that clients which lost the same relay do not come
     /// back in step. Without it, wait exactly `base` each time, as the reference does.
     pub jitter: bool,
-    /// Failures in a row after which to give up; `None`: never. 0 means a single attempt.
+    /// Failed attempts in a row after which to give up; `None`: never. 0 means a single attempt.
     pub retries: Option<u32>,
     /// A connection that lasted this long counts as success: the next failure is the first again.
     pub settled_after: Duration,
@@ -34,8 +34,11 @@ impl Default for BackoffPolicy {
 #[derive(Debug, Clone)]
 pub struct Backoff {
     policy: BackoffPolicy,
-    /// Failures in a row.
+    /// Failures in a row, of attempts and of connections that did not last: what the delay grows
+    /// with.
     failures: u32,
+    /// Attempts in a row that brought no connection: what is counted against the retries.
+    attempts: u32,
 }
 
 impl Backoff {
@@ -44,38 +47,43 @@ impl Backoff {
         Self {
             policy,
             failures: 0,
+            attempts: 0,
         }
     }
 
-    /// Counts a failure and says how long to wait before the next attempt; `None`: give up.
+    /// Counts an attempt without success and says how long to wait before the next one; `None`:
+    /// give up.
     ///
     /// `random` is any 64 random bits.
     pub fn after_failure(&mut self, random: u64) -> Option<Duration> {
-        if self.policy.retries.is_some_and(|max| self.failures >= max) {
+        if self.policy.retries.is_some_and(|max| self.attempts >= max) {
             return None;
         }
-        let bound = self.bound();
-        self.failures = self.failures.saturating_add(1);
-        if !self.policy.jitter {
-            return Some(self.policy.base);
-        }
-        // The high half of a 128-bit product: uniform in 0..bound for any bound.
-        let nanoseconds = (bound.as_nanos() * u128::from(random)) >> 64;
-        Some(Duration::from_nanos(
-            u64::try_from(nanoseconds).unwrap_or(u64::MAX),
-        ))
+        self.attempts = self.attempts.saturating_add(1);
+        Some(self.delay(random))
     }
 
-    /// A connection came about and has ended after `lasted`.
-    pub fn after_connection(&mut self, lasted: Duration) {
+    /// A connection came about and was lost after `lasted`; says how long to wait before the next
+    /// attempt. There always is one, with all its retries before it.
+    ///
+    /// `random` is any 64 random bits.
+    pub fn after_loss(&mut self, lasted: Duration, random: u64) -> Duration {
+        self.attempts = 0;
         if lasted >= self.policy.settled_after {
             self.failures = 0;
         }
+        self.delay(random)
     }
 
-    /// Failures in a row so far.
-    pub fn failures(&self) -> u32 {
-        self.failures
+    fn delay(&mut self, random: u64) -> Duration {
+        let bound = self.bound();
+        self.failures = self.failures.saturating_add(1);
+        if !self.policy.jitter {
+            return self.policy.base;
+        }
+        // The high half of a 128-bit product: uniform in 0..bound for any bound.
+        let nanoseconds = (bound.as_nanos() * u128::from(random)) >> 64;
+        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 
     fn bound(&self) -> Duration {
@@ -127,17 +135,58 @@ mod tests {
     }
 
     #[test]
-    fn only_a_connection_that_lasted_starts_afresh() {
-        let mut backoff = Backoff::new(BackoffPolicy {
-            retries: Some(2),
-            ..BackoffPolicy::default()
-        });
-        backoff.after_failure(MOST);
-        backoff.after_connection(Duration::from_secs(9));
-        assert!((seconds(backoff.after_failure(MOST)) - 2.0).abs() < 1e-6);
-        backoff.after_connection(Duration::from_secs(10));
-        assert_eq!(backoff.failures(), 0);
-        assert!((seconds(backoff.after_failure(MOST)) - 1.0).abs() < 1e-6);
+    fn only_a_connection_that_lasted_starts_the_delays_afresh() {
+        let mut backoff = Backoff::new(BackoffPolicy::default());
+        let bounds = [(9, 1.0), (9, 2.0), (0, 4.0), (10, 1.0), (9, 2.0)];
+        for (lasted, bound) in bounds {
+            let delay = backoff.after_loss(Duration::from_secs(lasted), MOST);
+            assert!((delay.as_secs_f64() - bound).abs() < 1e-6, "{delay:?}");
+        }
+    }
+
+    /// A service that takes connections and drops them is no service that cannot be reached.
+    #[test]
+    fn a_lost_connection_is_tried_again_whatever_the_retries_are() {
+        for retries in [0, 2] {
+            let mut backoff = Backoff::new(BackoffPolicy {
+                retries: Some(retries),
+                ..BackoffPolicy::default()
+            });
+            for _ in 0..10 {
+                backoff.after_loss(Duration::ZERO, MOST);
+                for _ in 0..retries {
+                    assert!(backoff.after_failure(MOST).is_some());
+                }
+                assert_eq!(backoff.after_failure(MOST), None);
+            }
+        }
+    }
+
+    /// what a fixed delay cannot do. Over many clients the delays of each retry cover their
+    /// range evenly, and their mean doubles with the next one.
+    #[test]
+    fn delays_spread_over_a_range_that_doubles() {
+        use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
+        const CLIENTS: usize = 1_000;
+        let mut random = rand_chacha::ChaCha12Rng::seed_from_u64(38);
+        let mut delays: [Vec<f64>; 6] = Default::default();
+        for _ in 0..CLIENTS {
+            let mut backoff = Backoff::new(BackoffPolicy::default());
+            for of_retry in &mut delays {
+                of_retry.push(seconds(backoff.after_failure(random.next_u64())));
+            }
+        }
+        for (retry, of_retry) in delays.iter().enumerate() {
+            let bound = f64::from(1_u32 << retry);
+            let mean = of_retry.iter().sum::<f64>() / CLIENTS as f64;
+            assert!((0.45..0.55).contains(&(mean / bound)), "{retry}: {mean}");
+            for quarter in 0..4 {
+                let from = bound * f64::from(quarter) / 4.0;
+                let range = from..from + bound / 4.0;
+                let count = of_retry.iter().filter(|it| range.contains(it)).count();
+                assert!((200..300).contains(&count), "{retry}, {range:?}: {count}");
+            }
+        }
     }
 
     #[test]

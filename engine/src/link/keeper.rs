@@ -15,7 +15,7 @@ use super::{Backoff, BackoffPolicy, Dialer, LinkError, dial_tcp, resolve};
 use crate::ring::{self, Address, LinkEnd, LoopHandle, ProxyId, ProxyOptions, TunnelEvent};
 use crate::tunnel::endpoint::Endpoint;
 use crate::tunnel::mapping::MappingMismatch;
-use crate::tunnel::proxy::Proxy;
+use crate::tunnel::proxy::{Counters, Proxy};
 
 /// Time for connecting to a local service by name, look-up included.
 const LOCAL_DIAL_DEADLINE: Duration = Duration::from_secs(10);
@@ -23,7 +23,8 @@ const LOCAL_DIAL_DEADLINE: Duration = Duration::from_secs(10);
 /// What a keeper is told once.
 #[derive(Debug, Clone)]
 pub struct KeeperSettings {
-    /// When to dial again.
+    /// When to dial again. Its number of retries is for dialling: a link that was lost is always
+    /// dialled once more (specification 10.1), unless `reconnect` forbids it.
     pub backoff: BackoffPolicy,
     /// Whether a link that broke is replaced; else its loss ends the proxy.
     pub reconnect: bool,
@@ -73,7 +74,8 @@ pub enum Outcome {
     Closed(Option<u16>),
     /// Ended on request, in an orderly way.
     Drained,
-    /// The service refused for good.
+    /// There is no link, and another try would end the same way
+    /// (`LinkError::is_retryable`): refused by the service, or an answer that cannot be used.
     Refused(LinkError),
     /// The retries are used up.
     Unreachable(LinkError),
@@ -135,21 +137,31 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
 
     /// Runs `proxy` until it is over. When `stop` completes, open connections may go on for the
     /// drain timeout, then the WebSocket is closed with 1000.
-    pub async fn run(mut self, proxy: Proxy, stop: impl Future<Output = ()>) -> Outcome {
+    pub async fn run(self, proxy: Proxy, stop: impl Future<Output = ()>) -> Outcome {
+        self.run_counting(proxy, stop).await.0
+    }
+
+    /// As [`run`](Self::run); also says what the proxy had counted when its end began.
+    pub async fn run_counting(
+        mut self,
+        proxy: Proxy,
+        stop: impl Future<Output = ()>,
+    ) -> (Outcome, Counters) {
         let (sender, mut events) = unbounded_channel();
         self.event_loop
-            .add_proxy(self.id, proxy, self.settings.options, sender);
+            .add_proxy(self.id, proxy, self.settings.options.clone(), sender);
         let outcome = tokio::select! {
             outcome = self.keep(&mut events) => outcome,
             () = stop => Outcome::Drained,
         };
+        let status = self.event_loop.status(self.id).await;
         // Whatever the end was: what came before it is still delivered, and a loop that serves
         // others as well is left without a trace.
         self.drain(&mut events).await;
         for path in &self.socket_files {
             let _ = std::fs::remove_file(path);
         }
-        outcome
+        (outcome, status.unwrap_or_default().counters)
     }
 
     async fn keep(&mut self, events: &mut UnboundedReceiver<TunnelEvent>) -> Outcome {
@@ -165,10 +177,8 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
             if !self.settings.reconnect {
                 return Outcome::Broken(reason);
             }
-            self.backoff.after_connection(connected_at.elapsed());
-            let Some(delay) = self.backoff.after_failure(random()) else {
-                return Outcome::Broken(reason);
-            };
+            let lasted = connected_at.elapsed();
+            let delay = self.backoff.after_loss(lasted, random());
             (self.notify)(Notice::Retrying {
                 reason: &reason,
                 hint: None,

@@ -2,9 +2,11 @@
 //! are handed to the same loop.
 
 use std::collections::hash_map::DefaultHasher;
+use std::future::Future;
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::num::NonZeroUsize;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -23,6 +25,8 @@ pub struct Relay {
     threads: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<io::Result<()>>,
+    /// The first part that ended.
+    ended: watch::Receiver<Option<&'static str>>,
 }
 
 impl Relay {
@@ -51,11 +55,22 @@ impl Relay {
         let loops: Arc<[LoopHandle]> = loops.into();
 
         let mut tasks = JoinSet::new();
+        let (ending, ended) = watch::channel(None);
+        for event_loop in &*loops {
+            let (thread, end) = (event_loop.ended(), End(ending.clone(), "a loop"));
+            tasks.spawn(async move {
+                thread.await;
+                drop(end);
+                Ok(())
+            });
+        }
         // The loop reports both, so that they come in order, and a link that is answered by its
         // end is there to be ended.
         let (news, mut reports) = unbounded_channel();
         let told = Arc::clone(&admission);
+        let end = End(ending.clone(), "the reports of its loops");
         tasks.spawn(async move {
+            let _end = end;
             while let Some(report) = reports.recv().await {
                 match report {
                     LinkNews::Attached(grant) => told.connected(&grant),
@@ -69,7 +84,9 @@ impl Relay {
         let on_link = move |grant: Grant, link: Link| {
             loop_of(&targets, &grant.tunnel).attach(grant, link, news.clone());
         };
+        let end = End(ending, "the listener");
         tasks.spawn(async move {
+            let _end = end;
             let stopped = async move {
                 // An error means that the relay was dropped.
                 let _ = stopping.wait_for(|stop| *stop).await;
@@ -81,6 +98,7 @@ impl Relay {
             threads,
             stop,
             tasks,
+            ended,
         })
     }
 
@@ -105,6 +123,30 @@ impl RelayControl for Relay {
     fn end_tunnel(&self, tunnel: &TunnelId) {
         loop_of(&self.loops, tunnel).end_tunnel(tunnel.clone());
     }
+
+    fn failed(&self) -> Pin<Box<dyn Future<Output = &'static str> + Send + '_>> {
+        let mut ended = self.ended.clone();
+        Box::pin(async move {
+            match ended.wait_for(Option::is_some).await {
+                Ok(part) => part.unwrap_or("a part"),
+                // Every part has told its end before it let go of its sender.
+                Err(_) => "every part",
+            }
+        })
+    }
+}
+
+/// Tells that a part of the relay is over, however it ended.
+struct End(watch::Sender<Option<&'static str>>, &'static str);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.send_if_modified(|first| {
+            let is_first = first.is_none();
+            first.get_or_insert(self.1);
+            is_first
+        });
+    }
 }
 
 /// Both sides of a tunnel must meet on one loop: its id decides which.
@@ -112,4 +154,67 @@ fn loop_of<'a>(loops: &'a [LoopHandle], tunnel: &TunnelId) -> &'a LoopHandle {
     let mut hasher = DefaultHasher::new();
     tunnel.hash(&mut hasher);
     &loops[(hasher.finish() % loops.len() as u64) as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::Denial;
+    use adit_proto::handshake::ServerRequest;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    struct Nobody;
+
+    impl Admission for Nobody {
+        async fn admit(&self, _: &ServerRequest, _: &str) -> Result<Grant, Denial> {
+            Err(Denial {
+                status: 403,
+                text: "nobody".to_owned(),
+            })
+        }
+
+        fn connected(&self, _: &Grant) {}
+
+        fn disconnected(&self, _: &Grant) {}
+    }
+
+    async fn relay() -> Relay {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let loops = NonZeroUsize::new(2);
+        Relay::start(
+            listener,
+            ServeConfig::default(),
+            Arc::new(Nobody),
+            IoChoice::Epoll,
+            loops,
+        )
+        .unwrap()
+    }
+
+    /// One dead loop is enough: the tunnels on it are dead, while handshakes go on for ever.
+    #[tokio::test]
+    async fn a_loop_that_ends_is_a_failure_of_the_relay() {
+        for dead in 0..2 {
+            let relay = relay().await;
+            let early = timeout(Duration::from_millis(50), relay.failed()).await;
+            assert!(early.is_err(), "{early:?} although all is well");
+            relay.loops[dead].stop();
+            let part = timeout(PATIENCE, relay.failed()).await;
+            assert_eq!(part, Ok("a loop"));
+            // And it stays one, for whoever asks later.
+            assert_eq!(timeout(PATIENCE, relay.failed()).await, Ok("a loop"));
+            relay.stop().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_ends_is_a_failure_of_the_relay() {
+        let relay = relay().await;
+        relay.stop.send_replace(true);
+        assert_eq!(timeout(PATIENCE, relay.failed()).await, Ok("the listener"));
+        relay.stop().await;
+    }
 }

@@ -39,7 +39,10 @@ pub fn start(name: String, choice: IoChoice) -> Result<(LoopHandle, JoinHandle<(
     let wake = WakeSource::new()?;
     let waker = wake.waker();
     let (report, outcome) = channel();
+    let (alive, life) = tokio::sync::watch::channel(());
     let thread = std::thread::Builder::new().name(name).spawn(move || {
+        // Dropped last, also by a panic: whoever waits for the end hears of it.
+        let _alive = alive;
         // The backend belongs to the thread that opened it (`IORING_SETUP_SINGLE_ISSUER`).
         match EventLoop::new(choice, wake, inbox) {
             Ok(event_loop) => {
@@ -59,6 +62,7 @@ pub fn start(name: String, choice: IoChoice) -> Result<(LoopHandle, JoinHandle<(
             commands,
             waker,
             backend,
+            life,
         },
         thread,
     ))

@@ -8,23 +8,24 @@ use crate::tunnel::key::ConnectionKey;
 use crate::tunnel::mapping::MappingMismatch;
 use crate::tunnel::proxy::{Counters, Proxy};
 use adit_proto::ids::{Mode, ServiceId, TunnelId};
+use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// Name of a proxy on its loop, chosen by whoever adds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProxyId(pub u64);
 
 /// What the loop has to know of a proxy that the core does not.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ProxyOptions {
-    /// Where a destination's endpoint without a host is found.
-    pub default_host: IpAddr,
+    /// Stands in for the host of an endpoint without one: a name, all of whose addresses are
+    /// tried, or an address without brackets.
+    pub default_host: String,
     /// Whether each local connection is logged at info, with its addresses, else at debug.
     pub announces_connections: bool,
     /// Whether a destination tries again where an application does not answer. Without, its
@@ -33,7 +34,7 @@ pub struct ProxyOptions {
 }
 
 /// How often a destination tries to reach an application again.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DialRetries {
     /// Tries after the first; `None`: for as long as the connection is wanted.
     pub count: Option<u32>,
@@ -44,7 +45,7 @@ pub struct DialRetries {
 impl Default for ProxyOptions {
     fn default() -> Self {
         Self {
-            default_host: Ipv4Addr::LOCALHOST.into(),
+            default_host: "127.0.0.1".to_owned(),
             announces_connections: false,
             dial_retries: None,
         }
@@ -185,6 +186,8 @@ pub struct LoopHandle {
     pub(super) commands: Sender<Command>,
     pub(super) waker: Waker,
     pub(super) backend: &'static str,
+    /// Its sender lives as long as the loop's thread, however that ends.
+    pub(super) life: watch::Receiver<()>,
 }
 
 impl LoopHandle {
@@ -262,6 +265,13 @@ impl LoopHandle {
     /// Closes both sides of a tunnel at the relay: it is over.
     pub fn end_tunnel(&self, tunnel: TunnelId) {
         self.send(Command::EndTunnel { tunnel });
+    }
+
+    /// Completes when the loop's thread is over: after [`stop`](Self::stop), or because it has
+    /// panicked.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut life = self.life.clone();
+        async move { while life.changed().await.is_ok() {} }
     }
 
     /// Ends the loop; its sockets are closed as they are.

@@ -492,23 +492,21 @@ impl ProxyIo {
     fn dial(&mut self, io: &mut Io, key: ConnectionKey, service: u32) {
         let addresses = match self.proxy.endpoint(service) {
             Some(Endpoint::Unix(path)) => vec![Address::Unix(path.clone())],
-            Some(Endpoint::Tcp { host: None, port }) => vec![Address::Ip(SocketAddr::new(
-                self.options.default_host,
-                *port,
-            ))],
-            Some(Endpoint::Tcp {
-                host: Some(host),
-                port,
-            }) => match literal_addresses(host, *port) {
-                Some(addresses) => addresses,
-                None => {
-                    return self.tell(TunnelEvent::Dial {
-                        key,
-                        host: host.clone(),
-                        port: *port,
-                    });
+            Some(Endpoint::Tcp { host, port }) => {
+                // A name is looked up for each connection: what it stands for may change, and a
+                // look-up that failed once may succeed the next time.
+                let host = host.as_ref().unwrap_or(&self.options.default_host);
+                match literal_addresses(host, *port) {
+                    Some(addresses) => addresses,
+                    None => {
+                        return self.tell(TunnelEvent::Dial {
+                            key,
+                            host: host.clone(),
+                            port: *port,
+                        });
+                    }
                 }
-            },
+            }
             Some(Endpoint::Stdio) | None => Vec::new(),
         };
         if io.dial(self.tunnel, key, addresses).is_none() {
@@ -530,8 +528,9 @@ impl ProxyIo {
     }
 
     fn dial_failed(&mut self, io: &Io, key: ConnectionKey, error: &io::Error) {
+        let dialled = self.proxy.dialled_service(key);
         if let Some(retries) = self.options.dial_retries
-            && self.proxy.dialled_service(key).is_some()
+            && dialled.is_some()
         {
             let tries = self.tries.entry(key).or_default();
             if retries.count.is_none_or(|count| *tries < count) {
@@ -540,7 +539,12 @@ impl ProxyIo {
                 return;
             }
         }
-        tracing::warn!(%error, "could not connect to the local service; its connection was reset");
+        // `None`: the peer has ended the connection meanwhile, and nobody misses it.
+        if let Some(service) = dialled {
+            let endpoint = self.endpoint_text(service);
+            let service = self.service_text(service);
+            tracing::warn!(service, endpoint, %error, "could not connect to the local service; its connection was reset");
+        }
         self.tries.remove(&key);
         self.proxy.dial_failed(key);
     }
@@ -602,11 +606,10 @@ impl ProxyIo {
     }
 
     fn take_accepted(&mut self, io: &mut Io, service: u32, fd: OwnedFd) {
-        if !self.proxy.can_accept(service) {
-            tracing::warn!(
-                service,
-                "refused a local connection: the tunnel is down, at its bound, or its peer takes one at a time"
-            );
+        if let Some(reason) = self.proxy.unwelcome(service) {
+            let endpoint = self.endpoint_text(service);
+            let service = self.service_text(service);
+            tracing::warn!(service, endpoint, %reason, "refused a local connection");
             return socket::reset(fd);
         }
         if let (Ok(local), Ok(peer)) = (socket::local_address(&fd), socket::peer_address(&fd)) {
@@ -711,6 +714,25 @@ impl ProxyIo {
             tracing::info!("{text}");
         } else {
             tracing::debug!("{text}");
+        }
+    }
+
+    /// The name of a service, for the log; empty in a tunnel without services.
+    fn service_text(&self, service: u32) -> &str {
+        self.proxy.service_id(service).map_or("", |id| id.as_str())
+    }
+
+    /// Where a service listens or is dialled, for the log; a port alone gets the host that stands
+    /// for it.
+    fn endpoint_text(&self, service: u32) -> String {
+        match self.proxy.endpoint(service) {
+            Some(Endpoint::Tcp { host: None, port }) => Endpoint::Tcp {
+                host: Some(self.options.default_host.clone()),
+                port: *port,
+            }
+            .to_string(),
+            Some(endpoint) => endpoint.to_string(),
+            None => String::new(),
         }
     }
 

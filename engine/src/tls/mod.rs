@@ -20,7 +20,7 @@ use std::ops::Range;
 
 pub use config::{
     ClientTls, ConfigError, ServerTls, client_config, client_config_from, server_config,
-    server_config_from,
+    server_config_from, server_config_with,
 };
 pub use error::{HandshakeError, RecordError};
 pub use handshake::{Session, accept, connect, server_name};

@@ -30,6 +30,10 @@ pub const OUTBOX_SIZE: usize = 64 * 1024;
 pub struct Limits {
     /// Connections open at once over all services; a further local one is refused. 1 or more.
     pub connections_max: usize,
+    /// Connections of one service open at once, at a source; a further local one is refused
+    /// (specification 14.3: `tcp.max_active_connections`). 1 or more; beyond `connections_max` it
+    /// bounds nothing.
+    pub service_connections_max: usize,
     /// Bytes received for one connection that its local socket has not taken yet.
     ///
     /// At this mark the tunnel's reading pauses, since the protocol has no credit (specification
@@ -54,6 +58,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 16_384,
+            service_connections_max: usize::MAX,
             connection_buffer: 256 * 1024,
             tunnel_buffer: 8 * 1024 * 1024,
             payload_max: MAX_PAYLOAD_SIZE,

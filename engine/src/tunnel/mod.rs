@@ -25,5 +25,5 @@ pub mod relay;
 pub mod schedule;
 pub mod send;
 mod service;
-mod source;
+pub mod source;
 mod timers;

@@ -100,6 +100,9 @@ pub struct Counters {
     pub stalled: u64,
     /// Local connections refused: at the bound, or a second one for a V1 or V2 peer.
     pub refused: u64,
+    /// Connections that ended although neither application had ended them: with the link, or with a
+    /// whole stream where the peer could have ended the connection alone.
+    pub cut: u64,
     /// Payload bytes copied because a local socket did not take them at once.
     pub bytes_queued: u64,
     /// Bytes of messages that came in pieces and were copied together.
@@ -208,6 +211,7 @@ impl Proxy {
         self.outbox.reset();
         self.timers.link_lost();
         for index in 0..self.services.len() {
+            self.counters.cut += self.services[index].count() as u64;
             for (_, key) in self.services[index].take_all() {
                 self.abort(key);
             }

@@ -263,6 +263,11 @@ impl Proxy {
             return;
         };
         if self.services[index].stream.map(StreamId::get) == Some(message.stream) {
+            // A peer that knows connections ends each of them by itself; this is an application
+            // that was not reached, or a peer that is gone (specification 7.5, 8.3, 12).
+            if !self.services[index].is_single {
+                self.counters.cut += self.services[index].count() as u64;
+            }
             self.end_stream(now, index);
         } else {
             self.counters.stale += 1;
@@ -271,6 +276,7 @@ impl Proxy {
 
     fn on_session_reset(&mut self, now: Instant) {
         for index in 0..self.services.len() {
+            self.counters.cut += self.services[index].count() as u64;
             self.end_stream(now, index);
         }
     }

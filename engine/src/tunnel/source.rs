@@ -7,24 +7,64 @@ use adit_proto::ids::{Mode, StreamId};
 use adit_proto::message::Kind;
 use std::time::Instant;
 
+/// Why a local connection is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unwelcome {
+    /// There is no link, or its SERVICE_IDS has not come.
+    #[error("the tunnel is down")]
+    Down,
+    /// The proxy takes no more.
+    #[error("the proxy is about to end")]
+    Ending,
+    /// The bound over all services.
+    #[error("{max} connections are open, which is the limit")]
+    Full {
+        /// The bound.
+        max: usize,
+    },
+    /// The bound of one service.
+    #[error("{max} connections of this service are open, which is its limit")]
+    ServiceFull {
+        /// The bound.
+        max: usize,
+    },
+    /// A V1 or V2 peer knows one connection for each service.
+    #[error("the other side takes one connection of a service at a time")]
+    OneAtATime,
+}
+
 impl Proxy {
-    /// Whether an accepted connection of this service would be taken now.
-    pub fn can_accept(&self, service: u32) -> bool {
-        let Some(service) = self.services.get(service as usize) else {
-            return false;
+    /// Why an accepted connection of this service would not be taken now; `None`: it would.
+    pub fn unwelcome(&self, service: u32) -> Option<Unwelcome> {
+        let service = match self.services.get(service as usize) {
+            Some(service) if self.phase == Phase::Running => service,
+            Some(_) | None => return Some(Unwelcome::Down),
         };
-        self.phase == Phase::Running
-            && self.accepting
-            && self.connections.count() < self.limits.connections_max
-            // A second connection would break the first one of a V1 or V2 peer
-            // (specification 17, Q-10).
-            && (!service.is_single || service.count() == 0)
+        let (max, of_service_max) = (
+            self.limits.connections_max,
+            self.limits.service_connections_max,
+        );
+        if !self.accepting {
+            Some(Unwelcome::Ending)
+        } else if self.connections.count() >= max {
+            Some(Unwelcome::Full { max })
+        } else if service.count() >= of_service_max {
+            Some(Unwelcome::ServiceFull {
+                max: of_service_max,
+            })
+        } else if service.is_single && service.count() > 0 {
+            // A second connection would break the first one (specification 17, Q-10).
+            Some(Unwelcome::OneAtATime)
+        } else {
+            None
+        }
     }
 
     /// A local connection was accepted; the peer is told. `None`: refused, the driver resets it.
     pub fn accepted(&mut self, now: Instant, service: u32, io: u32) -> Option<ConnectionKey> {
         debug_assert_eq!(self.mode, Mode::Source);
-        if !self.can_accept(service) {
+        if self.unwelcome(service).is_some() {
             self.counters.refused += 1;
             return None;
         }

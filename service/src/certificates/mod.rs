@@ -10,6 +10,7 @@
 //! moment a start is interrupted at, what it left behind is a key whose certificate can be made again.
 
 mod authority;
+mod current;
 mod inspect;
 
 use std::path::PathBuf;
@@ -17,7 +18,8 @@ use std::sync::Arc;
 
 use rcgen::KeyPair;
 use rustls::ServerConfig;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::server::ResolvesServerCert;
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use time::OffsetDateTime;
@@ -25,18 +27,21 @@ use tracing::info;
 
 use crate::data_dir::{DataDir, DataDirError};
 use authority::Authority;
+use current::Current;
 use inspect::{Fault, parse_chain, provider, renewal_reason, validity, verify};
 
 /// A server certificate that clients accept once they trust `ca_pem`.
 pub struct Certificates {
     ca_pem: String,
-    server: Arc<CertifiedKey>,
+    server: Arc<Current>,
     key: PrivateKeyDer<'static>,
 }
 
 /// What a TLS server shows and proves. `Debug` does not print the key.
 #[derive(Debug)]
 pub struct Identity {
+    /// Shows the certificate in use, also once it was renewed: for listeners that stay.
+    pub resolver: Arc<dyn ResolvesServerCert>,
     /// The server's certificate and what leads to the authority.
     pub chain: Vec<CertificateDer<'static>>,
     /// Its key.
@@ -86,6 +91,22 @@ impl Certificates {
             .map_err(|fault| fault.of(dir.file(fault.file(SERVER_PEM, SERVER_KEY))))
     }
 
+    /// Looks again as a start does, and shows from now on what it finds or makes: called now and then,
+    /// it keeps a service that is never restarted from showing a certificate that has ended.
+    ///
+    /// # Errors
+    /// As [`in_dir`](Self::in_dir); what was shown so far is shown on.
+    pub fn renew(
+        &self,
+        dir: &DataDir,
+        names: &[ServerName<'static>],
+        now: OffsetDateTime,
+    ) -> Result<(), CertificateError> {
+        let found = Self::in_dir(dir, names, now)?;
+        self.server.exchange(found.server.get());
+        Ok(())
+    }
+
     /// The authority's certificate, in PEM.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
@@ -94,7 +115,8 @@ impl Certificates {
     /// The certificate and key, for a listener that has TLS settings of its own.
     pub fn identity(&self) -> Identity {
         Identity {
-            chain: self.server.cert.clone(),
+            resolver: Arc::clone(&self.server) as _,
+            chain: self.server.get().cert.clone(),
             key: self.key.clone_key(),
         }
     }
@@ -107,7 +129,7 @@ impl Certificates {
             .with_safe_default_protocol_versions()
             .expect("the provider supports TLS 1.2 and 1.3")
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.server))));
+            .with_cert_resolver(Arc::clone(&self.server) as _);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config
     }
@@ -126,7 +148,7 @@ impl Certificates {
         verify(authority.certificate_pem(), &server, now)?;
         Ok(Self {
             ca_pem: authority.certificate_pem().to_owned(),
-            server: Arc::new(server),
+            server: Arc::new(Current::new(Arc::new(server))),
             key,
         })
     }

@@ -247,3 +247,64 @@ fn in_memory_certificates_are_verified_by_a_client() {
         }
     }
 }
+
+/// The certificate that a listener with this configuration shows to a client that trusts `ca_pem` and
+/// whose clock stands at `now`.
+fn shown(config: &Arc<ServerConfig>, ca_pem: &str, now: OffsetDateTime) -> CertificateDer<'static> {
+    #[derive(Debug)]
+    struct At(OffsetDateTime);
+    impl rustls::time_provider::TimeProvider for At {
+        fn current_time(&self) -> Option<rustls_pki_types::UnixTime> {
+            let seconds = u64::try_from(self.0.unix_timestamp()).ok()?;
+            Some(rustls_pki_types::UnixTime::since_unix_epoch(
+                std::time::Duration::from_secs(seconds),
+            ))
+        }
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add(leaf(ca_pem)).unwrap();
+    let client =
+        rustls::ClientConfig::builder_with_details(Arc::new(provider()), Arc::new(At(now)))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(client), name).unwrap();
+    let mut server = rustls::ServerConnection::new(Arc::clone(config)).unwrap();
+    while client.is_handshaking() {
+        let mut bytes = Vec::new();
+        client.write_tls(&mut bytes).unwrap();
+        server.read_tls(&mut bytes.as_slice()).unwrap();
+        server.process_new_packets().unwrap();
+        let mut bytes = Vec::new();
+        server.write_tls(&mut bytes).unwrap();
+        client.read_tls(&mut bytes.as_slice()).unwrap();
+        client.process_new_packets().unwrap();
+    }
+    client.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
+/// A service that runs for years shows no certificate that has ended, and clients need nothing new.
+#[test]
+fn a_renewal_reaches_listeners_that_are_there() {
+    let fixture = Fixture::new();
+    let certificates = fixture.start(NOW, &[]).unwrap();
+    let api = Arc::new(certificates.server_config());
+    let relay = ServerConfig::builder_with_provider(Arc::new(provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(certificates.identity().resolver);
+    let relay = Arc::new(relay);
+    let first = shown(&api, certificates.ca_pem(), NOW);
+    let mut before = first.clone();
+    for days in [1, 800, 1_600] {
+        let now = NOW + Duration::days(days);
+        certificates.renew(&fixture.dir, &names(&[]), now).unwrap();
+        let after = shown(&api, certificates.ca_pem(), now);
+        assert_eq!(shown(&relay, certificates.ca_pem(), now), after);
+        assert_eq!(after == before, days == 1, "after {days} days");
+        before = after;
+    }
+}

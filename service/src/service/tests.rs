@@ -155,7 +155,7 @@ async fn the_certificate_has_the_names_that_clients_use() {
 #[tokio::test]
 async fn a_running_service_has_not_failed() {
     let mut running = start(settings()).await;
-    let soon = std::time::Duration::from_millis(50);
+    let soon = Duration::from_millis(50);
     assert!(tokio::time::timeout(soon, running.failed()).await.is_err());
     running.background.abort_all();
     let error = running.failed().await;
@@ -217,4 +217,27 @@ async fn a_disk_that_takes_nothing_is_503_on_both_sides_until_it_does() {
     let request = upgrade_request(Mode::Source, token, None);
     assert!(gate.admit(&request, "channel").await.is_err());
     next.relay.gate.admit(&request, "channel").await.unwrap();
+}
+
+/// A relay that has lost a loop.
+struct Crippled;
+
+impl RelayControl for Crippled {
+    fn end_side(&self, _: &adit_proto::TunnelId, _: Mode) {}
+
+    fn end_tunnel(&self, _: &adit_proto::TunnelId) {}
+
+    fn failed(&self) -> std::pin::Pin<Box<dyn Future<Output = &'static str> + Send + '_>> {
+        Box::pin(std::future::ready("a loop"))
+    }
+}
+
+/// Else nobody would start it again, and its tunnels would stay dead.
+#[tokio::test]
+async fn a_relay_that_fails_is_a_failure_of_the_service() {
+    let mut running = Service::start(settings(), async |_, _, _| Ok(Crippled))
+        .await
+        .unwrap();
+    let error = running.failed().await.to_string();
+    assert!(error.contains("a loop of the relay"), "{error}");
 }

@@ -278,8 +278,7 @@ fn report(written: &Result<Stored, DataDirError>, changes: usize, failing: &mut 
     *failing = written.is_err();
 }
 
-/// Each waits for an answer, so there cannot be more than API requests and handshakes at one time;
-/// they take about 1 KiB each.
+/// Each waits for an answer, so there cannot be more than API requests and handshakes at one time.
 const QUEUE_MAX: usize = 16_384;
 
 /// Sessions that may be given out between two snapshots: clients that come back with their client

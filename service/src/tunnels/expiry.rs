@@ -45,5 +45,5 @@ impl Tunnels {
     }
 }
 
-/// One record costs about a microsecond.
+/// Records that one step takes, before others get their turn.
 const BATCH: usize = 1_024;

@@ -8,10 +8,12 @@
 //! ssh     a shell, scp of 256 MiB, rsync, ProxyCommand      sshd       the server they use
 //! burst   HTTP, redis and PostgreSQL at the same time       servers    the servers it uses
 //! iperf   both ways                                         untunnelled  the same without us
+//! readme  the commands of README.md, in their order
 //! ```
 
 mod burst;
 mod iperf;
+mod readme;
 mod servers;
 mod ssh;
 mod sshd;

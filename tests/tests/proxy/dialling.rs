@@ -5,13 +5,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use adit_tests::apps::{self, App, Temper};
-use adit_tests::deadline::within_limit;
+use adit_tests::deadline::{within, within_limit};
 use adit_tests::ports::{self, Congested};
 use adit_tests::process::Process;
 use adit_tests::programs;
 use adit_tests::proxy::Proxy;
 use adit_tests::rig::Rig;
-use adit_tests::scenario::Scenario;
+use adit_tests::scenario::{Io, Scenario};
 use adit_tests::scripted_service::ScriptedService;
 use adit_tests::wire::{Message, Route, v3};
 use adit_tests::{on_each_loop, on_own_choice};
@@ -155,6 +155,57 @@ async fn q32_every_address_of_the_service_is_tried(scenario: Scenario) -> Result
     Ok(())
 }
 
+/// The host that stands for a port alone (`-b` at a destination): the first of its addresses is not
+/// the one that answers.
+async fn q32_every_address_of_the_destinations_host_is_tried(scenario: Scenario) -> Result<()> {
+    let Some(mut names) = Names::new(&scenario)? else {
+        return Ok(());
+    };
+    names.hosts.insert_str(0, "::1 localhost\n");
+    names.add("host.test", &["127.0.0.91", "127.0.0.92"])?;
+    let service = ScriptedService::start(&scenario).await?;
+    for (host, address) in [("localhost", "127.0.0.1"), ("host.test", "127.0.0.92")] {
+        let app = App::start_at(format!("{address}:0").parse()?, Temper::Echo).await?;
+        let mapping = format!("FAST={}", app.address().port());
+        let proxy = Proxy::destination(&scenario, &mapping, &service.endpoint()?);
+        let _proxy = names.start("destination", &proxy.args(["-b", host]))?;
+        let mut link = service.admit(&["FAST"]).await?;
+        link.send(&Message::stream_start(FAST)).await?;
+        link.send(&Message::data(FAST, "hello")).await?;
+        link.expect_data(FAST, b"hello").await?;
+    }
+    Ok(())
+}
+
+/// A name that is not known yet when the destination starts, and is when it is needed.
+async fn q32_the_destinations_host_is_looked_up_for_each_connection(
+    scenario: Scenario,
+) -> Result<()> {
+    let Some(mut names) = Names::new(&scenario)? else {
+        return Ok(());
+    };
+    // Nobody listens there.
+    names.nameserver("127.0.0.79")?;
+    let app = App::start_at("127.0.0.92:0".parse()?, Temper::Echo).await?;
+    let service = ScriptedService::start(&scenario).await?;
+    let mapping = format!("FAST={}", app.address().port());
+    let proxy = Proxy::destination(&scenario, &mapping, &service.endpoint()?);
+    let proxy = names.start("destination", &proxy.args(["-b", "later.test"]))?;
+    let mut link = service.admit(&["FAST"]).await?;
+    link.send(&Message::stream_start(FAST)).await?;
+    link.expect(&Message::stream_reset(FAST)).await?;
+    // Which service, where, and why.
+    let line = proxy.line("could not connect").await?;
+    let endpoint = format!("later.test:{}", app.address().port());
+    ensure!(line.contains("FAST") && line.contains(&endpoint), "{line}");
+    ensure!(line.contains("cannot resolve later.test"), "{line}");
+    names.add("later.test", &["127.0.0.92"])?;
+    let again = v3("FAST", 2, 2);
+    link.send(&Message::stream_start(again)).await?;
+    link.send(&Message::data(again, "hello")).await?;
+    link.expect_data(again, b"hello").await
+}
+
 /// An address that answers nothing holds the next one up by 250 ms (RFC 8305), not by a
 /// time-out of TCP.
 async fn q32_a_silent_address_delays_the_next_one_only_a_little(scenario: Scenario) -> Result<()> {
@@ -198,11 +249,19 @@ async fn q33_a_slow_name_lookup_stops_nobody(scenario: Scenario) -> Result<()> {
     let Some(mut names) = Names::new(&scenario)? else {
         return Ok(());
     };
-    let Ok(_silent) = tokio::net::UdpSocket::bind("127.0.0.77:53").await else {
-        scenario.skip("a name server's port cannot be had");
-        return Ok(());
+    // Both loops' tests may run at the same time: each has a name server of its own.
+    let address = match scenario.io() {
+        Io::Uring => "127.0.0.78",
+        Io::Epoll | Io::Auto => "127.0.0.77",
     };
-    names.nameserver("127.0.0.77")?;
+    let silent = match tokio::net::UdpSocket::bind((address, 53)).await {
+        Ok(silent) => silent,
+        Err(_) => {
+            return programs::lacking(&scenario, "leave to listen on port 53")
+                .map(|_: Option<()>| ());
+        }
+    };
+    names.nameserver(address)?;
     let echo = App::start(Temper::Echo).await?;
     let service = ScriptedService::start(&scenario).await?;
     let mapping = format!("SLOW=nowhere.test:22,FAST={}", echo.address());
@@ -217,6 +276,10 @@ async fn q33_a_slow_name_lookup_stops_nobody(scenario: Scenario) -> Result<()> {
         within_limit(Duration::from_secs(3), "the other service", echo).await?;
     }
     link.fence().await?;
+    // It was really asked: else the test would show nothing.
+    let mut question = [0; 512];
+    let asked = async { Ok(silent.recv(&mut question).await?) };
+    within("the name server is asked", asked).await?;
     Ok(())
 }
 
@@ -235,7 +298,7 @@ impl<'a> Names<'a> {
             .output()
             .is_ok_and(|output| output.status.success());
         if !allowed {
-            return programs::missing_programs(scenario, "unshare, or its permission,");
+            return programs::lacking(scenario, "unshare, or leave to use it");
         }
         Ok(Some(Self {
             scenario,
@@ -287,4 +350,6 @@ on_own_choice!(
     q32_every_address_of_the_service_is_tried,
     q32_a_silent_address_delays_the_next_one_only_a_little,
     q32_every_address_of_the_bind_name_is_tried,
+    q32_every_address_of_the_destinations_host_is_tried,
+    q32_the_destinations_host_is_looked_up_for_each_connection,
 );

@@ -179,18 +179,35 @@ async fn q36_a_signal_ends_a_proxy_that_waits(scenario: Scenario) -> Result<()> 
     let mut waiting = proxy.start()?;
     let _tcp = service.accept_tcp().await?;
     waiting.signal(Signal::Terminate).await?;
-    waiting.end().await?;
+    // By itself, not by the signal's default: with a code, and with what it says.
+    waiting.ends_with(0).await?;
     // The upgrade is never answered.
     let mut waiting = proxy.start()?;
     let _knock = service.knock().await?;
     waiting.signal(Signal::Interrupt).await?;
-    waiting.end().await?;
+    waiting.ends_with(0).await?;
     // Nobody listens.
     let nowhere = format!("localhost:{}", ports::free()?);
     let mut waiting = proxy.endpoint(&nowhere).start()?;
     waiting.line("").await?;
     waiting.signal(Signal::Terminate).await?;
-    waiting.end().await?;
+    waiting.ends_with(0).await
+}
+
+/// Whoever sees a proxy's first line may end it: it already knows what to do then.
+async fn q36_a_signal_right_after_the_first_line_ends_in_good_order(
+    scenario: Scenario,
+) -> Result<()> {
+    let nowhere = format!("localhost:{}", ports::free()?);
+    for signal in [Signal::Terminate, Signal::Interrupt] {
+        for _ in 0..10 {
+            let mapping = format!("SSH={}", ports::free()?);
+            let mut proxy = Proxy::source(&scenario, &mapping, &nowhere).start()?;
+            proxy.line("").await?;
+            proxy.signal(signal).await?;
+            proxy.ends_with(0).await?;
+        }
+    }
     Ok(())
 }
 
@@ -205,4 +222,5 @@ on_each_loop!(
     a_proxy_keeps_a_client_token_of_its_own,
     q36_a_signal_ends_with_a_close_frame,
     q36_a_signal_ends_a_proxy_that_waits,
+    q36_a_signal_right_after_the_first_line_ends_in_good_order,
 );

@@ -4,6 +4,12 @@ use adit_tests::on_each_loop;
 use adit_tests::process::{Process, Signal};
 use adit_tests::scenario::Scenario;
 use anyhow::{Context, Result, ensure};
+use std::time::Duration;
+
+/// Longer than the check allows itself.
+const CHECK_LIMIT: Duration = adit_cli::run::CHECK_DEADLINE.saturating_add(Duration::from_secs(10));
+/// For the scenario around it.
+const SETUP_LIMIT: Duration = Duration::from_secs(10);
 
 fn demo(scenario: &Scenario, arguments: &[&str]) -> Result<Process> {
     let mut command = scenario.binary().adit();
@@ -19,7 +25,10 @@ fn demo(scenario: &Scenario, arguments: &[&str]) -> Result<Process> {
 
 async fn a_demo_checks_itself(scenario: Scenario) -> Result<()> {
     let mut process = demo(&scenario, &["--check"])?;
-    process.ends_with(0).await
+    // It ends by itself, and says what was wrong: nobody cuts it short.
+    let status = process.end_within(CHECK_LIMIT).await?;
+    ensure!(status.code() == Some(0), "the check ended with {status}");
+    Ok(())
 }
 
 /// It says what to type next, what it says works, and Ctrl-C ends it in good order.
@@ -42,4 +51,5 @@ async fn a_demo_can_be_tried_and_left(scenario: Scenario) -> Result<()> {
     process.ends_with(0).await
 }
 
-on_each_loop!(a_demo_checks_itself, a_demo_can_be_tried_and_left);
+on_each_loop!(within super::CHECK_LIMIT + super::SETUP_LIMIT; a_demo_checks_itself);
+on_each_loop!(a_demo_can_be_tried_and_left);

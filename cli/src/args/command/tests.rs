@@ -145,12 +145,12 @@ fn serve_and_demo_have_their_arguments() {
     assert_eq!(args.tunnel_listen, "0.0.0.0:0".parse().unwrap());
     assert_eq!(
         (args.loops, args.io, args.log.verbose),
-        (Some(4), Io::Epoll, 5)
+        (Some(4), IoChoice::Epoll, 5)
     );
     let Ok(Request::Demo(args)) = request("demo --check") else {
         panic!("demo");
     };
-    assert!(args.check && args.io == Io::Auto);
+    assert!(args.check && args.io == IoChoice::Auto);
     assert_eq!(args.log.verbose, 3);
     let Ok(Request::Serve(args)) = request("serve --data-dir x") else {
         panic!("serve");

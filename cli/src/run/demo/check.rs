@@ -21,8 +21,8 @@ use super::stack::{ECHO, PAGE, Stack};
 use super::text::{Look, Row};
 use super::transfer::Transfer;
 
-/// For all of it. A debug build on a slow machine takes a few seconds.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// For all of it, its end included. A debug build on a slow machine takes a few seconds.
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Requests for the page, at once.
 const REQUESTS: usize = 16;

@@ -47,12 +47,13 @@ pub(super) enum EchoEnd {
     Announced,
 }
 
-/// Both services, running. Dropping it ends them, with all their connections.
+/// Both services, running. Dropping it ends them soon, with all their connections; after
+/// [`stop`](Self::stop) they have ended.
 pub(super) struct Device {
     pub(super) page_port: u16,
     pub(super) echo_port: u16,
     page: Arc<OnceLock<Page>>,
-    _services: JoinSet<()>,
+    services: JoinSet<()>,
 }
 
 impl Device {
@@ -70,7 +71,7 @@ impl Device {
             page_port,
             echo_port,
             page,
-            _services: services,
+            services,
         })
     }
 
@@ -83,6 +84,11 @@ impl Device {
     /// The page, as published.
     pub(super) fn page(&self) -> Option<&Page> {
         self.page.get()
+    }
+
+    /// Ends both services; when it returns, nobody listens on their ports any more.
+    pub(super) async fn stop(mut self) {
+        self.services.shutdown().await;
     }
 }
 
@@ -269,6 +275,21 @@ mod tests {
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).await.unwrap();
             assert_eq!(answer, [&announced.to_be_bytes()[..], b"12345"].concat());
+        }
+    }
+
+    /// A port is free when `stop` has returned, not some time later: both are asked at once, on the
+    /// one thread that would have to do the rest.
+    #[tokio::test]
+    async fn a_stopped_device_listens_no_more() {
+        for _ in 0..20 {
+            let device = Device::start(EchoEnd::Client).await.unwrap();
+            let ports = [device.page_port, device.echo_port];
+            device.stop().await;
+            for port in ports {
+                let connected = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+                assert!(connected.is_err(), "port {port} is still listened on");
+            }
         }
     }
 }

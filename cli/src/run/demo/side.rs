@@ -21,6 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task;
 use tracing::warn;
 
+use super::super::runtime;
+
 /// Open connections may go on for so long once the end is asked for: a terminal that still has one
 /// open should not hold up the prompt.
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -63,8 +65,7 @@ impl Side {
     ) -> Result<Self> {
         let name = mode.as_str();
         let mapping = Mapping::parse(mapping, mode)?;
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).context("the system gives no randomness")?;
+        let seed = runtime::seed().context("the system gives no randomness")?;
         let limits = Limits {
             ping_interval: PING_INTERVAL,
             ..Limits::default()
@@ -155,7 +156,7 @@ fn dial_settings(mode: Mode, ticket: Ticket, client_token: ClientToken) -> DialS
         access_token: ticket.token,
         client_token: Some(client_token),
         subprotocol: Subprotocol::V3.name().to_owned(),
-        user_agent: concat!("adit/", env!("CARGO_PKG_VERSION")).to_owned(),
+        user_agent: runtime::USER_AGENT.to_owned(),
         bind: None,
         web_proxy: None,
         tls: Some(LinkTls {

@@ -148,6 +148,7 @@ impl Stack {
             Some(relay) => relay.stop().await,
             None => bail!("the relay is still in use"),
         }
+        self.device.stop().await;
         Ok(())
     }
 

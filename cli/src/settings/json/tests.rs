@@ -38,9 +38,8 @@ fn the_exported_defaults_are_these() {
       "tcp": {
         "connection_retry_count": 5,
         "connection_retry_delay_ms": 2500,
-        "max_active_connections": 128,
-        "read_buffer_size": 131076,
-        "write_buffer_size": 131076
+        "max_active_connections": 16384,
+        "read_buffer_size": 131076
       },
       "websocket": {
         "connect_retry_count": -1,
@@ -63,10 +62,10 @@ fn the_exported_defaults_are_these() {
 fn the_exported_file_reads_back_without_a_warning() {
     let (settings, warnings) = parsed(&export());
     assert_eq!(warnings, Vec::<String>::new());
+    let limits = Limits::default();
     let expected = JsonSettings {
-        connections_max: Some(128),
-        connection_buffer_size: Some(131_076),
-        ping_interval: Some(Duration::from_secs(20)),
+        service_connections_max: Some(limits.connections_max),
+        ping_interval: Some(limits.ping_interval),
         ..JsonSettings::default()
     };
     assert_eq!(settings, expected);
@@ -104,7 +103,12 @@ fn every_key_is_taken_as_number_and_as_text() {
         assert_eq!(settings.payload_size_max, 1000);
         assert_eq!(settings.local_retries_max, None);
         assert_eq!(settings.local_retry_delay, Duration::from_millis(10));
-        assert_eq!(settings.connections_max, Some(9));
+        assert_eq!(settings.service_connections_max, Some(9));
+        let dials = DialRetries {
+            count: None,
+            delay: Duration::from_millis(10),
+        };
+        assert_eq!(settings.dials, Some(dials));
         assert_eq!(settings.connection_buffer_size, Some(70_000));
         assert_eq!(settings.ping_interval, Some(Duration::from_millis(200)));
         assert_eq!(settings.service_retry_delay, Duration::from_millis(30));

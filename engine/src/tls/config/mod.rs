@@ -12,4 +12,4 @@ mod verifier;
 
 pub use client::{ClientTls, client_config, client_config_from};
 pub use error::ConfigError;
-pub use server::{ServerTls, server_config, server_config_from};
+pub use server::{ServerTls, server_config, server_config_from, server_config_with};

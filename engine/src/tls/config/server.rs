@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WantsServerCert};
+use rustls::{ConfigBuilder, ServerConfig};
 
 use super::{ConfigError, pem, suites};
 
@@ -57,16 +57,36 @@ pub fn server_config_from(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(suites::provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+    Ok(complete(builder()?.with_single_cert(chain, key)?))
+}
+
+/// Builds the library's server configuration around whatever shows the certificates, which may show
+/// others later.
+///
+/// # Errors
+///
+/// The library's, when it supports neither version of TLS.
+pub fn server_config_with(
+    resolver: Arc<dyn ResolvesServerCert>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    Ok(complete(builder()?.with_cert_resolver(resolver)))
+}
+
+fn builder() -> Result<ConfigBuilder<ServerConfig, WantsServerCert>, rustls::Error> {
+    Ok(
+        ServerConfig::builder_with_provider(Arc::new(suites::provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .with_no_client_auth(),
+    )
+}
+
+fn complete(mut config: ServerConfig) -> Arc<ServerConfig> {
     // For the in-place record layer, which needs the keys.
     config.enable_secret_extraction = true;
     // Our clients do not resume, and neither does the reference: no tickets, nothing to keep.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(Arc::new(config))
+    Arc::new(config)
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ConfigError> {

@@ -78,6 +78,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 const LIMITS: Limits = Limits {
     payload_max: 64_512,
     connections_max: 6,
+    service_connections_max: 4,
     connection_buffer: 128 * 1024,
     tunnel_buffer: 256 * 1024,
     stall_timeout: Duration::from_secs(10),

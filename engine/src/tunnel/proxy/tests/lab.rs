@@ -332,7 +332,7 @@ impl Lab {
 
     pub(super) fn accept(&mut self, service: u32) -> Option<u32> {
         let io = self.next_io;
-        let can = self.proxy.can_accept(service);
+        let can = self.proxy.unwelcome(service).is_none();
         let key = self.proxy.accepted(self.now, service, io);
         assert_eq!(key.is_some(), can);
         let key = key?;

@@ -137,7 +137,8 @@ impl World {
         let source = &mut self.labs[0];
         if let Some(io) = source
             .proxy
-            .can_accept(0)
+            .unwelcome(0)
+            .is_none()
             .then(|| source.accept(0))
             .flatten()
         {

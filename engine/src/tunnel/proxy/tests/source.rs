@@ -1,7 +1,8 @@
 //! Specification 8.2, rule by rule, and the defects of section 17 that a source could have.
 
 use super::lab::*;
-use adit_proto::ids::Dialect;
+use crate::tunnel::source::Unwelcome;
+use adit_proto::ids::{Dialect, Mode};
 use std::time::Duration;
 
 #[test]
@@ -215,4 +216,52 @@ fn a_start_from_the_wrong_side_is_a_violation() {
     let io = lab.accept(0).unwrap();
     lab.gets(&[connection_start(1, "A", 1)]);
     assert_eq!(lab.ending(io), Some(Ended::Orderly), "that connection ends");
+}
+
+/// What `tcp.max_active_connections` means: one busy service leaves the others their share.
+#[test]
+fn each_service_has_a_bound_of_its_own_and_a_refusal_its_reason() {
+    let mut settings = settings(Mode::Source, &["A", "B"]);
+    settings.limits.service_connections_max = 2;
+    settings.limits.connections_max = 3;
+    let mut lab = Lab::running(settings, &["A", "B"]);
+    let first = lab.accept(0).unwrap();
+    lab.accept(0).unwrap();
+    let full = Some(Unwelcome::ServiceFull { max: 2 });
+    assert_eq!(lab.proxy.unwelcome(0), full);
+    assert_eq!(lab.accept(0), None);
+    lab.accept(1).unwrap();
+    assert_eq!(lab.proxy.unwelcome(1), Some(Unwelcome::Full { max: 3 }));
+    lab.gets(&[connection_reset(1, "A", 1)]);
+    assert_eq!(lab.ending(first), Some(Ended::Orderly));
+    lab.accept(0).unwrap();
+    lab.proxy.drain();
+    assert_eq!(lab.proxy.unwelcome(0), Some(Unwelcome::Ending));
+    lab.lose();
+    assert_eq!(lab.proxy.unwelcome(0), Some(Unwelcome::Down));
+    let mut lab = Lab::speaking(&["A"], Dialect::V2);
+    lab.accept(0).unwrap();
+    assert_eq!(lab.proxy.unwelcome(0), Some(Unwelcome::OneAtATime));
+}
+
+/// Whoever has to know whether a transfer is whole asks this counter.
+#[test]
+fn a_connection_that_nobody_has_ended_counts_as_cut() {
+    let cut = |dialect: Dialect, end: &dyn Fn(&mut Lab)| {
+        let mut lab = Lab::speaking(&["A"], dialect);
+        lab.accept(0).unwrap();
+        end(&mut lab);
+        lab.proxy.counters().cut
+    };
+    assert_eq!(cut(Dialect::V3, &|lab| lab.lose()), 1);
+    // No peer, or nobody behind it (specification 8.3, 12).
+    let stream = |lab: &mut Lab| lab.gets(&[stream_reset(1, "A")]);
+    assert_eq!(cut(Dialect::V3, &stream), 1);
+    let connection = |lab: &mut Lab| {
+        lab.gets(&[connection_reset(1, "A", 1)]);
+        lab.lose();
+    };
+    assert_eq!(cut(Dialect::V3, &connection), 0);
+    // An older peer has no other word for an ordinary end.
+    assert_eq!(cut(Dialect::V2, &stream), 0);
 }

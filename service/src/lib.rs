@@ -18,6 +18,7 @@ pub mod data_dir;
 pub mod endpoints;
 pub mod gate;
 mod listen;
+pub mod registry;
 pub mod service;
 pub mod settings;
 pub mod store;

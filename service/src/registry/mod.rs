@@ -5,8 +5,8 @@
 //! Thing ◄── attached ──► Certificate ◄── attached ──► Policy
 //! ```
 //!
-//! This is the domain alone: [`iot`](crate::iot) is its API, [`certificates`](crate::certificates)
-//! makes what is registered here. Nothing in it is secret.
+//! This is the domain alone: `iot` is its API, [`certificates`](crate::certificates) makes what is
+//! registered here. Nothing in it is secret.
 
 mod changes;
 #[cfg(test)]

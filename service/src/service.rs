@@ -23,7 +23,7 @@ use crate::endpoints::Endpoints;
 use crate::gate::Gate;
 use crate::iot::Iot;
 use crate::listen::HttpsListener;
-use crate::registry::MemoryRegistry;
+use crate::registry::{KnownThings, MemoryRegistry};
 use crate::settings::Settings;
 use crate::store::MemoryStore;
 use crate::sts::Sts;
@@ -69,13 +69,17 @@ impl Service {
         let relay = Arc::new(relay.await.map_err(StartError::Relay)?);
 
         let control_relay: Arc<dyn RelayControl> = relay.clone();
-        let control = ControlPlane::new(Arc::clone(&store), control_relay, settings.clock.clone());
+        let registry = Arc::new(MemoryRegistry::new(settings.registry));
+        let known = Arc::clone(&registry) as Arc<dyn KnownThings>;
+        let things = (!settings.unregistered_things).then_some(known);
+        let clock = settings.clock.clone();
+        let control = ControlPlane::new(Arc::clone(&store), control_relay, things, clock);
         let control = Arc::new(control);
         let (stop, stopping) = watch::channel(false);
         let limits = settings.api.connections;
         let naming = settings.naming;
         let iot = Iot {
-            registry: Arc::new(MemoryRegistry::new(settings.registry)),
+            registry,
             issuer: certificates.device_issuer(),
             naming: naming.clone(),
             clock: settings.clock,

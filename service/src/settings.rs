@@ -30,6 +30,9 @@ pub struct Settings {
     pub limits: Limits,
     /// Bounds of the registry.
     pub registry: RegistryLimits,
+    /// Whether tunnels may be opened to names that are no things of the registry: for an installation
+    /// that keeps its devices elsewhere.
+    pub unregistered_things: bool,
     /// Where the time is read.
     pub clock: Clock,
 }
@@ -45,6 +48,7 @@ impl Settings {
             naming: Naming::default(),
             limits: Limits::default(),
             registry: RegistryLimits::default(),
+            unregistered_things: false,
             clock: Clock::default(),
         }
     }

@@ -36,6 +36,7 @@ async fn run(settings: ServeSettings) -> ExitCode {
     };
     let mut service = Settings::new(api, settings.tunnel_listen);
     service.data_dir = Some(settings.data_dir.clone());
+    service.unregistered_things = settings.unregistered_things;
     let loops = settings.loops.map(NonZeroUsize::from);
     let mut stop = match Stop::new() {
         Ok(stop) => stop,

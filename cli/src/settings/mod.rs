@@ -105,6 +105,8 @@ pub struct ServeSettings {
     pub api_listen: SocketAddr,
     /// Where both sides of tunnels connect to.
     pub tunnel_listen: SocketAddr,
+    /// Open tunnels to any thing name.
+    pub unregistered_things: bool,
     /// Number of loops; `None` is one per core.
     pub loops: Option<NonZeroU16>,
     /// Kernel interface of the data path.

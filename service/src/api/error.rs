@@ -127,6 +127,8 @@ impl From<ControlError> for ApiError {
             ControlError::Tunnel(TunnelError::NotFound(_) | TunnelError::Closed(_)) => {
                 Self::not_found(message)
             }
+            ControlError::UnknownThing(_) => Self::not_found(message),
+            ControlError::Registry(error) => error.into(),
             ControlError::Tunnel(TunnelError::LimitExceeded { .. }) => {
                 Self::new(StatusCode::BAD_REQUEST, "LimitExceededException", message)
             }

@@ -17,6 +17,7 @@ pub mod rules;
 mod types;
 
 use std::future::Future;
+use std::pin::Pin;
 
 use crate::clock::Timestamp;
 use crate::tunnels::ThingName;
@@ -195,6 +196,21 @@ pub trait Registry: Send + Sync + 'static {
     /// Every change from now on that may take a right from a device. Other nodes' changes are told too,
     /// when they arrive.
     fn changes(&self) -> Changes;
+}
+
+/// Whether a tunnel may be opened to a device of this name. What tunnels know of the registry.
+pub(crate) trait KnownThings: Send + Sync + 'static {
+    /// [`Registry::thing_exists`], in a box.
+    fn knows<'a>(&'a self, name: &'a ThingName) -> Knows<'a>;
+}
+
+/// What [`KnownThings`] gives.
+pub(crate) type Knows<'a> = Pin<Box<dyn Future<Output = Result<bool, RegistryError>> + Send + 'a>>;
+
+impl<R: Registry> KnownThings for R {
+    fn knows<'a>(&'a self, name: &'a ThingName) -> Knows<'a> {
+        Box::pin(self.thing_exists(name))
+    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ impl Fixture {
     async fn with_limits(limits: Limits) -> Self {
         let mut settings = settings();
         settings.limits = limits;
+        // These tests are about tunnels alone.
+        settings.unregistered_things = true;
         let running = start(settings).await;
         let client = Client::new(&running).await;
         Self { running, client }

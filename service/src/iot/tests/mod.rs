@@ -5,6 +5,7 @@ mod certificates;
 mod policies;
 mod things;
 mod transport;
+mod tunnels;
 
 use axum::body::Body;
 use axum::http::Request;

@@ -276,7 +276,7 @@ fn remove_if_present(path: &Path) -> io::Result<()> {
 }
 
 /// The path as one word of a POSIX shell, so that a printed command can be pasted.
-fn shell_word(path: &Path) -> String {
+pub fn shell_word(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
     if text.chars().all(plain) && !text.starts_with('-') {

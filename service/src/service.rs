@@ -15,14 +15,17 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use crate::api::{Api, NotServed, Tunnelling};
+use crate::access::keys::{AccessKeys, KeysError};
+use crate::access::rate::CallRate;
+use crate::access::sigv4::Credentials;
+use crate::api::{Access, Api, NotServed, Tunnelling};
 use crate::certificates::{CertificateError, Certificates, Identity};
 use crate::control::ControlPlane;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::endpoints::Endpoints;
 use crate::gate::Gate;
 use crate::listen::HttpsListener;
-use crate::settings::Settings;
+use crate::settings::{ApiAccess, Settings};
 use crate::store::MemoryStore;
 
 /// The gate of a service with its tunnels in memory, and in its data directory if it has one.
@@ -54,6 +57,7 @@ impl Service {
         if let Some(dir) = &data_dir {
             Endpoints::remove(dir)?;
         }
+        let (access, keys, made) = access(&settings, data_dir.as_deref())?;
         let api_listener = bind(settings.api.listen()).await?;
         let tunnel_listener = bind(settings.tunnel_listen).await?;
         let api_address = local_address(&api_listener, settings.api.listen())?;
@@ -66,7 +70,7 @@ impl Service {
         let relay = Arc::new(relay.await.map_err(StartError::Relay)?);
 
         let control_relay: Arc<dyn RelayControl> = relay.clone();
-        let control = ControlPlane::new(Arc::clone(&store), control_relay, settings.clock);
+        let control = ControlPlane::new(Arc::clone(&store), control_relay, settings.clock.clone());
         let control = Arc::new(control);
         let (stop, stopping) = watch::channel(false);
         let limits = settings.api.connections;
@@ -74,6 +78,9 @@ impl Service {
             tunnelling: Box::new(Tunnelling::new(Arc::clone(&control), settings.naming)),
             registry: Box::new(NotServed),
             sts: Box::new(NotServed),
+            access,
+            rate: CallRate::new(settings.calls_per_second),
+            clock: settings.clock,
             body_timeout: limits.body_timeout,
         };
         let https = HttpsListener {
@@ -99,6 +106,8 @@ impl Service {
             endpoints,
             ca_pem: certificates.ca_pem().to_owned(),
             relay,
+            first_key: made,
+            keys,
             store,
             data_dir,
             stop,
@@ -120,6 +129,9 @@ pub struct Running<R> {
     pub ca_pem: String,
     /// What `start_relay` gave.
     pub relay: Arc<R>,
+    /// The access key that this start has made, if it was the first one.
+    pub first_key: Option<Credentials>,
+    keys: Option<Arc<AccessKeys>>,
     store: Arc<MemoryStore>,
     data_dir: Option<Arc<DataDir>>,
     stop: watch::Sender<bool>,
@@ -139,6 +151,14 @@ impl<R: RelayControl> Running<R> {
             Ok(()) => anyhow::anyhow!("a part of the service ended by itself"),
             Err(error) => anyhow::anyhow!(error).context("a part of the service failed"),
         }
+    }
+
+    /// Reads the access keys again; returns how many are in force, `None` when requests are not signed.
+    ///
+    /// # Errors
+    /// The keys stay as they were.
+    pub fn reload(&self) -> Result<Option<usize>, KeysError> {
+        self.keys.as_deref().map(AccessKeys::reload).transpose()
     }
 
     /// Takes back `endpoints.json`, finishes the API's requests under way, stops the timers, lets go of
@@ -169,12 +189,36 @@ pub enum StartError {
     /// The data directory or a file in it.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// Access keys.
+    #[error(transparent)]
+    AccessKeys(#[from] KeysError),
     /// Keys and certificates.
     #[error(transparent)]
     Certificates(#[from] CertificateError),
     /// The data plane.
     #[error("the relay did not start: {0:#}")]
     Relay(anyhow::Error),
+}
+
+/// Who may call, the keys to read again, and the one that was made.
+type AccessParts = (Access, Option<Arc<AccessKeys>>, Option<Credentials>);
+
+fn access(settings: &Settings, dir: Option<&DataDir>) -> Result<AccessParts, KeysError> {
+    let (keys, made) = match (settings.api.access(), dir) {
+        (ApiAccess::Unsigned, _) => return Ok((Access::Unsigned, None, None)),
+        (ApiAccess::Signed(Some(file)), _) => (AccessKeys::open(file)?, None),
+        (ApiAccess::Signed(None), Some(dir)) => AccessKeys::in_dir(dir)?,
+        (ApiAccess::Signed(None), None) => {
+            let (keys, made) = AccessKeys::in_memory()?;
+            (keys, Some(made))
+        }
+    };
+    let keys = Arc::new(keys);
+    let access = Access::Signed {
+        keys: Arc::clone(&keys),
+        skew_max: settings.api.skew_max,
+    };
+    Ok((access, Some(keys), made))
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::num::NonZeroU16;
 
 use adit_engine::tunnel::endpoint::Excerpt;
+use adit_service::api::{InvalidNaming, Naming};
+use adit_service::quotas::Quotas;
 use clap::builder::StyledStr;
 
 use crate::args::command::{self, DemoArgs, LogArgs, Request, ServeArgs};
@@ -234,8 +236,20 @@ fn serve(args: ServeArgs) -> Result<ServeSettings, BadInput> {
             "give each its own port",
         ));
     }
+    let naming = Naming::new(&args.region, &args.account).map_err(|fault| {
+        let option = match fault {
+            InvalidNaming::Account => "--account",
+            _ => "--region",
+        };
+        let hint = "for example --region eu-west-1 --account 123456789012";
+        BadInput::usage(format!("{option}: {fault}"), hint)
+    })?;
     Ok(ServeSettings {
         data_dir: args.data_dir,
+        access_keys: args.access_keys,
+        insecure_no_auth: args.insecure_no_auth,
+        naming,
+        quotas: quotas(&args.quotas, &args.quota)?,
         api_listen: args.api_listen,
         tunnel_listen: args.tunnel_listen,
         unregistered_things: args.unregistered_things,
@@ -243,6 +257,19 @@ fn serve(args: ServeArgs) -> Result<ServeSettings, BadInput> {
         io: args.io,
         records: args.tls_records,
     })
+}
+
+fn quotas(preset: &str, assignments: &[String]) -> Result<Quotas, BadInput> {
+    // clap has let no other name through.
+    let mut quotas = Quotas::preset(preset).unwrap_or_default();
+    for assignment in assignments {
+        quotas.set(assignment).map_err(|fault| {
+            let shown = Excerpt(assignment);
+            let hint = "for example --quota services-per-tunnel=10";
+            BadInput::usage(format!("--quota: `{shown}`: {fault}"), hint)
+        })?;
+    }
+    Ok(quotas)
 }
 
 /// The help of the `localproxy` personality, in the layout that its users know.

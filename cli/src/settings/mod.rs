@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use adit_engine::tunnel::mapping::Mapping;
 use adit_proto::{AccessToken, ClientToken, Dialect, Mode, Secret, Subprotocol};
+use adit_service::api::Naming;
+use adit_service::quotas::Quotas;
 
 use crate::personality::Personality;
 use io::Io;
@@ -103,6 +105,14 @@ pub struct ServeSettings {
     pub data_dir: PathBuf,
     /// Where the API listens.
     pub api_listen: SocketAddr,
+    /// File of access keys, when it is not the data directory's.
+    pub access_keys: Option<PathBuf>,
+    /// Whether the API takes requests without a signature.
+    pub insecure_no_auth: bool,
+    /// Region and account in resource names.
+    pub naming: Naming,
+    /// What is allowed.
+    pub quotas: Quotas,
     /// Where both sides of tunnels connect to.
     pub tunnel_listen: SocketAddr,
     /// Open tunnels to any thing name.

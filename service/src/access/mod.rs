@@ -1,6 +1,8 @@
 //! Who may call the API, and what they may do: signatures, access keys, policies.
 
+pub mod keys;
 pub mod policy;
+pub mod rate;
 pub mod sigv4;
 
 use std::fmt;

@@ -122,6 +122,7 @@ impl fmt::Debug for Call {
             .field("source", &self.source)
             .field("caller", &self.caller)
             .field("method", &self.method)
+            .field("path", &self.target.path)
             .finish_non_exhaustive()
     }
 }

@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 
+use crate::access::sigv4::SignatureError;
 use crate::control::ControlError;
 use crate::tunnels::TunnelError;
 
@@ -110,6 +111,14 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "AccessDeniedException", message)
     }
 
+    pub(crate) fn throttled() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "ThrottlingException",
+            "too many calls in a second with this access key",
+        )
+    }
+
     /// The log has the reason: whoever makes this error writes it there.
     pub(crate) fn internal() -> Self {
         Self::new(
@@ -117,6 +126,24 @@ impl ApiError {
             "InternalFailure",
             "internal failure; the log of the service has the reason",
         )
+    }
+}
+
+impl From<SignatureError> for ApiError {
+    fn from(error: SignatureError) -> Self {
+        let code = match error {
+            SignatureError::Missing => "MissingAuthenticationTokenException",
+            SignatureError::Malformed(_) | SignatureError::Date => "IncompleteSignatureException",
+            SignatureError::UnknownKey | SignatureError::SessionToken => {
+                "UnrecognizedClientException"
+            }
+            SignatureError::NotSigned(_)
+            | SignatureError::HeaderMissing
+            | SignatureError::BodyHash
+            | SignatureError::Skew { .. }
+            | SignatureError::Mismatch => "InvalidSignatureException",
+        };
+        Self::new(StatusCode::FORBIDDEN, code, error.to_string())
     }
 }
 

@@ -17,7 +17,9 @@ pub(crate) mod call;
 pub(crate) mod constraints;
 pub(crate) mod error;
 mod host;
+mod identify;
 pub(crate) mod input;
+mod leave;
 pub(crate) mod naming;
 mod operations;
 pub(crate) mod outcome;
@@ -40,12 +42,14 @@ use http_body_util::BodyExt;
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::access::Caller;
+use crate::access::rate::CallRate;
+use crate::clock::Clock;
 use call::{Call, Trail};
 use error::ApiError;
 use outcome::{Handler, Outcome, Protocol};
 use target::Target;
 
+pub(crate) use identify::Access;
 pub use naming::{InvalidNaming, Naming};
 pub(crate) use operations::Tunnelling;
 
@@ -54,6 +58,11 @@ pub(crate) struct Api {
     pub(crate) tunnelling: Box<dyn Handler>,
     pub(crate) registry: Box<dyn Handler>,
     pub(crate) sts: Box<dyn Handler>,
+    /// Whose requests are answered.
+    pub(crate) access: Access,
+    /// How often each may ask.
+    pub(crate) rate: CallRate,
+    pub(crate) clock: Clock,
     /// For a whole body to arrive.
     pub(crate) body_timeout: Duration,
 }
@@ -78,7 +87,7 @@ impl Api {
         let request_id = Uuid::new_v4();
         let (head, body) = request.into_parts();
         let protocol = protocol(&head.method, &head.uri, &head.headers);
-        let answer = match api.call(request_id, source, head, body).await {
+        let answer = match api.call(request_id, source, protocol, head, body).await {
             Ok(call) => api.answer(protocol, &call).await,
             Err(error) => Err(error),
         };
@@ -93,18 +102,26 @@ impl Api {
         &self,
         request_id: Uuid,
         source: SocketAddr,
+        protocol: Protocol,
         head: Parts,
         body: Body,
     ) -> Result<Call, ApiError> {
-        host::check(&head.uri, &head.headers)?;
+        if matches!(self.access, Access::Unsigned) {
+            host::check(&head.uri, &head.headers)?;
+        }
         let target = Target::parse(&head.uri);
         let target = target.ok_or_else(|| ApiError::validation("the path is not UTF-8"))?;
         let body = tokio::time::timeout(self.body_timeout, read_body(body)).await;
         let body = body.map_err(|_| ApiError::too_slow())??;
+        let now = self.clock.now();
+        let caller = self.access.identify(protocol, &head, &body, now.wall)?;
+        if !self.rate.admit(caller.access_key_id.as_ref(), now.instant) {
+            return Err(ApiError::throttled());
+        }
         Ok(Call {
             request_id,
             source,
-            caller: Caller::anonymous(),
+            caller,
             method: head.method,
             target,
             headers: head.headers,

@@ -14,6 +14,7 @@ use super::constraints::{
 };
 use super::error::ApiError;
 use super::input::{Element, Input};
+use super::leave::{self, Leave};
 use super::naming::Naming;
 use super::outcome::{self, Handler, Outcome};
 use super::output::{
@@ -21,6 +22,7 @@ use super::output::{
     TunnelOutput, tags,
 };
 use super::page_token;
+use crate::access::policy::Conditions;
 use crate::control::{ControlPlane, OpenTunnel, RotatedSides};
 use crate::store::Store;
 use crate::tunnels::{DestinationConfig, Lifetime, ListRequest, Tags, ThingName};
@@ -53,6 +55,20 @@ impl Operation {
             _ => return None,
         })
     }
+
+    /// As policies and the audit call it.
+    fn action(self) -> &'static str {
+        match self {
+            Self::OpenTunnel => "iot:OpenTunnel",
+            Self::DescribeTunnel => "iot:DescribeTunnel",
+            Self::ListTunnels => "iot:ListTunnels",
+            Self::CloseTunnel => "iot:CloseTunnel",
+            Self::RotateTunnelAccessToken => "iot:RotateTunnelAccessToken",
+            Self::TagResource => "iot:TagResource",
+            Self::UntagResource => "iot:UntagResource",
+            Self::ListTagsForResource => "iot:ListTagsForResource",
+        }
+    }
 }
 
 type Answer = Result<Outcome, ApiError>;
@@ -83,21 +99,30 @@ impl<S: Store> Tunnelling<S> {
             let text = "the X-Amz-Target header names no operation of IoTSecuredTunneling";
             ApiError::unknown_operation(text)
         })?;
+        // Known to the audit from here on, whatever becomes of the call.
+        call.note(operation.action(), &[]);
         let body = call.json()?;
         let input = Input::new(&body);
+        let leave = Leave {
+            call,
+            naming: &self.naming,
+            action: operation.action(),
+        };
         match operation {
-            Operation::OpenTunnel => self.open_tunnel(&input).await,
-            Operation::DescribeTunnel => self.describe_tunnel(&input).await,
-            Operation::ListTunnels => self.list_tunnels(&input).await,
-            Operation::CloseTunnel => self.close_tunnel(&input).await,
-            Operation::RotateTunnelAccessToken => self.rotate_tunnel_access_token(&input).await,
-            Operation::TagResource => self.tag_resource(&input).await,
-            Operation::UntagResource => self.untag_resource(&input).await,
-            Operation::ListTagsForResource => self.list_tags_for_resource(&input).await,
+            Operation::OpenTunnel => self.open_tunnel(leave, input).await,
+            Operation::DescribeTunnel => self.describe_tunnel(leave, input).await,
+            Operation::ListTunnels => self.list_tunnels(leave, input).await,
+            Operation::CloseTunnel => self.close_tunnel(leave, input).await,
+            Operation::RotateTunnelAccessToken => {
+                self.rotate_tunnel_access_token(leave, input).await
+            }
+            Operation::TagResource => self.tag_resource(leave, input).await,
+            Operation::UntagResource => self.untag_resource(leave, input).await,
+            Operation::ListTagsForResource => self.list_tags_for_resource(leave, input).await,
         }
     }
 
-    async fn open_tunnel(&self, input: &Input<'_>) -> Answer {
+    async fn open_tunnel(&self, leave: Leave<'_>, input: Input<'_>) -> Answer {
         let timeout = input.structure("timeoutConfig")?;
         let minutes = match &timeout {
             Some(timeout) => timeout.integer("maxLifetimeTimeoutMinutes", &LIFETIME_MINUTES)?,
@@ -107,12 +132,14 @@ impl<S: Store> Tunnelling<S> {
         let request = OpenTunnel {
             description: input.text("description", &DESCRIPTION)?.map(Arc::from),
             tags: read_tags(&tags.unwrap_or_default())?,
-            config: destination_config(input)?,
+            config: destination_config(&input)?,
             lifetime: minutes
                 .and_then(Lifetime::from_minutes)
                 .unwrap_or(Lifetime::MAX),
         };
+        leave.open(request.config.as_ref(), &request.tags)?;
         let opened = self.control.open(request).await?;
+        leave.call.note_resource(self.naming.tunnel_arn(&opened.id));
         Ok(Outcome::json(&OpenTunnelOutput {
             tunnel_id: opened.id.as_str(),
             tunnel_arn: self.naming.tunnel_arn(&opened.id),
@@ -121,14 +148,16 @@ impl<S: Store> Tunnelling<S> {
         }))
     }
 
-    async fn describe_tunnel(&self, input: &Input<'_>) -> Answer {
-        let view = self.control.describe(&tunnel_id(input)?).await?;
+    async fn describe_tunnel(&self, leave: Leave<'_>, input: Input<'_>) -> Answer {
+        let id = tunnel_id(&input)?;
+        leave.on(&self.control, &id, Conditions::new()).await?;
+        let view = self.control.describe(&id).await?;
         Ok(Outcome::json(&DescribeOutput {
             tunnel: TunnelOutput::new(&self.naming, view),
         }))
     }
 
-    async fn list_tunnels(&self, input: &Input<'_>) -> Answer {
+    async fn list_tunnels(&self, leave: Leave<'_>, input: Input<'_>) -> Answer {
         let thing = input.text("thingName", &THING_NAME)?;
         let count = input.integer("maxResults", &MAX_RESULTS)?;
         let after = input.text("nextToken", &NEXT_TOKEN)?;
@@ -139,6 +168,7 @@ impl<S: Store> Tunnelling<S> {
                 .and_then(|count| NonZeroUsize::new(count.try_into().ok()?))
                 .unwrap_or(DEFAULT_PAGE),
         };
+        leave.list(thing)?;
         let page = self.control.list(request).await?;
         let summary = |tunnel| SummaryOutput::new(&self.naming, tunnel);
         Ok(Outcome::json(&ListOutput {
@@ -147,22 +177,27 @@ impl<S: Store> Tunnelling<S> {
         }))
     }
 
-    async fn close_tunnel(&self, input: &Input<'_>) -> Answer {
-        let id = tunnel_id(input)?;
+    async fn close_tunnel(&self, leave: Leave<'_>, input: Input<'_>) -> Answer {
+        let id = tunnel_id(&input)?;
         let delete = input.boolean("delete")?.unwrap_or(false);
+        let conditions = Conditions::new().with("iot:Delete", delete.to_string());
+        leave.on(&self.control, &id, conditions).await?;
         self.control.close(&id, delete).await?;
         Ok(Outcome::json(&Empty {}))
     }
 
-    async fn rotate_tunnel_access_token(&self, input: &Input<'_>) -> Answer {
-        let id = tunnel_id(input)?;
+    async fn rotate_tunnel_access_token(&self, leave: Leave<'_>, input: Input<'_>) -> Answer {
+        let id = tunnel_id(&input)?;
         let sides = input.required_word("clientMode", &CLIENT_MODES)?;
-        let config = destination_config(input)?;
+        let config = destination_config(&input)?;
         if config.is_some() && sides == RotatedSides::One(Mode::Source) {
             return Err(ApiError::validation(
                 "destinationConfig cannot be combined with clientMode SOURCE",
             ));
         }
+        leave
+            .rotate(&self.control, &id, sides, config.as_ref())
+            .await?;
         let tokens = self.control.rotate(&id, sides, config).await?;
         Ok(Outcome::json(&RotateOutput {
             tunnel_arn: self.naming.tunnel_arn(&id),
@@ -171,26 +206,33 @@ impl<S: Store> Tunnelling<S> {
         }))
     }
 
-    async fn tag_resource(&self, input: &Input<'_>) -> Answer {
-        let id = self.resource(input)?;
+    async fn tag_resource(&self, leave: Leave<'_>, input: Input<'_>) -> Answer {
+        let id = self.resource(&input)?;
         let tags = read_tags(&input.required_list("tags", &TAG_LIST)?)?;
-        self.control.tag(&id?, tags).await?;
+        let id = id?;
+        let conditions = leave::with_request_tags(&tags);
+        leave.on(&self.control, &id, conditions).await?;
+        self.control.tag(&id, tags).await?;
         Ok(Outcome::json(&Empty {}))
     }
 
-    async fn untag_resource(&self, input: &Input<'_>) -> Answer {
-        let id = self.resource(input)?;
+    async fn untag_resource(&self, leave: Leave<'_>, input: Input<'_>) -> Answer {
+        let id = self.resource(&input)?;
         let keys = input.required_list("tagKeys", &TAG_KEY_LIST)?;
         let keys: Result<Vec<_>, _> = keys
             .iter()
             .map(|key| key.text(&TAG_KEY).map(str::to_owned))
             .collect();
-        self.control.untag(&id?, keys?).await?;
+        let (keys, id) = (keys?, id?);
+        let conditions = leave::with_tag_keys(&keys);
+        leave.on(&self.control, &id, conditions).await?;
+        self.control.untag(&id, keys).await?;
         Ok(Outcome::json(&Empty {}))
     }
 
-    async fn list_tags_for_resource(&self, input: &Input<'_>) -> Answer {
-        let id = self.resource(input)??;
+    async fn list_tags_for_resource(&self, leave: Leave<'_>, input: Input<'_>) -> Answer {
+        let id = self.resource(&input)??;
+        leave.on(&self.control, &id, Conditions::new()).await?;
         Ok(Outcome::json(&TagsOutput {
             tags: tags(self.control.tags(&id).await?),
         }))

@@ -35,7 +35,7 @@ pub(super) fn parse(document: &str) -> Parsed<Policy> {
     parse_json(&json, top)
 }
 
-/// A policy inside a larger document. `top` is where it stands there.
+/// A policy that is JSON already.
 pub(super) fn parse_json(json: &Json, top: Place) -> Parsed<Policy> {
     let mut version = None;
     let mut statements = None;

@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 
 /// A JSON value; members stay in their order.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Json {
+pub(in crate::access) enum Json {
     Null,
     Bool(bool),
     Number(String),

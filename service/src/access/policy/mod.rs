@@ -22,6 +22,8 @@ mod pattern;
 use condition::Condition;
 use pattern::Pattern;
 
+pub(super) use json::Json;
+
 pub use conditions::Conditions;
 pub use document::{DOCUMENT_SIZE_MAX, InvalidPolicy};
 
@@ -71,6 +73,11 @@ impl Policy {
     /// Names the place in the document and what is wrong there.
     pub fn parse(document: &str) -> Result<Self, InvalidPolicy> {
         document::parse(document)
+    }
+
+    /// A policy that stands inside a larger document.
+    pub(super) fn from_json(json: &Json) -> Result<Self, InvalidPolicy> {
+        document::parse_json(json, document::Place::top())
     }
 
     /// Allows every action on every resource.

@@ -35,6 +35,11 @@ impl Moment {
         Some(Self(OffsetDateTime::new_utc(date, time)))
     }
 
+    /// Whether `now` has come to it.
+    pub(crate) fn is_over(self, now: Self) -> bool {
+        self.seconds_after(now) <= 0
+    }
+
     /// `YYYYMMDD`, for the scope.
     pub(super) fn date(self) -> String {
         let (year, month, day) = self.0.to_calendar_date();

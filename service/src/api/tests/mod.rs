@@ -1,5 +1,6 @@
 //! The API over a real socket with TLS, as an AWS client meets it.
 
+mod access;
 mod constraints;
 mod errors;
 mod operations;

@@ -426,6 +426,41 @@ def test_who_one_is(sts):
     assert error.value.response["Error"]["Code"] == "InvalidAction"
 
 
+def test_a_policy_bounds_what_a_key_may_do(new_service, tmp_path):
+    allowed = ["iot:CreateThing", "iot:DescribeThing", "iot:AttachThingPrincipal"]
+    things = {"Effect": "Allow", "Action": allowed, "Resource": "arn:aws:iot:*:*:thing/lamp-*"}
+    anything = ["iot:CreateKeysAndCertificate"]
+    key = {
+        "accessKeyId": "AKIAREGISTRYTEST0000",
+        "secretAccessKey": "x" * 40,
+        "user": "installer",
+        "policy": {
+            "Version": "2012-10-17",
+            "Statement": [things, {"Effect": "Allow", "Action": anything, "Resource": "*"}],
+        },
+    }
+    path = tmp_path / "keys.json"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps([key]))
+    service = new_service("--access-keys", str(path))
+    keys = (key["accessKeyId"], key["secretAccessKey"])
+    iot = service.client("iot", keys)
+    iot.create_thing(thingName="lamp-1")
+    arn = iot.create_keys_and_certificate()["certificateArn"]
+    for refusal in (
+        lambda: iot.create_thing(thingName="door-1"),
+        lambda: iot.delete_thing(thingName="lamp-1"),
+        lambda: iot.list_things(),
+        # It takes a right on the certificate too.
+        lambda: iot.attach_thing_principal(thingName="lamp-1", principal=arn),
+    ):
+        with pytest.raises(iot.exceptions.ClientError) as error:
+            refusal()
+        refused(error, "AccessDeniedException", 403)
+    identity = service.client("sts", keys).get_caller_identity()
+    assert identity["Arn"].endswith(":user/installer")
+
+
 def test_a_script_for_the_command_line_runs_unchanged(service, tmp_path):
     """What tutorials do to provision a device."""
     script = r"""

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::num::NonZeroU16;
 
 use adit_engine::tunnel::endpoint::Excerpt;
+use adit_service::api::{InvalidNaming, Naming};
+use adit_service::quotas::Quotas;
 use clap::builder::StyledStr;
 use rustls::pki_types::ServerName;
 
@@ -236,6 +238,14 @@ fn serve(args: ServeArgs) -> Result<(ServeSettings, Vec<String>), BadInput> {
             "give each its own port",
         ));
     }
+    let naming = Naming::new(&args.region, &args.account).map_err(|fault| {
+        let option = match fault {
+            InvalidNaming::Account => "--account",
+            _ => "--region",
+        };
+        let hint = "for example --region eu-west-1 --account 123456789012";
+        BadInput::usage(format!("{option}: {fault}"), hint)
+    })?;
     let names = args.names.iter().map(|name| certificate_name(name));
     let names: Vec<_> = names.collect::<Result<_, _>>()?;
     let mut warnings = Vec::new();
@@ -250,8 +260,13 @@ fn serve(args: ServeArgs) -> Result<(ServeSettings, Vec<String>), BadInput> {
     let settings = ServeSettings {
         names,
         data_dir: args.data_dir,
+        access_keys: args.access_keys,
+        insecure_no_auth: args.insecure_no_auth,
+        naming,
+        quotas: quotas(&args.quotas, &args.quota)?,
         api_listen: args.api_listen,
         tunnel_listen: args.tunnel_listen,
+        unregistered_things: args.unregistered_things,
         loops: args.loops.and_then(NonZeroU16::new),
         io: args.io,
         records: args.tls_records,
@@ -270,6 +285,19 @@ fn certificate_name(text: &str) -> Result<ServerName<'static>, BadInput> {
             "write it as clients do in -e, without scheme and port, for example tunnels.example.org",
         )
     })
+}
+
+fn quotas(preset: &str, assignments: &[String]) -> Result<Quotas, BadInput> {
+    // clap has let no other name through.
+    let mut quotas = Quotas::preset(preset).unwrap_or_default();
+    for assignment in assignments {
+        quotas.set(assignment).map_err(|fault| {
+            let shown = Excerpt(assignment);
+            let hint = "for example --quota services-per-tunnel=10";
+            BadInput::usage(format!("--quota: `{shown}`: {fault}"), hint)
+        })?;
+    }
+    Ok(quotas)
 }
 
 /// The help of the `localproxy` personality, in the layout that its users know.

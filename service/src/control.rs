@@ -15,17 +15,20 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::gate::LinkEvent;
+use crate::registry::{KnownThings, RegistryError};
 use crate::store::Store;
 use crate::token::{RoutingKey, TokenHash, mint};
 use crate::tunnels::{
     Connected, DestinationConfig, Lifetime, ListRequest, NewTunnel, Page, Rotation, Tags,
-    TunnelError, TunnelView,
+    ThingName, TunnelError, TunnelView,
 };
 
 /// Operations on tunnels, with their effect on the data plane.
 pub struct ControlPlane<S> {
     store: Arc<S>,
     relay: Arc<dyn RelayControl>,
+    /// The devices that there are; `None` when a tunnel may be opened to any name.
+    things: Option<Arc<dyn KnownThings>>,
     clock: Clock,
 }
 
@@ -84,22 +87,35 @@ pub enum ControlError {
     /// The tunnel's state forbids it.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
+    /// The tunnel is for a device that is not registered.
+    #[error("thing {} does not exist; create it before a tunnel is opened to it", .0.as_str())]
+    UnknownThing(ThingName),
+    /// The registry cannot answer now.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// The system gives no random numbers, so there are no tokens.
     #[error("no randomness: {0}")]
     Randomness(#[from] getrandom::Error),
 }
 
 impl<S: Store> ControlPlane<S> {
-    pub(crate) fn new(store: Arc<S>, relay: Arc<dyn RelayControl>, clock: Clock) -> Self {
+    pub(crate) fn new(
+        store: Arc<S>,
+        relay: Arc<dyn RelayControl>,
+        things: Option<Arc<dyn KnownThings>>,
+        clock: Clock,
+    ) -> Self {
         Self {
             store,
             relay,
+            things,
             clock,
         }
     }
 
     /// Opens a tunnel and makes its two tokens.
     pub async fn open(&self, request: OpenTunnel) -> Result<OpenedTunnel, ControlError> {
+        self.check_thing(request.config.as_ref()).await?;
         let id: TunnelId = Uuid::new_v4()
             .to_string()
             .parse()
@@ -150,6 +166,7 @@ impl<S: Store> ControlPlane<S> {
         sides: RotatedSides,
         config: Option<DestinationConfig>,
     ) -> Result<RotatedTokens, ControlError> {
+        self.check_thing(config.as_ref()).await?;
         let routing_key = RoutingKey::of(id);
         let token = |mode| sides.has(mode).then(|| mint(routing_key)).transpose();
         let tokens = RotatedTokens {
@@ -184,6 +201,17 @@ impl<S: Store> ControlPlane<S> {
     /// The tags of a tunnel.
     pub async fn tags(&self, id: &TunnelId) -> Result<Tags, ControlError> {
         Ok(self.store.tags(id).await?)
+    }
+
+    /// A thing that is deleted at the same moment may still get its tunnel; nobody can connect as it.
+    async fn check_thing(&self, config: Option<&DestinationConfig>) -> Result<(), ControlError> {
+        let thing = config.and_then(|config| config.thing.as_ref());
+        if let (Some(things), Some(thing)) = (&self.things, thing)
+            && !things.knows(thing).await?
+        {
+            return Err(ControlError::UnknownThing(thing.clone()));
+        }
+        Ok(())
     }
 
     /// Takes in what the relay reports, in its order, for as long as the gate exists.

@@ -124,38 +124,54 @@ impl DataDir {
         secret: bool,
         size_max: u64,
     ) -> Result<Option<Zeroizing<String>>, DataDirError> {
-        let path = self.file(name);
-        let failed = |source| DataDirError::io("read", &path, source);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(error)),
-        };
-        // The mode of the opened file, not of the name: it cannot be swapped in between.
-        let metadata = file.metadata().map_err(failed)?;
-        let mode = metadata.mode() & 0o7777;
-        if secret && mode & 0o077 != 0 {
-            return Err(DataDirError::Mode {
-                path,
-                mode,
-                wanted: 0o600,
-                what: "read",
-            });
+        read_checked(self.file(name), secret, size_max)
+    }
+}
+
+/// A private file outside of a data directory, of up to `size_max` bytes; `None` when it does not exist.
+/// One that others may read is refused.
+pub(crate) fn read_secret_file(
+    path: &Path,
+    size_max: u64,
+) -> Result<Option<Zeroizing<String>>, DataDirError> {
+    read_checked(path.to_owned(), true, size_max)
+}
+
+fn read_checked(
+    path: PathBuf,
+    secret: bool,
+    size_max: u64,
+) -> Result<Option<Zeroizing<String>>, DataDirError> {
+    let failed = |source| DataDirError::io("read", &path, source);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    // The mode of the opened file, not of the name: it cannot be swapped in between.
+    let metadata = file.metadata().map_err(failed)?;
+    let mode = metadata.mode() & 0o7777;
+    if secret && mode & 0o077 != 0 {
+        return Err(DataDirError::Mode {
+            path,
+            mode,
+            wanted: 0o600,
+            what: "read",
+        });
+    }
+    // Never grown, so that no copy of a secret stays in memory.
+    let capacity = metadata.len().min(size_max) as usize + 1;
+    let mut text = Zeroizing::new(String::with_capacity(capacity));
+    match file.take(size_max + 1).read_to_string(&mut text) {
+        Ok(size) if size as u64 > size_max => {
+            let reason = format!("it is larger than {size_max} bytes");
+            Err(DataDirError::damaged(&path, reason))
         }
-        // Never grown, so that no copy of a secret stays in memory.
-        let capacity = metadata.len().min(size_max) as usize + 1;
-        let mut text = Zeroizing::new(String::with_capacity(capacity));
-        match file.take(size_max + 1).read_to_string(&mut text) {
-            Ok(size) if size as u64 > size_max => {
-                let reason = format!("it is larger than {size_max} bytes");
-                Err(DataDirError::damaged(&path, reason))
-            }
-            Ok(_) => Ok(Some(text)),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                Err(DataDirError::damaged(&path, "it is not text".to_owned()))
-            }
-            Err(error) => Err(failed(error)),
+        Ok(_) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(DataDirError::damaged(&path, "it is not text".to_owned()))
         }
+        Err(error) => Err(failed(error)),
     }
 }
 
@@ -260,7 +276,7 @@ fn remove_if_present(path: &Path) -> io::Result<()> {
 }
 
 /// The path as one word of a POSIX shell, so that a printed command can be pasted.
-fn shell_word(path: &Path) -> String {
+pub fn shell_word(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
     if text.chars().all(plain) && !text.starts_with('-') {

@@ -4,12 +4,15 @@
 //!
 //! ```text
 //! listen ─► api ─► control ─► store ─► tunnels   (the rules: no clock, no IO)
+//!            ├──► iot ─► registry, certificates
+//!            └──► sts
 //! relay  ─► gate ─────────────┘  └──► relay: end this side, end this tunnel
 //! ```
 //!
 //! [`service::Service`] puts the parts together.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod api;
 pub mod certificates;
 pub mod clock;
@@ -17,10 +20,14 @@ pub mod control;
 pub mod data_dir;
 pub mod endpoints;
 pub mod gate;
+mod iot;
 mod listen;
+pub mod quotas;
+pub mod registry;
 pub mod service;
 pub mod settings;
 pub mod store;
+mod sts;
 #[cfg(test)]
 mod testing;
 pub mod token;

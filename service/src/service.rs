@@ -16,16 +16,22 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::api::Api;
+use crate::access::keys::{AccessKeys, KeysError};
+use crate::access::rate::CallRate;
+use crate::access::sigv4::Credentials;
+use crate::api::{Access, Api, Tunnelling};
 use crate::certificates::{CertificateError, Certificates, Identity};
 use crate::clock::Clock;
 use crate::control::ControlPlane;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::endpoints::Endpoints;
 use crate::gate::Gate;
+use crate::iot::Iot;
 use crate::listen::HttpsListener;
-use crate::settings::Settings;
+use crate::registry::{KnownThings, MemoryRegistry};
+use crate::settings::{ApiAccess, Settings};
 use crate::store::MemoryStore;
+use crate::sts::Sts;
 
 /// The gate of a service with its tunnels in memory, and in its data directory if it has one.
 pub type ServiceGate = Gate<MemoryStore>;
@@ -56,6 +62,7 @@ impl Service {
         if let Some(dir) = &data_dir {
             Endpoints::remove(dir)?;
         }
+        let (access, keys, made) = access(&settings, data_dir.as_deref())?;
         let api_listener = bind(settings.api.listen()).await?;
         let tunnel_listener = bind(settings.tunnel_listen).await?;
         let api_address = local_address(&api_listener, settings.api.listen())?;
@@ -69,12 +76,36 @@ impl Service {
         let relay = Arc::new(relay.await.map_err(StartError::Relay)?);
 
         let control_relay: Arc<dyn RelayControl> = relay.clone();
+        let registry = Arc::new(MemoryRegistry::new(settings.registry));
+        let known = Arc::clone(&registry) as Arc<dyn KnownThings>;
+        let things = (!settings.unregistered_things).then_some(known);
         let clock = settings.clock.clone();
-        let control = ControlPlane::new(Arc::clone(&store), control_relay, settings.clock);
+        let control = ControlPlane::new(
+            Arc::clone(&store),
+            control_relay,
+            things,
+            settings.clock.clone(),
+        );
         let control = Arc::new(control);
         let (stop, stopping) = watch::channel(false);
         let limits = settings.api.connections;
-        let api = Api::new(Arc::clone(&control), settings.naming, limits.body_timeout);
+        let naming = settings.naming;
+        let iot = Iot {
+            registry,
+            issuer: certificates.device_issuer(),
+            naming: naming.clone(),
+            clock: settings.clock.clone(),
+            endpoint: None,
+        };
+        let api = Api {
+            tunnelling: Box::new(Tunnelling::new(Arc::clone(&control), naming.clone())),
+            registry: Box::new(iot),
+            sts: Box::new(Sts { naming }),
+            access,
+            rate: CallRate::new(settings.calls_per_second),
+            clock: settings.clock,
+            body_timeout: limits.body_timeout,
+        };
         let https = HttpsListener {
             listener: api_listener,
             tls: Arc::new(certificates.server_config()),
@@ -102,6 +133,8 @@ impl Service {
             endpoints,
             ca_pem: certificates.ca_pem().to_owned(),
             relay,
+            first_key: made,
+            keys,
             store,
             data_dir,
             stop,
@@ -123,6 +156,9 @@ pub struct Running<R> {
     pub ca_pem: String,
     /// What `start_relay` gave.
     pub relay: Arc<R>,
+    /// The access key that this start has made, if it was the first one.
+    pub first_key: Option<Credentials>,
+    keys: Option<Arc<AccessKeys>>,
     store: Arc<MemoryStore>,
     data_dir: Option<Arc<DataDir>>,
     stop: watch::Sender<bool>,
@@ -145,6 +181,14 @@ impl<R: RelayControl> Running<R> {
             Ok(()) => anyhow::anyhow!("a part of the service ended by itself"),
             Err(error) => anyhow::anyhow!(error).context("a part of the service failed"),
         }
+    }
+
+    /// Reads the access keys again; returns how many are in force, `None` when requests are not signed.
+    ///
+    /// # Errors
+    /// The keys stay as they were.
+    pub fn reload(&self) -> Result<Option<usize>, KeysError> {
+        self.keys.as_deref().map(AccessKeys::reload).transpose()
     }
 
     /// Takes back `endpoints.json`, finishes the API's requests under way, stops the timers, lets go of
@@ -175,12 +219,36 @@ pub enum StartError {
     /// The data directory or a file in it.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// Access keys.
+    #[error(transparent)]
+    AccessKeys(#[from] KeysError),
     /// Keys and certificates.
     #[error(transparent)]
     Certificates(#[from] CertificateError),
     /// The data plane.
     #[error("the relay did not start: {0:#}")]
     Relay(anyhow::Error),
+}
+
+/// Who may call, the keys to read again, and the one that was made.
+type AccessParts = (Access, Option<Arc<AccessKeys>>, Option<Credentials>);
+
+fn access(settings: &Settings, dir: Option<&DataDir>) -> Result<AccessParts, KeysError> {
+    let (keys, made) = match (settings.api.access(), dir) {
+        (ApiAccess::Unsigned, _) => return Ok((Access::Unsigned, None, None)),
+        (ApiAccess::Signed(Some(file)), _) => (AccessKeys::open(file)?, None),
+        (ApiAccess::Signed(None), Some(dir)) => AccessKeys::in_dir(dir)?,
+        (ApiAccess::Signed(None), None) => {
+            let (keys, made) = AccessKeys::in_memory()?;
+            (keys, Some(made))
+        }
+    };
+    let keys = Arc::new(keys);
+    let access = Access::Signed {
+        keys: Arc::clone(&keys),
+        skew_max: settings.api.skew_max,
+    };
+    Ok((access, Some(keys), made))
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
+use crate::access::sigv4::SKEW_MAX;
 use crate::api::Naming;
 use crate::clock::Clock;
+use crate::quotas::{Quota, Quotas};
+use crate::registry::RegistryLimits;
 use crate::tunnels::Limits;
 
 /// All that the service needs to start.
@@ -27,6 +30,13 @@ pub struct Settings {
     pub naming: Naming,
     /// Bounds of the tunnel table.
     pub limits: Limits,
+    /// Bounds of the registry.
+    pub registry: RegistryLimits,
+    /// Whether tunnels may be opened to names that are no things of the registry: for an installation
+    /// that keeps its devices elsewhere.
+    pub unregistered_things: bool,
+    /// Calls in a second with one access key; `None` is no limit.
+    pub calls_per_second: Option<u32>,
     /// Where the time is read.
     pub clock: Clock,
 }
@@ -41,29 +51,72 @@ impl Settings {
             names: Vec::new(),
             naming: Naming::default(),
             limits: Limits::default(),
+            registry: RegistryLimits::default(),
+            unregistered_things: false,
+            calls_per_second: None,
             clock: Clock::default(),
         }
+        .with_quotas(&Quotas::default())
+    }
+
+    /// With these quotas in place of those before.
+    #[must_use]
+    pub fn with_quotas(mut self, quotas: &Quotas) -> Self {
+        quotas.apply_to(&mut self.limits);
+        let calls = quotas.get(Quota::ApiCallsPerSecond);
+        self.calls_per_second = calls.map(|calls| u32::try_from(calls).unwrap_or(u32::MAX));
+        self
     }
 }
 
-/// The API's listener: an address that only this machine reaches.
+/// The API's listener, and who may use it.
 #[derive(Clone, Debug)]
 pub struct ApiSettings {
     listen: SocketAddr,
+    access: ApiAccess,
     /// Bounds of its connections.
     pub connections: ConnectionLimits,
+    /// How far the clock of a client that signs may be off, either way.
+    pub skew_max: Duration,
+}
+
+/// Whose requests are answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ApiAccess {
+    /// Anybody's who reaches it.
+    Unsigned,
+    /// Only those signed with an access key of this file, or of the data directory.
+    Signed(Option<PathBuf>),
 }
 
 impl ApiSettings {
-    /// Takes loopback addresses only; port 0 takes any port.
-    pub fn new(listen: SocketAddr) -> Result<Self, NotLoopback> {
+    /// Every request has to be signed; port 0 takes any port.
+    ///
+    /// The access keys are those of the file, or else of the data directory, where a first one is made;
+    /// without a data directory one is made that ends with the process.
+    pub fn signed(listen: SocketAddr, access_keys: Option<PathBuf>) -> Self {
+        Self {
+            listen,
+            access: ApiAccess::Signed(access_keys),
+            connections: ConnectionLimits::default(),
+            skew_max: SKEW_MAX,
+        }
+    }
+
+    /// Requests need no signature, and may do everything. Takes loopback addresses only; port 0 takes
+    /// any port.
+    pub fn unsigned(listen: SocketAddr) -> Result<Self, NotLoopback> {
         if !listen.ip().is_loopback() {
             return Err(NotLoopback(listen));
         }
         Ok(Self {
-            listen,
-            connections: ConnectionLimits::default(),
+            access: ApiAccess::Unsigned,
+            ..Self::signed(listen, None)
         })
+    }
+
+    pub(crate) fn access(&self) -> &ApiAccess {
+        &self.access
     }
 
     /// Where it listens.
@@ -75,8 +128,8 @@ impl ApiSettings {
 /// An address that others could reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the API cannot listen on {0}: its requests are not signed, so whoever reaches it can open and close \
-     tunnels; listen on 127.0.0.1 or [::1], and reach it from elsewhere through ssh -L"
+    "the API cannot listen on {0} while its requests are not signed: whoever reaches it could open and \
+     close tunnels; have them signed, or listen on 127.0.0.1 or [::1]"
 )]
 pub struct NotLoopback(pub SocketAddr);
 
@@ -119,7 +172,7 @@ mod tests {
     #[test]
     fn an_api_that_others_can_reach_is_refused_with_the_reason() {
         for good in ["127.0.0.1:0", "127.3.2.1:443", "[::1]:8443"] {
-            ApiSettings::new(good.parse().unwrap()).unwrap();
+            ApiSettings::unsigned(good.parse().unwrap()).unwrap();
         }
         for bad in [
             "0.0.0.0:8443",
@@ -128,7 +181,7 @@ mod tests {
             "[2001:db8::1]:1",
             "[::ffff:192.0.2.1]:1",
         ] {
-            let error = ApiSettings::new(bad.parse().unwrap()).unwrap_err();
+            let error = ApiSettings::unsigned(bad.parse().unwrap()).unwrap_err();
             let text = error.to_string();
             assert!(text.contains(bad), "{text}");
             assert!(

@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::access::sigv4::{Credentials, Moment, Signable, sign};
 use crate::certificates::Identity;
 use crate::service::{Running, Service, ServiceGate};
 use crate::settings::{ApiSettings, Settings};
@@ -81,10 +82,33 @@ pub(crate) fn upgrade_request(
     parse_upgrade_request(text.as_bytes()).unwrap().unwrap().0
 }
 
+/// A request, signed as an AWS SDK does it.
+pub(crate) fn signed(
+    mut request: Request<Body>,
+    body: &[u8],
+    credentials: &Credentials,
+    service: &str,
+    moment: Moment,
+) -> Request<Body> {
+    let (path, query) = (request.uri().path(), request.uri().query());
+    let signable = Signable {
+        method: request.method().as_str(),
+        path,
+        query: query.unwrap_or_default(),
+        headers: request.headers(),
+        body,
+    };
+    let added = sign(signable, credentials, "eu-x-1", service, moment).unwrap();
+    for (name, value) in added {
+        request.headers_mut().insert(name, value);
+    }
+    request
+}
+
 /// Settings on free ports of 127.0.0.1.
 pub(crate) fn settings() -> Settings {
     let any = "127.0.0.1:0".parse().unwrap();
-    Settings::new(ApiSettings::new(any).unwrap(), any)
+    Settings::new(ApiSettings::unsigned(any).unwrap(), any)
 }
 
 pub(crate) async fn start(settings: Settings) -> Running<StartedRelay> {

@@ -40,7 +40,7 @@ struct Fixture {
 impl Fixture {
     async fn new() -> Self {
         let any = "127.0.0.1:0".parse().unwrap();
-        let settings = Settings::new(ApiSettings::new(any).unwrap(), any);
+        let settings = Settings::new(ApiSettings::unsigned(any).unwrap(), any);
         let (sender, links) = mpsc::unbounded_channel();
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let (gone, mut gone_receiver) = mpsc::unbounded_channel::<Grant>();

@@ -15,7 +15,7 @@ use support::Client;
 
 async fn start(dir: &Path) -> (Running<Relay>, Client) {
     let any = "127.0.0.1:0".parse().unwrap();
-    let mut settings = Settings::new(ApiSettings::new(any).unwrap(), any);
+    let mut settings = Settings::new(ApiSettings::unsigned(any).unwrap(), any);
     settings.data_dir = Some(dir.to_owned());
     let started = Service::start(settings, async |listener, identity, gate| {
         let config = ServeConfig {

@@ -117,6 +117,8 @@ impl Serve {
         command.arg("serve").arg("--data-dir").arg(&data);
         command.args(["--api-listen", &format!("127.0.0.1:{api_port}")]);
         command.args(["--tunnel-listen", &format!("127.0.0.1:{tunnel_port}")]);
+        // The client of these tests does not sign; those that do are clients of others.
+        command.arg("--insecure-no-auth");
         if let Some(io) = scenario.io().argument() {
             command.args(["--io", io]);
         }

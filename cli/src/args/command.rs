@@ -46,6 +46,37 @@ pub struct ServeArgs {
     /// Name or address by which clients reach this machine, for the server's certificate; repeatable
     #[arg(long = "name", value_name = "NAME")]
     pub names: Vec<String>,
+    /// Open tunnels to any thing name, not only to things of the registry
+    #[arg(long)]
+    pub unregistered_things: bool,
+    /// Access keys, a JSON file [default: DIR/access-keys.json, made at the first start]
+    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    pub access_keys: Option<PathBuf>,
+    /// Take requests without a signature, and let them do everything; on loopback only
+    #[arg(long, conflicts_with = "access_keys", help_heading = "Access")]
+    pub insecure_no_auth: bool,
+    /// Region in resource names
+    #[arg(
+        long,
+        value_name = "REGION",
+        default_value = "us-east-1",
+        help_heading = "Access"
+    )]
+    pub region: String,
+    /// Account in resource names, 12 digits
+    #[arg(
+        long,
+        value_name = "ACCOUNT",
+        default_value = "000000000000",
+        help_heading = "Access"
+    )]
+    pub account: String,
+    /// Quotas to begin with: adit's own, or those that AWS publishes
+    #[arg(long, value_name = "default|aws", default_value = "default", value_parser = ["default", "aws"], hide_possible_values = true, help_heading = "Quotas")]
+    pub quotas: String,
+    /// One quota, like services-per-tunnel=10; can be repeated, a wrong name lists all
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Quotas")]
+    pub quota: Vec<String>,
     /// Loops that carry tunnels, one thread each [default: one per core]
     #[arg(long, value_name = "COUNT", value_parser = value_parser!(u16).range(1..=1024))]
     pub loops: Option<u16>,

@@ -1,3 +1,5 @@
+use adit_service::quotas::Quotas;
+
 use super::*;
 use crate::fault::Class;
 use crate::world::testing::world;
@@ -379,6 +381,41 @@ fn serve_and_demo_become_settings() {
     assert_eq!(settings.loops, NonZeroU16::new(2));
     assert_eq!(settings.names, []);
     assert_eq!(settings.io, IoChoice::Uring);
+    assert!(!settings.insecure_no_auth && settings.access_keys.is_none());
+    assert_eq!(settings.quotas, Quotas::default());
+    let Job::Serve(settings) = plan_of(
+        "serve --data-dir /d --insecure-no-auth --region r-1 --account 123456789012 --quotas aws \
+         --quota open-tunnels=7 --quota services-per-tunnel=9",
+    )
+    .unwrap()
+    .job
+    else {
+        panic!("serve");
+    };
+    assert!(settings.insecure_no_auth);
+    assert_eq!(settings.naming.region(), "r-1");
+    let mut expected = Quotas::preset("aws").unwrap();
+    expected.set("open-tunnels=7").unwrap();
+    expected.set("services-per-tunnel=9").unwrap();
+    assert_eq!(settings.quotas, expected);
+    for (arguments, message) in [
+        ("--region EU", "--region: a region is"),
+        ("--account 1", "--account: an account is 12 digits"),
+        (
+            "--quota tunnels=1",
+            "--quota: `tunnels=1`: no quota has this name; there are",
+        ),
+        (
+            "--quota open-tunnels=0",
+            "open-tunnels must be a number from 1 to",
+        ),
+        ("--quotas azure", "--quotas"),
+        ("--insecure-no-auth --access-keys k", "--access-keys"),
+    ] {
+        let refusal = plan_of(&format!("serve --data-dir /d {arguments}")).unwrap_err();
+        let text = refusal.fault.message();
+        assert!(text.contains(message), "{arguments}: {text}");
+    }
     let refusal = plan_of("serve --data-dir /d --api-listen [::1]:1 --tunnel-listen [::1]:1");
     assert!(
         refusal

@@ -64,3 +64,20 @@ impl Stop {
         }
     }
 }
+
+/// The signal that asks for files to be read again.
+pub(super) struct Hangups(Signal);
+
+impl Hangups {
+    pub(super) fn new() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    /// Completes at the next one.
+    pub(super) async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            // Signals come no more, which is not the same as one.
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -4,14 +4,17 @@ use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use adit_engine::link::{Relay, ServeConfig};
+use adit_engine::link::{Relay, RelayControl, ServeConfig};
 use adit_engine::tls::server_config_with;
+use adit_service::access::keys::CREDENTIALS_FILE;
+use adit_service::data_dir::shell_word;
 use adit_service::endpoints::Endpoints;
-use adit_service::{ApiSettings, Service, Settings, StartError};
-use tracing::{error, info};
+use adit_service::settings::NotLoopback;
+use adit_service::{ApiSettings, Running, Service, Settings, StartError};
+use tracing::{error, info, warn};
 
 use super::proxy::IO_HINT;
-use super::runtime::{self, Stop};
+use super::runtime::{self, Hangups, Stop};
 use crate::exit::ExitCode;
 use crate::settings::ServeSettings;
 
@@ -28,23 +31,26 @@ pub fn serve(settings: ServeSettings) -> ExitCode {
 
 async fn run(settings: ServeSettings) -> ExitCode {
     // Before the first line: whoever reads that may send a signal.
-    let mut stop = match Stop::new() {
-        Ok(stop) => stop,
+    let (mut stop, mut hangups) = match Stop::new().and_then(|stop| Ok((stop, Hangups::new()?))) {
+        Ok(signals) => signals,
         Err(fault) => {
             error!("cannot watch for signals: {fault}");
             return ExitCode::Failure;
         }
     };
-    let api = match ApiSettings::new(settings.api_listen) {
+    let api = match api(&settings) {
         Ok(api) => api,
         Err(fault) => {
             error!("--api-listen: {fault}");
+            error!("hint: leave --insecure-no-auth out");
             return ExitCode::Usage;
         }
     };
-    let mut service = Settings::new(api, settings.tunnel_listen);
+    let mut service = Settings::new(api, settings.tunnel_listen).with_quotas(&settings.quotas);
+    service.naming = settings.naming.clone();
     service.data_dir = Some(settings.data_dir.clone());
     service.names = settings.names.clone();
+    service.unregistered_things = settings.unregistered_things;
     let loops = settings.loops.map(NonZeroUsize::from);
     let io = settings.io;
     let records = settings.records.into();
@@ -62,11 +68,19 @@ async fn run(settings: ServeSettings) -> ExitCode {
         Err(fault) => return refuse(&fault),
     };
     print_endpoints(&running.endpoints, &settings);
-    let code = tokio::select! {
-        () = stop.requested() => ExitCode::Ended,
-        fault = running.failed() => {
-            error!("{fault:#}");
-            ExitCode::Failure
+    if settings.insecure_no_auth {
+        warn!("requests to the API are not signed: every user of this machine may open tunnels");
+    } else if settings.access_keys.is_none() {
+        print_environment(&running.endpoints, &settings);
+    }
+    let code = loop {
+        tokio::select! {
+            () = stop.requested() => break ExitCode::Ended,
+            () = hangups.next() => reload(&running),
+            fault = running.failed() => {
+                error!("{fault:#}");
+                break ExitCode::Failure;
+            }
         }
     };
     info!("the service ends; tunnels survive in its data directory");
@@ -82,6 +96,44 @@ async fn run(settings: ServeSettings) -> ExitCode {
             ExitCode::Failure
         }
     }
+}
+
+fn api(settings: &ServeSettings) -> Result<ApiSettings, NotLoopback> {
+    if settings.insecure_no_auth {
+        ApiSettings::unsigned(settings.api_listen)
+    } else {
+        let keys = settings.access_keys.clone();
+        Ok(ApiSettings::signed(settings.api_listen, keys))
+    }
+}
+
+/// A mistake in the file is no reason to lock everybody out.
+fn reload<R: RelayControl>(running: &Running<R>) {
+    match running.reload() {
+        Ok(Some(keys)) => info!(keys, "access keys read again"),
+        Ok(None) => info!("there are no access keys to read again"),
+        Err(fault) => error!("the access keys stay as they were: {fault}"),
+    }
+}
+
+/// Says on standard output how the AWS CLI and SDKs find this service, for a shell to take over. Not when
+/// somebody has taken the credentials away, to where they are used.
+fn print_environment(endpoints: &Endpoints, settings: &ServeSettings) {
+    let dir = std::path::absolute(&settings.data_dir);
+    let dir = dir.unwrap_or_else(|_| settings.data_dir.clone());
+    let credentials = dir.join(CREDENTIALS_FILE);
+    if !credentials.exists() {
+        return;
+    }
+    let (credentials, ca) = (shell_word(&credentials), shell_word(&dir.join("ca.pem")));
+    let (api, region) = (&endpoints.api, settings.naming.region());
+    let text = format!(
+        "\n# for the AWS CLI and SDKs:\n\
+         export AWS_SHARED_CREDENTIALS_FILE={credentials} AWS_PROFILE=adit AWS_REGION={region}\n\
+         export AWS_ENDPOINT_URL={api} AWS_CA_BUNDLE={ca} AWS_DEFAULT_REGION={region}\n"
+    );
+    // A closed standard output is the reader's choice.
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// Says on standard output what is in use: the ports may have been picked by the system.
@@ -103,7 +155,9 @@ fn refuse(fault: &StartError) -> ExitCode {
     }
     match fault {
         StartError::Listen { .. } => ExitCode::CannotListen,
-        StartError::DataDir(_) | StartError::Certificates(_) => ExitCode::BadConfiguration,
+        StartError::DataDir(_) | StartError::Certificates(_) | StartError::AccessKeys(_) => {
+            ExitCode::BadConfiguration
+        }
         _ => ExitCode::Failure,
     }
 }

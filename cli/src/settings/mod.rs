@@ -17,6 +17,8 @@ use std::time::Duration;
 use adit_engine::ring::{DialRetries, IoChoice};
 use adit_engine::tunnel::mapping::Mapping;
 use adit_proto::{AccessToken, ClientToken, Dialect, Mode, Secret, Subprotocol};
+use adit_service::api::Naming;
+use adit_service::quotas::Quotas;
 
 use rustls::pki_types::ServerName;
 
@@ -106,11 +108,21 @@ pub struct ServeSettings {
     pub data_dir: PathBuf,
     /// Where the API listens.
     pub api_listen: SocketAddr,
+    /// File of access keys, when it is not the data directory's.
+    pub access_keys: Option<PathBuf>,
+    /// Whether the API takes requests without a signature.
+    pub insecure_no_auth: bool,
+    /// Region and account in resource names.
+    pub naming: Naming,
+    /// What is allowed.
+    pub quotas: Quotas,
     /// Where both sides of tunnels connect to.
     pub tunnel_listen: SocketAddr,
     /// Names and addresses for the server's certificate, besides those of this machine itself and of the
     /// listeners.
     pub names: Vec<ServerName<'static>>,
+    /// Open tunnels to any thing name.
+    pub unregistered_things: bool,
     /// Number of loops; `None` is one per core.
     pub loops: Option<NonZeroU16>,
     /// Kernel interface of the data path.

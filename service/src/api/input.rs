@@ -3,6 +3,7 @@
 //! A member that is `null` is absent; one that nobody asks for is ignored. A refusal carries the path
 //! of the member, like `destinationConfig.services.2.member`.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
@@ -11,53 +12,72 @@ use super::constraints::{Text, check_size, check_value};
 use super::error::ApiError;
 
 /// A JSON object of a request and where it stands.
-pub(super) struct Input<'a> {
+pub(crate) struct Input<'a> {
     members: &'a Map<String, Value>,
     /// Ends with a dot unless empty.
     path: String,
 }
 
 /// One element of a list and where it stands.
-pub(super) struct Element<'a> {
+pub(crate) struct Element<'a> {
     value: &'a Value,
     path: String,
 }
 
 impl<'a> Input<'a> {
-    pub(super) fn new(members: &'a Map<String, Value>) -> Self {
+    pub(crate) fn new(members: &'a Map<String, Value>) -> Self {
         Self {
             members,
             path: String::new(),
         }
     }
 
-    pub(super) fn text(&self, name: &str, rule: &Text) -> Result<Option<&'a str>, ApiError> {
+    pub(crate) fn text(&self, name: &str, rule: &Text) -> Result<Option<&'a str>, ApiError> {
         self.element(name)
             .map(|element| element.text(rule))
             .transpose()
     }
 
-    pub(super) fn required_text(&self, name: &str, rule: &Text) -> Result<&'a str, ApiError> {
+    pub(crate) fn required_text(&self, name: &str, rule: &Text) -> Result<&'a str, ApiError> {
         self.required(name)?.text(rule)
     }
 
     /// One word of a fixed set.
-    pub(super) fn required_word<T: Copy>(
+    pub(crate) fn word<T: Copy>(
+        &self,
+        name: &str,
+        words: &[(&str, T)],
+    ) -> Result<Option<T>, ApiError> {
+        self.element(name)
+            .map(|element| element.word(words))
+            .transpose()
+    }
+
+    pub(crate) fn required_word<T: Copy>(
         &self,
         name: &str,
         words: &[(&str, T)],
     ) -> Result<T, ApiError> {
-        let element = self.required(name)?;
-        let text = element.string()?;
-        let found = words.iter().find(|(word, _)| *word == text);
-        found.map(|(_, value)| *value).ok_or_else(|| {
-            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-            let constraint = format!("Member must satisfy enum value set: [{}]", words.join(", "));
-            ApiError::constraint(&element.path, &constraint)
-        })
+        self.required(name)?.word(words)
     }
 
-    pub(super) fn integer(
+    /// All members, as a map from names to texts.
+    pub(crate) fn texts(
+        &self,
+        name_rule: &Text,
+        rule: &Text,
+    ) -> Result<BTreeMap<String, String>, ApiError> {
+        let mut texts = BTreeMap::new();
+        for (name, value) in self.members {
+            name_rule.check(&format!("{}key", self.path), name)?;
+            let path = format!("{}value", self.path);
+            let text = Element { value, path }.text(rule)?;
+            texts.insert(name.clone(), text.to_owned());
+        }
+        Ok(texts)
+    }
+
+    pub(crate) fn integer(
         &self,
         name: &str,
         allowed: &RangeInclusive<i64>,
@@ -71,7 +91,7 @@ impl<'a> Input<'a> {
         Ok(Some(number))
     }
 
-    pub(super) fn boolean(&self, name: &str) -> Result<Option<bool>, ApiError> {
+    pub(crate) fn boolean(&self, name: &str) -> Result<Option<bool>, ApiError> {
         let Some(element) = self.element(name) else {
             return Ok(None);
         };
@@ -81,13 +101,13 @@ impl<'a> Input<'a> {
             .ok_or_else(|| element.wrong_type("a boolean"))
     }
 
-    pub(super) fn structure(&self, name: &str) -> Result<Option<Input<'a>>, ApiError> {
+    pub(crate) fn structure(&self, name: &str) -> Result<Option<Input<'a>>, ApiError> {
         self.element(name)
             .map(|element| element.structure())
             .transpose()
     }
 
-    pub(super) fn list(
+    pub(crate) fn list(
         &self,
         name: &str,
         count: &RangeInclusive<usize>,
@@ -97,7 +117,7 @@ impl<'a> Input<'a> {
             .transpose()
     }
 
-    pub(super) fn required_list(
+    pub(crate) fn required_list(
         &self,
         name: &str,
         count: &RangeInclusive<usize>,
@@ -122,13 +142,23 @@ impl<'a> Input<'a> {
 }
 
 impl<'a> Element<'a> {
-    pub(super) fn text(&self, rule: &Text) -> Result<&'a str, ApiError> {
+    pub(crate) fn text(&self, rule: &Text) -> Result<&'a str, ApiError> {
         let text = self.string()?;
         rule.check(&self.path, text)?;
         Ok(text)
     }
 
-    pub(super) fn structure(&self) -> Result<Input<'a>, ApiError> {
+    fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, ApiError> {
+        let text = self.string()?;
+        let found = words.iter().find(|(word, _)| *word == text);
+        found.map(|(_, value)| *value).ok_or_else(|| {
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            let constraint = format!("Member must satisfy enum value set: [{}]", words.join(", "));
+            self.refused(&constraint)
+        })
+    }
+
+    pub(crate) fn structure(&self) -> Result<Input<'a>, ApiError> {
         let members = self.value.as_object();
         let members = members.ok_or_else(|| self.wrong_type("an object"))?;
         Ok(Input {
@@ -138,7 +168,7 @@ impl<'a> Element<'a> {
     }
 
     /// Refuses the element with these words.
-    pub(super) fn refused(&self, constraint: &str) -> ApiError {
+    pub(crate) fn refused(&self, constraint: &str) -> ApiError {
         ApiError::constraint(&self.path, constraint)
     }
 

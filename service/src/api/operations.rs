@@ -5,22 +5,25 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use adit_proto::{Mode, ServiceId, TunnelId};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use axum::http::Method;
 
-use super::Api;
+use super::call::Call;
 use super::constraints::{
     DESCRIPTION, LIFETIME_MINUTES, MAX_RESULTS, NEXT_TOKEN, RESOURCE_NAME, SERVICE, SERVICE_LIST,
     TAG_KEY, TAG_KEY_LIST, TAG_LIST, TAG_VALUE, THING_NAME, TUNNEL_ID,
 };
 use super::error::ApiError;
 use super::input::{Element, Input};
+use super::leave::{self, Leave};
+use super::naming::Naming;
+use super::outcome::{self, Handler, Outcome};
 use super::output::{
     DescribeOutput, Empty, ListOutput, OpenTunnelOutput, RotateOutput, SummaryOutput, TagsOutput,
     TunnelOutput, tags,
 };
 use super::page_token;
-use crate::control::{OpenTunnel, RotatedSides};
+use crate::access::policy::Conditions;
+use crate::control::{ControlPlane, OpenTunnel, RotatedSides};
 use crate::store::Store;
 use crate::tunnels::{DestinationConfig, Lifetime, ListRequest, Tags, ThingName};
 
@@ -52,27 +55,74 @@ impl Operation {
             _ => return None,
         })
     }
+
+    /// As policies and the audit call it.
+    fn action(self) -> &'static str {
+        match self {
+            Self::OpenTunnel => "iot:OpenTunnel",
+            Self::DescribeTunnel => "iot:DescribeTunnel",
+            Self::ListTunnels => "iot:ListTunnels",
+            Self::CloseTunnel => "iot:CloseTunnel",
+            Self::RotateTunnelAccessToken => "iot:RotateTunnelAccessToken",
+            Self::TagResource => "iot:TagResource",
+            Self::UntagResource => "iot:UntagResource",
+            Self::ListTagsForResource => "iot:ListTagsForResource",
+        }
+    }
 }
 
-/// The body of a successful answer.
-pub(super) type Answer = Result<Vec<u8>, ApiError>;
+type Answer = Result<Outcome, ApiError>;
 
-impl<S: Store> Api<S> {
-    pub(super) async fn run(&self, operation: Operation, body: &Map<String, Value>) -> Answer {
-        let input = Input::new(body);
+/// The operations over a control plane.
+pub(crate) struct Tunnelling<S> {
+    control: Arc<ControlPlane<S>>,
+    naming: Naming,
+}
+
+impl<S: Store> Handler for Tunnelling<S> {
+    fn handle<'a>(&'a self, call: &'a Call) -> outcome::Answer<'a> {
+        Box::pin(self.answer(call))
+    }
+}
+
+impl<S: Store> Tunnelling<S> {
+    pub(crate) fn new(control: Arc<ControlPlane<S>>, naming: Naming) -> Self {
+        Self { control, naming }
+    }
+
+    async fn answer(&self, call: &Call) -> Answer {
+        if call.method != Method::POST {
+            return Err(ApiError::method_not_allowed());
+        }
+        let operation = call.header("x-amz-target").and_then(Operation::parse);
+        let operation = operation.ok_or_else(|| {
+            let text = "the X-Amz-Target header names no operation of IoTSecuredTunneling";
+            ApiError::unknown_operation(text)
+        })?;
+        // Known to the audit from here on, whatever becomes of the call.
+        call.note(operation.action(), &[]);
+        let body = call.json()?;
+        let input = Input::new(&body);
+        let leave = Leave {
+            call,
+            naming: &self.naming,
+            action: operation.action(),
+        };
         match operation {
-            Operation::OpenTunnel => self.open_tunnel(&input).await,
-            Operation::DescribeTunnel => self.describe_tunnel(&input).await,
-            Operation::ListTunnels => self.list_tunnels(&input).await,
-            Operation::CloseTunnel => self.close_tunnel(&input).await,
-            Operation::RotateTunnelAccessToken => self.rotate_tunnel_access_token(&input).await,
-            Operation::TagResource => self.tag_resource(&input).await,
-            Operation::UntagResource => self.untag_resource(&input).await,
-            Operation::ListTagsForResource => self.list_tags_for_resource(&input).await,
+            Operation::OpenTunnel => self.open_tunnel(leave, input).await,
+            Operation::DescribeTunnel => self.describe_tunnel(leave, input).await,
+            Operation::ListTunnels => self.list_tunnels(leave, input).await,
+            Operation::CloseTunnel => self.close_tunnel(leave, input).await,
+            Operation::RotateTunnelAccessToken => {
+                self.rotate_tunnel_access_token(leave, input).await
+            }
+            Operation::TagResource => self.tag_resource(leave, input).await,
+            Operation::UntagResource => self.untag_resource(leave, input).await,
+            Operation::ListTagsForResource => self.list_tags_for_resource(leave, input).await,
         }
     }
 
-    async fn open_tunnel(&self, input: &Input<'_>) -> Answer {
+    async fn open_tunnel(&self, leave: Leave<'_>, input: Input<'_>) -> Answer {
         let timeout = input.structure("timeoutConfig")?;
         let minutes = match &timeout {
             Some(timeout) => timeout.integer("maxLifetimeTimeoutMinutes", &LIFETIME_MINUTES)?,
@@ -82,28 +132,32 @@ impl<S: Store> Api<S> {
         let request = OpenTunnel {
             description: input.text("description", &DESCRIPTION)?.map(Arc::from),
             tags: read_tags(&tags.unwrap_or_default())?,
-            config: destination_config(input)?,
+            config: destination_config(&input)?,
             lifetime: minutes
                 .and_then(Lifetime::from_minutes)
                 .unwrap_or(Lifetime::MAX),
         };
+        leave.open(request.config.as_ref(), &request.tags)?;
         let opened = self.control.open(request).await?;
-        answer(&OpenTunnelOutput {
+        leave.call.note_resource(self.naming.tunnel_arn(&opened.id));
+        Ok(Outcome::json(&OpenTunnelOutput {
             tunnel_id: opened.id.as_str(),
             tunnel_arn: self.naming.tunnel_arn(&opened.id),
             source_access_token: opened.source.expose(),
             destination_access_token: opened.destination.expose(),
-        })
+        }))
     }
 
-    async fn describe_tunnel(&self, input: &Input<'_>) -> Answer {
-        let view = self.control.describe(&tunnel_id(input)?).await?;
-        answer(&DescribeOutput {
+    async fn describe_tunnel(&self, leave: Leave<'_>, input: Input<'_>) -> Answer {
+        let id = tunnel_id(&input)?;
+        leave.on(&self.control, &id, Conditions::new()).await?;
+        let view = self.control.describe(&id).await?;
+        Ok(Outcome::json(&DescribeOutput {
             tunnel: TunnelOutput::new(&self.naming, view),
-        })
+        }))
     }
 
-    async fn list_tunnels(&self, input: &Input<'_>) -> Answer {
+    async fn list_tunnels(&self, leave: Leave<'_>, input: Input<'_>) -> Answer {
         let thing = input.text("thingName", &THING_NAME)?;
         let count = input.integer("maxResults", &MAX_RESULTS)?;
         let after = input.text("nextToken", &NEXT_TOKEN)?;
@@ -114,61 +168,74 @@ impl<S: Store> Api<S> {
                 .and_then(|count| NonZeroUsize::new(count.try_into().ok()?))
                 .unwrap_or(DEFAULT_PAGE),
         };
+        leave.list(thing)?;
         let page = self.control.list(request).await?;
         let summary = |tunnel| SummaryOutput::new(&self.naming, tunnel);
-        answer(&ListOutput {
+        Ok(Outcome::json(&ListOutput {
             tunnel_summaries: page.tunnels.into_iter().map(summary).collect(),
             next_token: page.next.map(page_token::encode),
-        })
+        }))
     }
 
-    async fn close_tunnel(&self, input: &Input<'_>) -> Answer {
-        let id = tunnel_id(input)?;
+    async fn close_tunnel(&self, leave: Leave<'_>, input: Input<'_>) -> Answer {
+        let id = tunnel_id(&input)?;
         let delete = input.boolean("delete")?.unwrap_or(false);
+        let conditions = Conditions::new().with("iot:Delete", delete.to_string());
+        leave.on(&self.control, &id, conditions).await?;
         self.control.close(&id, delete).await?;
-        answer(&Empty {})
+        Ok(Outcome::json(&Empty {}))
     }
 
-    async fn rotate_tunnel_access_token(&self, input: &Input<'_>) -> Answer {
-        let id = tunnel_id(input)?;
+    async fn rotate_tunnel_access_token(&self, leave: Leave<'_>, input: Input<'_>) -> Answer {
+        let id = tunnel_id(&input)?;
         let sides = input.required_word("clientMode", &CLIENT_MODES)?;
-        let config = destination_config(input)?;
+        let config = destination_config(&input)?;
         if config.is_some() && sides == RotatedSides::One(Mode::Source) {
             return Err(ApiError::validation(
                 "destinationConfig cannot be combined with clientMode SOURCE",
             ));
         }
+        leave
+            .rotate(&self.control, &id, sides, config.as_ref())
+            .await?;
         let tokens = self.control.rotate(&id, sides, config).await?;
-        answer(&RotateOutput {
+        Ok(Outcome::json(&RotateOutput {
             tunnel_arn: self.naming.tunnel_arn(&id),
             source_access_token: tokens.source.as_ref().map(|token| token.expose()),
             destination_access_token: tokens.destination.as_ref().map(|token| token.expose()),
-        })
+        }))
     }
 
-    async fn tag_resource(&self, input: &Input<'_>) -> Answer {
-        let id = self.resource(input)?;
+    async fn tag_resource(&self, leave: Leave<'_>, input: Input<'_>) -> Answer {
+        let id = self.resource(&input)?;
         let tags = read_tags(&input.required_list("tags", &TAG_LIST)?)?;
-        self.control.tag(&id?, tags).await?;
-        answer(&Empty {})
+        let id = id?;
+        let conditions = leave::with_request_tags(&tags);
+        leave.on(&self.control, &id, conditions).await?;
+        self.control.tag(&id, tags).await?;
+        Ok(Outcome::json(&Empty {}))
     }
 
-    async fn untag_resource(&self, input: &Input<'_>) -> Answer {
-        let id = self.resource(input)?;
+    async fn untag_resource(&self, leave: Leave<'_>, input: Input<'_>) -> Answer {
+        let id = self.resource(&input)?;
         let keys = input.required_list("tagKeys", &TAG_KEY_LIST)?;
         let keys: Result<Vec<_>, _> = keys
             .iter()
             .map(|key| key.text(&TAG_KEY).map(str::to_owned))
             .collect();
-        self.control.untag(&id?, keys?).await?;
-        answer(&Empty {})
+        let (keys, id) = (keys?, id?);
+        let conditions = leave::with_tag_keys(&keys);
+        leave.on(&self.control, &id, conditions).await?;
+        self.control.untag(&id, keys).await?;
+        Ok(Outcome::json(&Empty {}))
     }
 
-    async fn list_tags_for_resource(&self, input: &Input<'_>) -> Answer {
-        let id = self.resource(input)??;
-        answer(&TagsOutput {
+    async fn list_tags_for_resource(&self, leave: Leave<'_>, input: Input<'_>) -> Answer {
+        let id = self.resource(&input)??;
+        leave.on(&self.control, &id, Conditions::new()).await?;
+        Ok(Outcome::json(&TagsOutput {
             tags: tags(self.control.tags(&id).await?),
-        })
+        }))
     }
 
     /// The tunnel of `resourceArn`: the outer error is the member's, the inner one says that there is no
@@ -226,10 +293,6 @@ fn read_tags(elements: &[Element<'_>]) -> Result<Tags, ApiError> {
         }
     }
     Ok(tags)
-}
-
-fn answer(output: &impl Serialize) -> Answer {
-    Ok(serde_json::to_vec(output).expect("texts and numbers become JSON"))
 }
 
 const CLIENT_MODES: [(&str, RotatedSides); 3] = [

@@ -28,7 +28,7 @@ impl Fixture {
         let store = Arc::new(MemoryStore::new(Limits::default()));
         let (gate, events) = Gate::new(Arc::clone(&store), clock.clock());
         let relay = Arc::new(FakeRelay::default());
-        let control = ControlPlane::new(store, relay.clone(), clock.clock());
+        let control = ControlPlane::new(store, relay.clone(), None, clock.clock());
         Self {
             clock,
             gate: Arc::new(gate),
@@ -309,7 +309,7 @@ async fn the_timer_runs_by_itself() {
     };
     let relay = Arc::new(FakeRelay::default());
     let store = Arc::new(MemoryStore::new(limits));
-    let control = Arc::new(ControlPlane::new(store, relay, clock));
+    let control = Arc::new(ControlPlane::new(store, relay, None, clock));
     let request = OpenTunnel {
         description: None,
         tags: Tags::new(),

@@ -188,7 +188,7 @@ impl Stack {
 }
 
 async fn start_service(io: IoChoice) -> Result<Running<Relay>> {
-    let api = ApiSettings::new(LOOPBACK)?;
+    let api = ApiSettings::unsigned(LOOPBACK)?;
     let settings = Settings::new(api, LOOPBACK);
     let running = Service::start(settings, move |listener, identity, gate| async move {
         let config = ServeConfig {

@@ -1,5 +1,6 @@
 //! The API over a real socket with TLS, as an AWS client meets it.
 
+mod access;
 mod constraints;
 mod errors;
 mod operations;
@@ -24,6 +25,8 @@ impl Fixture {
     async fn with_limits(limits: Limits) -> Self {
         let mut settings = settings();
         settings.limits = limits;
+        // These tests are about tunnels alone.
+        settings.unregistered_things = true;
         let running = start(settings).await;
         let client = Client::new(&running).await;
         Self { running, client }

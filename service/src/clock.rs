@@ -165,6 +165,12 @@ pub(crate) mod manual {
             *now
         }
 
+        /// The process starts anew: steady time begins at the time of day, whatever that is.
+        pub(crate) fn restart(&self) {
+            let mut now = self.0.lock().unwrap();
+            now.steady = now.wall;
+        }
+
         /// Somebody sets the time of day; monotonic time does not notice.
         pub(crate) fn jump_wall(&self, seconds: i64) {
             let mut now = self.0.lock().unwrap();

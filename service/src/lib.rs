@@ -17,6 +17,7 @@ pub mod control;
 pub mod data_dir;
 pub mod endpoints;
 pub mod gate;
+mod links;
 mod listen;
 pub mod service;
 pub mod settings;

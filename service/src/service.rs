@@ -21,12 +21,13 @@ use crate::control::ControlPlane;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::endpoints::Endpoints;
 use crate::gate::Gate;
+use crate::links::Links;
 use crate::listen::HttpsListener;
 use crate::settings::Settings;
-use crate::store::MemoryStore;
+use crate::store::{AnyStore, Store, StoreError};
 
-/// The gate of a service with its tunnels in memory, and in its data directory if it has one.
-pub type ServiceGate = Gate<MemoryStore>;
+/// The gate of a service with the store that its settings ask for.
+pub type ServiceGate = Gate<AnyStore>;
 
 /// The service, not running.
 pub struct Service;
@@ -60,13 +61,16 @@ impl Service {
         let tunnel_address = local_address(&tunnel_listener, settings.tunnel_listen)?;
         let certificates = certificates(&settings, data_dir.as_deref())?;
 
-        let store = Arc::new(store(&settings, data_dir.as_ref())?);
-        let (gate, events) = Gate::new(Arc::clone(&store), settings.clock.clone());
+        let (choice, limits) = (settings.store.as_ref(), settings.limits.clone());
+        let clock = settings.clock.clone();
+        let store = AnyStore::open(choice, data_dir.as_ref(), limits, &clock).await?;
+        let (store, links) = (Arc::new(store), Arc::new(Links::default()));
+        let (gate, events) = Gate::new(Arc::clone(&store), Arc::clone(&links), clock);
         let relay = start_relay(tunnel_listener, certificates.identity(), Arc::new(gate));
         let relay = Arc::new(relay.await.map_err(StartError::Relay)?);
 
         let control_relay: Arc<dyn RelayControl> = relay.clone();
-        let control = ControlPlane::new(Arc::clone(&store), control_relay, settings.clock);
+        let control = ControlPlane::new(Arc::clone(&store), control_relay, links, settings.clock);
         let control = Arc::new(control);
         let (stop, stopping) = watch::channel(false);
         let limits = settings.api.connections;
@@ -81,6 +85,8 @@ impl Service {
         let mut background = JoinSet::new();
         let links = Arc::clone(&control);
         background.spawn(async move { links.follow_links(events).await });
+        let changes = Arc::clone(&control);
+        background.spawn(async move { changes.follow_changes().await });
         background.spawn(async move { control.follow_time().await });
 
         let endpoints = Endpoints::new(api_address, tunnel_address);
@@ -115,7 +121,7 @@ pub struct Running<R> {
     pub ca_pem: String,
     /// What `start_relay` gave.
     pub relay: Arc<R>,
-    store: Arc<MemoryStore>,
+    store: Arc<AnyStore>,
     data_dir: Option<Arc<DataDir>>,
     stop: watch::Sender<bool>,
     api: JoinSet<()>,
@@ -164,6 +170,9 @@ pub enum StartError {
     /// The data directory or a file in it.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// Keys and certificates.
     #[error(transparent)]
     Certificates(#[from] CertificateError),
@@ -182,14 +191,6 @@ fn local_address(listener: &TcpListener, address: SocketAddr) -> Result<SocketAd
     listener
         .local_addr()
         .map_err(|source| StartError::Listen { address, source })
-}
-
-fn store(settings: &Settings, dir: Option<&Arc<DataDir>>) -> Result<MemoryStore, DataDirError> {
-    let limits = settings.limits.clone();
-    match dir {
-        Some(dir) => MemoryStore::in_dir(Arc::clone(dir), limits, settings.clock.now()),
-        None => Ok(MemoryStore::new(limits)),
-    }
 }
 
 fn certificates(

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use adit_proto::{Mode, TunnelId};
 
-use super::{Changes, MemoryStore, SqliteStore, Store, StoreError, TunnelStore};
+use super::{
+    Changes, MemoryStore, PostgresStore, PostgresUrl, SqliteStore, Store, StoreError, TunnelStore,
+};
 use crate::clock::{Clock, Now};
 use crate::data_dir::DataDir;
 use crate::tunnels::{
@@ -21,16 +23,22 @@ pub enum StoreChoice {
     Memory,
     /// `adit.db` in the data directory.
     Sqlite,
+    /// A server, shared by any number of nodes.
+    Postgres(Box<PostgresUrl>),
 }
 
 impl FromStr for StoreChoice {
     type Err = StoreError;
 
-    /// `memory` or `sqlite`.
+    /// `memory`, `sqlite`, or the URL of a server.
     fn from_str(text: &str) -> Result<Self, StoreError> {
         match text {
             "memory" => Ok(Self::Memory),
             "sqlite" => Ok(Self::Sqlite),
+            url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                let url = PostgresUrl::parse(url)?;
+                Ok(Self::Postgres(Box::new(url)))
+            }
             // Not the text itself: a slip may have a password in it.
             _ => Err(StoreError::Choice {
                 shown: text.split(':').next().unwrap_or_default().to_owned(),
@@ -45,6 +53,7 @@ impl fmt::Debug for StoreChoice {
         match self {
             Self::Memory => f.write_str("Memory"),
             Self::Sqlite => f.write_str("Sqlite"),
+            Self::Postgres(url) => write!(f, "Postgres({url})"),
         }
     }
 }
@@ -55,6 +64,8 @@ pub enum AnyStore {
     Memory(Box<MemoryStore>),
     /// In the data directory.
     Sqlite(Box<SqliteStore>),
+    /// On a server.
+    Postgres(Box<PostgresStore>),
 }
 
 impl AnyStore {
@@ -69,6 +80,10 @@ impl AnyStore {
         clock: &Clock,
     ) -> Result<Self, StoreError> {
         match (choice, dir) {
+            (Some(StoreChoice::Postgres(url)), _) => {
+                let store = PostgresStore::open(url, limits, clock.clone()).await?;
+                Ok(Self::Postgres(Box::new(store)))
+            }
             (Some(StoreChoice::Sqlite) | None, Some(dir)) => {
                 let store = SqliteStore::open(Arc::clone(dir), limits, clock.now())?;
                 Ok(Self::Sqlite(Box::new(store)))
@@ -90,6 +105,7 @@ macro_rules! each {
         match $self {
             AnyStore::Memory($store) => $operation,
             AnyStore::Sqlite($store) => $operation,
+            AnyStore::Postgres($store) => $operation,
         }
     };
 }

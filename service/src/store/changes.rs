@@ -27,6 +27,10 @@ impl Changes {
         Self(None)
     }
 
+    pub(super) fn new(receiver: broadcast::Receiver<Change>) -> Self {
+        Self(Some(receiver))
+    }
+
     /// The next one. Waits for ever when there will be none.
     pub async fn next(&mut self) -> Change {
         use broadcast::error::RecvError;

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! TunnelStore ─┬─ MemoryStore     ends with the process
-//!              └─ SqliteStore     one file in the data directory
+//!              ├─ SqliteStore     one file in the data directory, one node
+//!              └─ PostgresStore   a server, any number of nodes
 //! ```
 //!
 //! The rules are in [`tunnels`](crate::tunnels), the same for all of them; what a store adds is that
@@ -17,6 +18,7 @@ pub(crate) mod conformance;
 mod crash;
 mod error;
 mod memory;
+mod postgres;
 mod row;
 mod sqlite;
 
@@ -34,6 +36,7 @@ pub use any::{AnyStore, StoreChoice};
 pub use changes::{Change, Changes};
 pub use error::StoreError;
 pub use memory::MemoryStore;
+pub use postgres::{PostgresStore, PostgresUrl};
 pub use sqlite::SqliteStore;
 
 /// Everything that one store keeps.

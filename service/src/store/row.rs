@@ -38,12 +38,28 @@ macro_rules! row {
                 })
             }
 
+            pub(super) fn from_postgres(row: &tokio_postgres::Row) -> Result<Self, tokio_postgres::Error> {
+                Ok(Self {
+                    sequence: row.try_get("sequence")?,
+                    $($fixed: row.try_get(stringify!($fixed))?,)*
+                    $($moving: row.try_get(stringify!($moving))?,)*
+                })
+            }
+
             pub(super) fn fixed_sqlite(&self) -> impl Iterator<Item = &dyn rusqlite::ToSql> {
                 [$(&self.$fixed as &dyn rusqlite::ToSql),*].into_iter()
             }
 
             pub(super) fn moving_sqlite(&self) -> impl Iterator<Item = &dyn rusqlite::ToSql> {
                 [$(&self.$moving as &dyn rusqlite::ToSql),*].into_iter()
+            }
+
+            pub(super) fn fixed_postgres(&self) -> impl Iterator<Item = &(dyn tokio_postgres::types::ToSql + Sync)> {
+                [$(&self.$fixed as &(dyn tokio_postgres::types::ToSql + Sync)),*].into_iter()
+            }
+
+            pub(super) fn moving_postgres(&self) -> impl Iterator<Item = &(dyn tokio_postgres::types::ToSql + Sync)> {
+                [$(&self.$moving as &(dyn tokio_postgres::types::ToSql + Sync)),*].into_iter()
             }
         }
     };

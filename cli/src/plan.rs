@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::num::NonZeroU16;
 
 use adit_engine::tunnel::endpoint::Excerpt;
+use adit_service::store::StoreChoice;
 use clap::builder::StyledStr;
 
 use crate::args::command::{self, DemoArgs, LogArgs, Request, ServeArgs};
@@ -234,8 +235,12 @@ fn serve(args: ServeArgs) -> Result<ServeSettings, BadInput> {
             "give each its own port",
         ));
     }
+    let store = args.store.0.parse::<StoreChoice>();
+    let store =
+        store.map_err(|fault| BadInput::usage(fault.to_string(), "for example: --store sqlite"))?;
     Ok(ServeSettings {
         data_dir: args.data_dir,
+        store,
         api_listen: args.api_listen,
         tunnel_listen: args.tunnel_listen,
         loops: args.loops.and_then(NonZeroU16::new),

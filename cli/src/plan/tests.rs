@@ -356,6 +356,14 @@ fn serve_and_demo_become_settings() {
     };
     assert_eq!(settings.loops, NonZeroU16::new(2));
     assert_eq!(settings.io, Io::Uring);
+    assert_eq!(settings.store, StoreChoice::Sqlite);
+    let refusal = plan_of("serve --data-dir /d --store redis://u:tweet@h").unwrap_err();
+    let refusal = format!("{:?}", refusal.fault);
+    assert!(
+        refusal.contains("--store redis: there is no such store"),
+        "{refusal}"
+    );
+    assert!(!refusal.contains("tweet"), "{refusal}");
     let refusal = plan_of("serve --data-dir /d --api-listen [::1]:1 --tunnel-listen [::1]:1");
     assert!(
         refusal

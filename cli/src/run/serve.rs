@@ -36,6 +36,7 @@ async fn run(settings: ServeSettings) -> ExitCode {
     };
     let mut service = Settings::new(api, settings.tunnel_listen);
     service.data_dir = Some(settings.data_dir.clone());
+    service.store = Some(settings.store.clone());
     let loops = settings.loops.map(NonZeroUsize::from);
     let mut stop = match Stop::new() {
         Ok(stop) => stop,
@@ -67,7 +68,7 @@ async fn run(settings: ServeSettings) -> ExitCode {
             ExitCode::Failure
         }
     };
-    info!("the service ends; tunnels survive in its data directory");
+    info!("the service ends; its tunnels stay in the store");
     match running.stop().await {
         Ok(relay) => {
             if let Some(relay) = Arc::into_inner(relay) {
@@ -101,7 +102,9 @@ fn refuse(fault: &StartError) -> ExitCode {
     }
     match fault {
         StartError::Listen { .. } => ExitCode::CannotListen,
-        StartError::DataDir(_) | StartError::Certificates(_) => ExitCode::BadConfiguration,
+        StartError::DataDir(_) | StartError::Store(_) | StartError::Certificates(_) => {
+            ExitCode::BadConfiguration
+        }
         _ => ExitCode::Failure,
     }
 }

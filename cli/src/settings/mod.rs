@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use adit_engine::tunnel::mapping::Mapping;
 use adit_proto::{AccessToken, ClientToken, Dialect, Mode, Secret, Subprotocol};
+use adit_service::store::StoreChoice;
 
 use crate::personality::Personality;
 use io::Io;
@@ -101,6 +102,8 @@ pub struct Retries {
 pub struct ServeSettings {
     /// Where everything durable is kept.
     pub data_dir: PathBuf,
+    /// Where tunnels are kept.
+    pub store: StoreChoice,
     /// Where the API listens.
     pub api_listen: SocketAddr,
     /// Where both sides of tunnels connect to.

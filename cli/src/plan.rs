@@ -6,6 +6,7 @@ use std::num::NonZeroU16;
 use adit_engine::tunnel::endpoint::Excerpt;
 use adit_service::api::{InvalidNaming, Naming};
 use adit_service::quotas::Quotas;
+use adit_service::store::StoreChoice;
 use clap::builder::StyledStr;
 use rustls::pki_types::ServerName;
 
@@ -246,6 +247,9 @@ fn serve(args: ServeArgs) -> Result<(ServeSettings, Vec<String>), BadInput> {
         let hint = "for example --region eu-west-1 --account 123456789012";
         BadInput::usage(format!("{option}: {fault}"), hint)
     })?;
+    let store = args.store.0.parse::<StoreChoice>();
+    let store =
+        store.map_err(|fault| BadInput::usage(fault.to_string(), "for example: --store sqlite"))?;
     let names = args.names.iter().map(|name| certificate_name(name));
     let names: Vec<_> = names.collect::<Result<_, _>>()?;
     let mut warnings = Vec::new();
@@ -260,6 +264,7 @@ fn serve(args: ServeArgs) -> Result<(ServeSettings, Vec<String>), BadInput> {
     let settings = ServeSettings {
         names,
         data_dir: args.data_dir,
+        store,
         access_keys: args.access_keys,
         insecure_no_auth: args.insecure_no_auth,
         naming,

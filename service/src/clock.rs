@@ -1,25 +1,30 @@
-//! The two clocks, read together.
+//! The clocks, read together.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 
-/// One reading of both clocks.
+/// One reading of the clocks.
 ///
-/// Every deadline is reckoned in `instant`, which nobody can set; `wall` is only shown to people. So a
-/// clock that is set forward closes no tunnel early, and one that is set back keeps none alive.
+/// Every deadline is reckoned in `steady` (or `instant`, when it ends with the process), which nobody
+/// can set; `wall` is only shown to people. So a clock that is set forward closes no tunnel early, and
+/// one that is set back keeps none alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// Monotonic time, for deadlines.
+    /// Monotonic time, for what ends with the process.
     pub instant: Instant,
+    /// Monotonic time that can be stored: it was the time of day when the process started, and has gone
+    /// on with `instant` since. A restart reads the time of day anew, so what is loaded is clamped:
+    /// nothing has more left than its full length.
+    pub steady: Timestamp,
     /// Time of day, for what is shown.
     pub wall: Timestamp,
 }
 
-/// Time of day in milliseconds since the Unix epoch.
+/// Milliseconds since the Unix epoch, by the time of day or by steady time.
 ///
 /// Serialised as the API wants it: a number of seconds with up to three decimals, never a text
 /// (control-plane specification, section 1).
@@ -35,6 +40,21 @@ impl Timestamp {
     /// Milliseconds since the Unix epoch.
     pub const fn millis(self) -> u64 {
         self.0
+    }
+
+    /// So much later; at the end of time when there is no such moment.
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(millis(duration)))
+    }
+
+    /// So much earlier; the epoch when there is no such moment.
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(duration)))
+    }
+
+    /// How long after `earlier` this is; zero when it is not.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
     /// The same moment for certificates; to the second.
@@ -84,18 +104,30 @@ impl fmt::Debug for Clock {
     }
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn system_now() -> Now {
+    /// Where steady time began. One for the process, so that all its clocks agree.
+    static START: OnceLock<(Instant, Timestamp)> = OnceLock::new();
+    let (instant, wall) = read();
+    let (start, start_wall) = *START.get_or_init(|| (instant, wall));
+    Now {
+        instant,
+        steady: start_wall.after(instant.saturating_duration_since(start)),
+        wall,
+    }
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the clocks"
 )]
-fn system_now() -> Now {
-    let since_epoch = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO);
-    Now {
-        instant: Instant::now(),
-        wall: Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)),
-    }
+fn read() -> (Instant, Timestamp) {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let wall = Timestamp(millis(since_epoch.unwrap_or(Duration::ZERO)));
+    (Instant::now(), wall)
 }
 
 #[cfg(test)]
@@ -110,8 +142,9 @@ pub(crate) mod manual {
 
     impl ManualClock {
         pub(crate) fn new() -> Self {
+            let start = Timestamp(1_763_900_000_250);
             let mut now = system_now();
-            now.wall = Timestamp(1_763_900_000_250);
+            (now.wall, now.steady) = (start, start);
             Self(Arc::new(Mutex::new(now)))
         }
 
@@ -127,8 +160,15 @@ pub(crate) mod manual {
         pub(crate) fn advance(&self, by: Duration) -> Now {
             let mut now = self.0.lock().unwrap();
             now.instant += by;
-            now.wall.0 += by.as_millis() as u64;
+            now.wall = now.wall.after(by);
+            now.steady = now.steady.after(by);
             *now
+        }
+
+        /// The process starts anew: steady time begins at the time of day, whatever that is.
+        pub(crate) fn restart(&self) {
+            let mut now = self.0.lock().unwrap();
+            now.steady = now.wall;
         }
 
         /// Somebody sets the time of day; monotonic time does not notice.
@@ -160,6 +200,17 @@ mod tests {
         let clock = Clock::system();
         let first = clock.now();
         assert!(first.wall > Timestamp::from_millis(1_700_000_000_000));
-        assert!(clock.now().instant >= first.instant);
+        let second = clock.now();
+        assert!(second.instant >= first.instant && second.steady >= first.steady);
+    }
+
+    #[test]
+    fn all_system_clocks_agree_on_steady_time() {
+        let (first, second) = (Clock::system().now(), Clock::system().now());
+        let apart = second.instant - first.instant;
+        let steady_apart = second.steady.since(first.steady);
+        // Each is rounded down to the millisecond by itself.
+        assert!(steady_apart <= apart + Duration::from_millis(1));
+        assert!(steady_apart + Duration::from_millis(1) >= apart);
     }
 }

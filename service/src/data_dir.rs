@@ -102,6 +102,31 @@ impl DataDir {
         })
     }
 
+    /// Where a file of secrets lives that somebody else reads and writes in place; made, empty, where it
+    /// is missing. One that others may read is refused.
+    pub fn private_file(&self, name: &str) -> Result<PathBuf, DataDirError> {
+        let path = self.file(name);
+        let failed = |source| DataDirError::io("open", &path, source);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(DataDirError::Mode {
+                path,
+                mode,
+                wanted: 0o600,
+                what: "read",
+            });
+        }
+        Ok(path)
+    }
+
     /// Removes what a write of this file left behind when it was interrupted.
     pub fn remove_leftover(&self, name: &str) -> Result<(), DataDirError> {
         let path = self.temporary(name);

@@ -8,7 +8,8 @@ use adit_proto::handshake::ServerRequest;
 use tokio::sync::mpsc;
 use tracing::debug;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
+use crate::links::Links;
 use crate::store::Store;
 use crate::token::{ClientTokenHash, RoutingKey, TokenHash};
 use crate::tunnels::{Presented, Refusal};
@@ -17,6 +18,7 @@ use crate::tunnels::{Presented, Refusal};
 pub struct Gate<S> {
     store: Arc<S>,
     clock: Clock,
+    links: Arc<Links>,
     events: mpsc::UnboundedSender<LinkEvent>,
 }
 
@@ -29,17 +31,22 @@ pub(crate) enum LinkEvent {
 }
 
 impl<S: Store> Gate<S> {
-    pub(crate) fn new(store: Arc<S>, clock: Clock) -> (Self, mpsc::UnboundedReceiver<LinkEvent>) {
+    pub(crate) fn new(
+        store: Arc<S>,
+        links: Arc<Links>,
+        clock: Clock,
+    ) -> (Self, mpsc::UnboundedReceiver<LinkEvent>) {
         let (events, receiver) = mpsc::unbounded_channel();
         let gate = Self {
             store,
             clock,
+            links,
             events,
         };
         (gate, receiver)
     }
 
-    async fn decide(&self, request: &ServerRequest) -> Result<Grant, Refusal> {
+    async fn decide(&self, request: &ServerRequest) -> Result<(Grant, Timestamp), Refusal> {
         let token = &request.access_token;
         let routing_key = RoutingKey::in_front_of(token).ok_or(Refusal::UnknownToken)?;
         let presented = Presented {
@@ -49,12 +56,13 @@ impl<S: Store> Gate<S> {
             mode: request.mode,
         };
         let admitted = self.store.spend_token(self.clock.now(), presented).await?;
-        Ok(Grant {
+        let grant = Grant {
             tunnel: admitted.tunnel,
             mode: request.mode,
             services: admitted.services,
             session: admitted.session,
-        })
+        };
+        Ok((grant, admitted.ends))
     }
 
     fn report(&self, event: LinkEvent) {
@@ -67,7 +75,8 @@ impl<S: Store> Admission for Gate<S> {
     async fn admit(&self, request: &ServerRequest, channel_id: &str) -> Result<Grant, Denial> {
         let mode = request.mode;
         match self.decide(request).await {
-            Ok(grant) => {
+            Ok((grant, ends)) => {
+                self.links.admitted(&grant, ends);
                 let (tunnel, session) = (&grant.tunnel, grant.session);
                 debug!(channel_id, %mode, %tunnel, session, "handshake admitted");
                 Ok(grant)
@@ -80,10 +89,12 @@ impl<S: Store> Admission for Gate<S> {
     }
 
     fn connected(&self, grant: &Grant) {
+        self.links.connected(grant);
         self.report(LinkEvent::Connected(grant.clone()));
     }
 
     fn disconnected(&self, grant: &Grant) {
+        self.links.gone(grant);
         self.report(LinkEvent::Disconnected(grant.clone()));
     }
 }

@@ -21,6 +21,7 @@ pub mod data_dir;
 pub mod endpoints;
 pub mod gate;
 mod iot;
+mod links;
 mod listen;
 pub mod quotas;
 pub mod registry;

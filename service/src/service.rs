@@ -27,14 +27,15 @@ use crate::data_dir::{DataDir, DataDirError};
 use crate::endpoints::Endpoints;
 use crate::gate::Gate;
 use crate::iot::Iot;
+use crate::links::Links;
 use crate::listen::HttpsListener;
 use crate::registry::{KnownThings, MemoryRegistry};
 use crate::settings::{ApiAccess, Settings};
-use crate::store::MemoryStore;
+use crate::store::{AnyStore, Store, StoreError};
 use crate::sts::Sts;
 
-/// The gate of a service with its tunnels in memory, and in its data directory if it has one.
-pub type ServiceGate = Gate<MemoryStore>;
+/// The gate of a service with the store that its settings ask for.
+pub type ServiceGate = Gate<AnyStore>;
 
 /// The service, not running.
 pub struct Service;
@@ -70,8 +71,11 @@ impl Service {
         let names = certificate_names(&settings);
         let certificates = Arc::new(certificates(&settings, &names, data_dir.as_deref())?);
 
-        let store = Arc::new(store(&settings, data_dir.as_ref())?);
-        let (gate, events) = Gate::new(Arc::clone(&store), settings.clock.clone());
+        let (choice, limits) = (settings.store.as_ref(), settings.limits.clone());
+        let clock = settings.clock.clone();
+        let store = AnyStore::open(choice, data_dir.as_ref(), limits, &clock).await?;
+        let (store, links) = (Arc::new(store), Arc::new(Links::default()));
+        let (gate, events) = Gate::new(Arc::clone(&store), Arc::clone(&links), clock);
         let relay = start_relay(tunnel_listener, certificates.identity(), Arc::new(gate));
         let relay = Arc::new(relay.await.map_err(StartError::Relay)?);
 
@@ -79,11 +83,11 @@ impl Service {
         let registry = Arc::new(MemoryRegistry::new(settings.registry));
         let known = Arc::clone(&registry) as Arc<dyn KnownThings>;
         let things = (!settings.unregistered_things).then_some(known);
-        let clock = settings.clock.clone();
         let control = ControlPlane::new(
             Arc::clone(&store),
             control_relay,
             things,
+            links,
             settings.clock.clone(),
         );
         let control = Arc::new(control);
@@ -116,6 +120,8 @@ impl Service {
         let mut background = JoinSet::new();
         let links = Arc::clone(&control);
         background.spawn(async move { links.follow_links(events).await });
+        let changes = Arc::clone(&control);
+        background.spawn(async move { changes.follow_changes().await });
         background.spawn(async move { control.follow_time().await });
         if let Some(dir) = data_dir.clone() {
             let shown = Arc::clone(&certificates);
@@ -159,7 +165,7 @@ pub struct Running<R> {
     /// The access key that this start has made, if it was the first one.
     pub first_key: Option<Credentials>,
     keys: Option<Arc<AccessKeys>>,
-    store: Arc<MemoryStore>,
+    store: Arc<AnyStore>,
     data_dir: Option<Arc<DataDir>>,
     stop: watch::Sender<bool>,
     api: JoinSet<()>,
@@ -222,6 +228,9 @@ pub enum StartError {
     /// Access keys.
     #[error(transparent)]
     AccessKeys(#[from] KeysError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// Keys and certificates.
     #[error(transparent)]
     Certificates(#[from] CertificateError),
@@ -261,14 +270,6 @@ fn local_address(listener: &TcpListener, address: SocketAddr) -> Result<SocketAd
     listener
         .local_addr()
         .map_err(|source| StartError::Listen { address, source })
-}
-
-fn store(settings: &Settings, dir: Option<&Arc<DataDir>>) -> Result<MemoryStore, DataDirError> {
-    let limits = settings.limits.clone();
-    match dir {
-        Some(dir) => MemoryStore::in_dir(Arc::clone(dir), limits, settings.clock.now()),
-        None => Ok(MemoryStore::new(limits)),
-    }
 }
 
 fn certificates(

@@ -11,6 +11,7 @@ use crate::api::Naming;
 use crate::clock::Clock;
 use crate::quotas::{Quota, Quotas};
 use crate::registry::RegistryLimits;
+use crate::store::StoreChoice;
 use crate::tunnels::Limits;
 
 /// All that the service needs to start.
@@ -20,15 +21,17 @@ pub struct Settings {
     pub api: ApiSettings,
     /// Where the data plane listens; port 0 takes any.
     pub tunnel_listen: SocketAddr,
-    /// Where tunnels, keys, certificates and `endpoints.json` are kept; without it, everything ends with
-    /// the process.
+    /// Where keys, certificates and `endpoints.json` are kept, and the tunnels unless `store` says
+    /// otherwise; without it, they end with the process.
     pub data_dir: Option<PathBuf>,
+    /// Where tunnels are kept; by default in the data directory, and in memory when there is none.
+    pub store: Option<StoreChoice>,
     /// Names and addresses for the server's certificate, besides localhost, its addresses, and the
     /// addresses that the listeners are bound to.
     pub names: Vec<ServerName<'static>>,
     /// Region and account, as ARNs show them.
     pub naming: Naming,
-    /// Bounds of the tunnel table.
+    /// Bounds of what is stored.
     pub limits: Limits,
     /// Bounds of the registry.
     pub registry: RegistryLimits,
@@ -48,6 +51,7 @@ impl Settings {
             api,
             tunnel_listen,
             data_dir: None,
+            store: None,
             names: Vec::new(),
             naming: Naming::default(),
             limits: Limits::default(),

@@ -68,11 +68,17 @@ impl TokenHash {
         self.0.ct_eq(&other.0)
     }
 
-    /// Base64url, for the store only.
-    pub(crate) fn to_text(self) -> String {
-        URL_SAFE_NO_PAD.encode(self.0)
+    /// For the store only.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
+    /// From a stored one; `None` unless it is 32 bytes.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// From the base64url of older stores.
     pub(crate) fn from_text(text: &str) -> Option<Self> {
         hash_from_text(text).map(Self)
     }
@@ -88,11 +94,17 @@ impl ClientTokenHash {
         Self(sha256(&[token.expose().as_bytes()]))
     }
 
-    /// Base64url, for the store only.
-    pub(crate) fn to_text(self) -> String {
-        URL_SAFE_NO_PAD.encode(self.0)
+    /// For the store only.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
+    /// From a stored one; `None` unless it is 32 bytes.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// From the base64url of older stores.
     pub(crate) fn from_text(text: &str) -> Option<Self> {
         hash_from_text(text).map(Self)
     }

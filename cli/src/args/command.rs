@@ -37,6 +37,15 @@ pub struct ServeArgs {
     /// Directory for tunnels, tokens and keys; made when it does not exist
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
+    /// Where tunnels are kept: a file in the data directory, nowhere, or a server
+    #[arg(
+        long,
+        value_name = "sqlite|memory|postgres://…",
+        env = "ADIT_STORE",
+        hide_env_values = true,
+        default_value = "sqlite"
+    )]
+    pub store: StoreText,
     /// Where the API listens; port 0 picks a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7401")]
     pub api_listen: SocketAddr,
@@ -89,6 +98,24 @@ pub struct ServeArgs {
     /// How and how much to log
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// `--store` as it was given. Its URL may hold a password, so it is never shown.
+#[derive(Clone)]
+pub struct StoreText(pub String);
+
+impl std::str::FromStr for StoreText {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for StoreText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StoreText")
+    }
 }
 
 /// `adit demo`: service, both sides and an application in one process, on loopback.

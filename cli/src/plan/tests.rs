@@ -380,6 +380,7 @@ fn serve_and_demo_become_settings() {
     };
     assert_eq!(settings.loops, NonZeroU16::new(2));
     assert_eq!(settings.names, []);
+    assert_eq!(settings.store, StoreChoice::Sqlite);
     assert_eq!(settings.io, IoChoice::Uring);
     assert!(!settings.insecure_no_auth && settings.access_keys.is_none());
     assert_eq!(settings.quotas, Quotas::default());
@@ -416,6 +417,13 @@ fn serve_and_demo_become_settings() {
         let text = refusal.fault.message();
         assert!(text.contains(message), "{arguments}: {text}");
     }
+    let refusal = plan_of("serve --data-dir /d --store redis://u:tweet@h").unwrap_err();
+    let refusal = format!("{:?}", refusal.fault);
+    assert!(
+        refusal.contains("--store redis: there is no such store"),
+        "{refusal}"
+    );
+    assert!(!refusal.contains("tweet"), "{refusal}");
     let refusal = plan_of("serve --data-dir /d --api-listen [::1]:1 --tunnel-listen [::1]:1");
     assert!(
         refusal

@@ -50,6 +50,7 @@ async fn run(settings: ServeSettings) -> ExitCode {
     service.naming = settings.naming.clone();
     service.data_dir = Some(settings.data_dir.clone());
     service.names = settings.names.clone();
+    service.store = Some(settings.store.clone());
     service.unregistered_things = settings.unregistered_things;
     let loops = settings.loops.map(NonZeroUsize::from);
     let io = settings.io;
@@ -83,7 +84,7 @@ async fn run(settings: ServeSettings) -> ExitCode {
             }
         }
     };
-    info!("the service ends; tunnels survive in its data directory");
+    info!("the service ends; its tunnels stay in the store");
     match running.stop().await {
         Ok(relay) => {
             if let Some(relay) = Arc::into_inner(relay) {
@@ -155,7 +156,10 @@ fn refuse(fault: &StartError) -> ExitCode {
     }
     match fault {
         StartError::Listen { .. } => ExitCode::CannotListen,
-        StartError::DataDir(_) | StartError::Certificates(_) | StartError::AccessKeys(_) => {
+        StartError::DataDir(_)
+        | StartError::Store(_)
+        | StartError::Certificates(_)
+        | StartError::AccessKeys(_) => {
             ExitCode::BadConfiguration
         }
         _ => ExitCode::Failure,

@@ -19,6 +19,7 @@ use adit_engine::tunnel::mapping::Mapping;
 use adit_proto::{AccessToken, ClientToken, Dialect, Mode, Secret, Subprotocol};
 use adit_service::api::Naming;
 use adit_service::quotas::Quotas;
+use adit_service::store::StoreChoice;
 
 use rustls::pki_types::ServerName;
 
@@ -106,6 +107,8 @@ pub struct Retries {
 pub struct ServeSettings {
     /// Where everything durable is kept.
     pub data_dir: PathBuf,
+    /// Where tunnels are kept.
+    pub store: StoreChoice,
     /// Where the API listens.
     pub api_listen: SocketAddr,
     /// File of access keys, when it is not the data directory's.

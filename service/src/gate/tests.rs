@@ -7,9 +7,9 @@ use adit_proto::{AccessToken, Mode};
 use super::*;
 use crate::clock::manual::ManualClock;
 use crate::control::{ControlPlane, OpenTunnel, OpenedTunnel, RotatedSides};
-use crate::store::MemoryStore;
+use crate::store::{Change, MemoryStore, TunnelStore};
 use crate::testing::{FakeRelay, eventually, upgrade_request};
-use crate::tunnels::{Lifetime, Limits, Tags};
+use crate::tunnels::{Lifetime, Limits, Rotation, Tags};
 
 const A: Option<&str> = Some("aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa");
 const B: Option<&str> = Some("bbbbbbbb-bbbb-bbbb-bbbb-bbbbbbbbbbbb");
@@ -20,21 +20,30 @@ struct Fixture {
     control: Arc<ControlPlane<MemoryStore>>,
     relay: Arc<FakeRelay>,
     events: mpsc::UnboundedReceiver<LinkEvent>,
+    store: Arc<MemoryStore>,
 }
 
 impl Fixture {
     fn new() -> Self {
         let clock = ManualClock::new();
         let store = Arc::new(MemoryStore::new(Limits::default()));
-        let (gate, events) = Gate::new(Arc::clone(&store), clock.clock());
+        let links = Arc::new(Links::default());
+        let (gate, events) = Gate::new(Arc::clone(&store), Arc::clone(&links), clock.clock());
         let relay = Arc::new(FakeRelay::default());
-        let control = ControlPlane::new(store, relay.clone(), None, clock.clock());
+        let control = ControlPlane::new(
+            Arc::clone(&store),
+            relay.clone(),
+            None,
+            links,
+            clock.clock(),
+        );
         Self {
             clock,
             gate: Arc::new(gate),
             control: Arc::new(control),
             relay,
             events,
+            store,
         }
     }
 
@@ -164,7 +173,7 @@ async fn closing_deleting_and_expiry_end_the_tunnel_at_the_relay() {
     let next = fixture.control.take_time().await;
     assert!(fixture.relay.take_calls().is_empty());
     let now = fixture.clock.advance(Duration::from_secs(1));
-    assert_eq!(next, now.instant);
+    assert_eq!(next, now.steady);
     fixture.control.take_time().await;
     assert_eq!(fixture.relay.take_calls(), [ended(&expired)]);
     fixture.control.take_time().await;
@@ -174,8 +183,8 @@ async fn closing_deleting_and_expiry_end_the_tunnel_at_the_relay() {
 #[tokio::test]
 async fn the_timer_never_naps_so_long_that_a_short_tunnel_ends_late() {
     let fixture = Fixture::new();
-    let start = fixture.clock.now().instant;
-    let nap = fixture.control.take_time().await - start;
+    let start = fixture.clock.now().steady;
+    let nap = fixture.control.take_time().await.since(start);
     assert!(nap <= Duration::from_secs(30), "{nap:?}");
 }
 
@@ -309,7 +318,8 @@ async fn the_timer_runs_by_itself() {
     };
     let relay = Arc::new(FakeRelay::default());
     let store = Arc::new(MemoryStore::new(limits));
-    let control = Arc::new(ControlPlane::new(store, relay, None, clock));
+    let control = ControlPlane::new(store, relay, None, Arc::default(), clock);
+    let control = Arc::new(control);
     let request = OpenTunnel {
         description: None,
         tags: Tags::new(),
@@ -324,4 +334,64 @@ async fn the_timer_runs_by_itself() {
     let is_gone = async || control.describe(&opened.id).await.is_err();
     eventually("the closed tunnel is forgotten", is_gone).await;
     timer.abort();
+}
+
+#[tokio::test]
+async fn what_another_node_took_the_right_from_is_cut() {
+    let mut fixture = Fixture::new();
+    let (rotated, closed, kept) = (
+        fixture.open().await,
+        fixture.open().await,
+        fixture.open().await,
+    );
+    for tunnel in [&rotated, &closed, &kept] {
+        fixture.connect(Mode::Source, &tunnel.source, A).await;
+        // One client token, one tunnel.
+        fixture
+            .store
+            .close(fixture.clock.now(), &tunnel.id, false)
+            .await
+            .ok();
+    }
+    // The store of all nodes has changed, and this node was not the one that did it.
+    fixture.relay.take_calls();
+    fixture
+        .control
+        .look_again(Change::Tunnel(closed.id.clone()))
+        .await;
+    assert_eq!(
+        fixture.relay.take_calls(),
+        [format!("end_tunnel {}", closed.id)]
+    );
+    fixture.control.look_again(Change::Everything).await;
+    let mut calls = fixture.relay.take_calls();
+    calls.sort();
+    let mut expected = [&rotated, &closed, &kept].map(|tunnel| format!("end_tunnel {}", tunnel.id));
+    expected.sort();
+    assert_eq!(calls, expected, "each that this node has a link of");
+}
+
+#[tokio::test]
+async fn a_rotation_at_another_node_cuts_the_side_and_no_other() {
+    let mut fixture = Fixture::new();
+    let tunnel = fixture.open().await;
+    fixture.connect(Mode::Source, &tunnel.source, A).await;
+    fixture
+        .connect(Mode::Destination, &tunnel.destination, B)
+        .await;
+    let rotation = Rotation {
+        source: Some(TokenHash::of(&tunnel.destination)),
+        destination: None,
+        config: None,
+    };
+    let now = fixture.clock.now();
+    fixture
+        .store
+        .rotate(now, &tunnel.id, rotation)
+        .await
+        .unwrap();
+    let change = Change::Side(tunnel.id.clone(), Mode::Source);
+    fixture.control.look_again(change).await;
+    let cut = format!("end_side {} source", tunnel.id);
+    assert_eq!(fixture.relay.take_calls(), [cut]);
 }

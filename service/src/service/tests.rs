@@ -163,19 +163,19 @@ async fn a_running_service_has_not_failed() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_of_tunnels_is_not_started_with() {
+async fn a_damaged_store_is_not_started_with() {
     let parent = tempfile::tempdir().unwrap();
     start(settings_in(parent.path()))
         .await
         .stop()
         .await
         .unwrap();
-    let path = parent.path().join("tunnels.json");
+    let path = parent.path().join("adit.db");
     fs::write(&path, "{}").unwrap();
     let error = refusal(settings_in(parent.path())).await;
-    assert!(matches!(error, StartError::DataDir(_)));
+    assert!(matches!(error, StartError::Store(_)));
     let text = error.to_string();
-    assert!(text.contains("/tunnels.json is damaged: "), "{text}");
+    assert!(text.contains("/adit.db is damaged: "), "{text}");
     assert!(!parent.path().join("endpoints.json").exists());
     // As the message says.
     fs::remove_file(&path).unwrap();
@@ -183,7 +183,7 @@ async fn a_damaged_file_of_tunnels_is_not_started_with() {
 }
 
 #[tokio::test]
-async fn a_disk_that_takes_nothing_is_503_on_both_sides_until_it_does() {
+async fn a_store_that_takes_nothing_is_503_on_both_sides_until_it_does() {
     let parent = tempfile::tempdir().unwrap();
     let running = start(settings_in(parent.path())).await;
     let mut client = Client::new(&running).await;
@@ -191,8 +191,9 @@ async fn a_disk_that_takes_nothing_is_503_on_both_sides_until_it_does() {
     let token = opened["sourceAccessToken"].as_str().unwrap();
     let request = upgrade_request(Mode::Source, token, None);
     let gate = &running.relay.gate;
-    let obstacle = parent.path().join(".tunnels.json.new");
-    fs::create_dir(&obstacle).unwrap();
+    // Somebody else writes, and does not end.
+    let obstacle = rusqlite::Connection::open(parent.path().join("adit.db")).unwrap();
+    obstacle.execute_batch("BEGIN IMMEDIATE").unwrap();
 
     let (status, code, message) = client.refused("OpenTunnel", json!({})).await;
     assert_eq!(
@@ -205,7 +206,8 @@ async fn a_disk_that_takes_nothing_is_503_on_both_sides_until_it_does() {
     let listed = client.ok("ListTunnels", json!({})).await;
     assert_eq!(listed["tunnelSummaries"].as_array().unwrap().len(), 1);
 
-    fs::remove_dir(&obstacle).unwrap();
+    obstacle.execute_batch("ROLLBACK").unwrap();
+    drop(obstacle);
     gate.admit(&request, "channel").await.unwrap();
     client.ok("OpenTunnel", json!({})).await;
     let gate = Arc::clone(gate);

@@ -1,9 +1,26 @@
-//! Where tunnels are kept. The operations are the domain's own, so that a durable store can do each
-//! one in a transaction of its own.
+//! Where tunnels are kept. The operations are the domain's own, so that each store can do each one in
+//! a transaction of its own.
+//!
+//! ```text
+//! TunnelStore ─┬─ MemoryStore     ends with the process
+//!              ├─ SqliteStore     one file in the data directory, one node
+//!              └─ PostgresStore   a server, any number of nodes
+//! ```
+//!
+//! The rules are in [`tunnels`](crate::tunnels), the same for all of them; what a store adds is that
+//! they are applied one after the other, and that what was answered is kept.
 
+mod any;
+mod changes;
+#[cfg(test)]
+pub(crate) mod conformance;
+#[cfg(test)]
+mod crash;
+mod error;
 mod memory;
-mod snapshot_file;
-mod writer;
+mod postgres;
+mod row;
+mod sqlite;
 
 use std::future::Future;
 
@@ -15,19 +32,40 @@ use crate::tunnels::{
     TunnelError, TunnelView,
 };
 
+pub use any::{AnyStore, StoreChoice};
+pub use changes::{Change, Changes};
+pub use error::StoreError;
 pub use memory::MemoryStore;
+pub use postgres::{PostgresStore, PostgresUrl};
+pub use sqlite::SqliteStore;
 
-/// What a store can do. The meaning of each operation is that of the method of the same name on
-/// [`Tunnels`].
+/// Everything that one store keeps.
+pub trait Store: TunnelStore {
+    /// What other nodes on this store do from now on that concerns this one. Nothing comes where there
+    /// are no others.
+    fn changes(&self) -> Changes;
+
+    /// Finishes the changes under way and lets go of files and connections. Later operations are
+    /// refused as unavailable.
+    fn shut_down(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// Tunnels. The rules are those of [`tunnels`](crate::tunnels); this is what concerns all of them.
 ///
 /// Contract: an operation that has returned is durable, as far as the store is; operations on one
 /// tunnel take effect one after the other. So of any number of simultaneous
-/// [`spend_token`](Self::spend_token) with one token, exactly one sees it unused.
+/// [`spend_token`](Self::spend_token) with one token, on any number of nodes, exactly one sees it unused.
+///
+/// * The id and the routing key of a new tunnel are in no record: else `Taken`.
+/// * There are no more open tunnels than [`Limits`](crate::tunnels::Limits) allows: else `LimitExceeded`.
+///   Of closed ones beyond the limit, the one to be forgotten next goes at once.
+/// * A client token is bound to one side of one open tunnel: else `ClientTokenTaken`.
+/// * Tunnels are listed in the order of their creation, whatever the time of day did.
 ///
 /// One that fails with `Unavailable` has not taken effect, so that it can be tried again: a token is
-/// not spent by it. Only when the process ends before the next success may a restart find it done.
-/// Who is connected, and what [`expire`](Self::expire) does, never needs the disk.
-pub trait Store: Send + Sync + 'static {
+/// not spent by it. Only when the process ends, or the connection to a server breaks, in the middle of
+/// it may it have.
+pub trait TunnelStore: Send + Sync + 'static {
     /// Adds an open tunnel.
     fn open_tunnel(
         &self,
@@ -42,14 +80,15 @@ pub trait Store: Send + Sync + 'static {
         id: &TunnelId,
     ) -> impl Future<Output = Result<TunnelView, TunnelError>> + Send;
 
-    /// One page of tunnels, the newest first.
+    /// One page of tunnels, open and closed, the newest first. Costs what the page holds, not what the
+    /// store holds.
     fn list(
         &self,
         now: Now,
         request: ListRequest,
     ) -> impl Future<Output = Result<Page, TunnelError>> + Send;
 
-    /// Replaces the tokens of one side or both.
+    /// Replaces the tokens of one side or both. What was admitted with an old one is revoked.
     fn rotate(
         &self,
         now: Now,
@@ -57,7 +96,7 @@ pub trait Store: Send + Sync + 'static {
         rotation: Rotation,
     ) -> impl Future<Output = Result<(), TunnelError>> + Send;
 
-    /// Closes a tunnel, and forgets it when `delete` is set.
+    /// Closes a tunnel, and forgets it when `delete` is set. Closing twice is fine.
     fn close(
         &self,
         now: Now,
@@ -65,14 +104,14 @@ pub trait Store: Send + Sync + 'static {
         delete: bool,
     ) -> impl Future<Output = Result<(), TunnelError>> + Send;
 
-    /// Adds tags, all or none.
+    /// Adds tags, all or none; the value of a key that is there already is replaced.
     fn tag(
         &self,
         id: &TunnelId,
         tags: Tags,
     ) -> impl Future<Output = Result<(), TunnelError>> + Send;
 
-    /// Removes tags.
+    /// Removes tags; keys that are not there are ignored.
     fn untag(
         &self,
         id: &TunnelId,
@@ -82,14 +121,18 @@ pub trait Store: Send + Sync + 'static {
     /// The tags of a tunnel.
     fn tags(&self, id: &TunnelId) -> impl Future<Output = Result<Tags, TunnelError>> + Send;
 
-    /// Decides on a handshake, and spends its token.
+    /// Decides on a handshake. When it is let in, its token is spent (or bound to the client token),
+    /// durably, by the time this returns.
+    ///
+    /// Only who holds a token that is good for one of the sides learns more than `UnknownToken`.
     fn spend_token(
         &self,
         now: Now,
         presented: Presented,
     ) -> impl Future<Output = Result<Admitted, Refusal>> + Send;
 
-    /// A connection was handed to the relay.
+    /// A connection was handed to the relay of this node. The newest session of a side wins, whatever
+    /// order the calls come in. Saying it again is fine, and asks whether the connection may stay.
     fn set_connected(
         &self,
         now: Now,
@@ -98,7 +141,7 @@ pub trait Store: Send + Sync + 'static {
         session: u64,
     ) -> impl Future<Output = Result<Connected, TunnelError>> + Send;
 
-    /// A connection is gone.
+    /// A connection is gone. Nothing happens when it is not the side's current one.
     fn set_disconnected(
         &self,
         now: Now,
@@ -107,9 +150,7 @@ pub trait Store: Send + Sync + 'static {
         session: u64,
     ) -> impl Future<Output = Result<(), TunnelError>> + Send;
 
-    /// What the passing of time did.
+    /// Closes tunnels whose lifetime is over and forgets closed ones that were kept long enough; a
+    /// bounded number of each in one call, so that nobody waits long for it.
     fn expire(&self, now: Now) -> impl Future<Output = Result<Expired, TunnelError>> + Send;
 }
-
-#[cfg(test)]
-mod tests;

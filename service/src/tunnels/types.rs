@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use adit_proto::{Mode, ServiceId, TunnelId};
 
@@ -53,7 +53,7 @@ impl Lifetime {
         self.0
     }
 
-    pub(super) fn duration(self) -> Duration {
+    pub(crate) fn duration(self) -> Duration {
         Duration::from_secs(u64::from(self.0) * 60)
     }
 }
@@ -119,8 +119,10 @@ pub struct Admitted {
     pub tunnel: TunnelId,
     /// Its services; empty when it was opened without.
     pub services: Arc<[ServiceId]>,
-    /// Number of this connection; a later one has a higher number.
+    /// Number of this connection of the tunnel; a later one has a higher number.
     pub session: u64,
+    /// When the tunnel's lifetime is over, in steady time.
+    pub ends: Timestamp,
 }
 
 /// Whether data may pass.
@@ -186,7 +188,7 @@ pub struct ListRequest {
 
 /// A place in the list of all tunnels, newest first. Tunnels opened or removed meanwhile do not shift it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor(pub(super) u64);
+pub struct Cursor(pub(crate) u64);
 
 impl Cursor {
     /// As a number, to be carried by a client.
@@ -214,8 +216,10 @@ pub struct Page {
 pub enum Connected {
     /// It is the side's connection now.
     Current,
-    /// A newer connection of the same side was there before it.
+    /// A newer connection of the same side was at this node before it, whose relay knows both.
     Superseded,
+    /// A newer connection of the same side is at another node: this one must be cut.
+    Moved,
     /// The side's token was rotated after the connection was admitted: it must be cut.
     Revoked,
     /// The tunnel was closed after the connection was admitted: it must be cut.
@@ -225,12 +229,12 @@ pub enum Connected {
 /// What the passing of time did.
 #[derive(Clone, Debug, Default)]
 pub struct Expired {
-    /// Tunnels whose lifetime is over and that have just been closed.
+    /// Tunnels whose lifetime is over; each is told once, as far as the store can keep that it was.
     pub ended: Vec<TunnelId>,
     /// Closed tunnels that have just been forgotten, counted.
     pub forgotten: usize,
-    /// When to ask again; `None` when nothing is waiting.
-    pub next: Option<Instant>,
+    /// When to ask again, in steady time; `None` when nothing is waiting.
+    pub next: Option<Timestamp>,
 }
 
 /// Why an operation on a tunnel was refused.
@@ -281,6 +285,20 @@ pub enum Refusal {
     TunnelClosed,
     /// The store cannot answer now; the client should try again.
     Unavailable,
+}
+
+impl From<TunnelError> for Refusal {
+    /// What a tunnel that cannot be had means to a handshake for it.
+    fn from(error: TunnelError) -> Self {
+        match error {
+            TunnelError::NotFound(_) => Self::UnknownToken,
+            TunnelError::Closed(_) => Self::TunnelClosed,
+            TunnelError::Taken(_)
+            | TunnelError::LimitExceeded { .. }
+            | TunnelError::ServicesFixed
+            | TunnelError::Unavailable => Self::Unavailable,
+        }
+    }
 }
 
 impl fmt::Display for Refusal {

@@ -28,23 +28,29 @@ enum Shown {
     Forged,
 }
 
-fn outcome(before: Before, shown: Shown) -> &'static str {
+async fn outcome(place: &impl Place, before: Before, shown: Shown) -> &'static str {
     use {Before::*, Shown::*};
-    let mut fixture = Fixture::new();
-    let other = fixture.open();
-    fixture.connect(&other, Mode::Source, Some("taken"));
-    let tunnel = fixture.try_open(None, 60).unwrap();
+    let fixture = Fixture::new(place).await;
+    let other = fixture.open().await;
+    fixture.connect(&other, Mode::Source, Some("taken")).await;
+    let tunnel = fixture.try_open(None, 60).await.unwrap();
     match before {
         Unused => {}
-        UsedWithoutClientToken => drop(fixture.connect(&tunnel, Mode::Source, None)),
-        UsedWithA => drop(fixture.connect(&tunnel, Mode::Source, Some("a"))),
-        Rotated => drop(fixture.rotate(&tunnel, &[Mode::Source], None).unwrap()),
-        Closed => fixture.close(&tunnel),
+        UsedWithoutClientToken => drop(fixture.connect(&tunnel, Mode::Source, None).await),
+        UsedWithA => drop(fixture.connect(&tunnel, Mode::Source, Some("a")).await),
+        Rotated => drop(
+            fixture
+                .rotate(&tunnel, &[Mode::Source], None)
+                .await
+                .unwrap(),
+        ),
+        Closed => fixture.close(&tunnel).await,
         // The timer has not come by: the deadline itself counts.
         Expired => drop(fixture.clock.advance(minutes(60))),
         Deleted => fixture
-            .tunnels
+            .store
             .close(fixture.now(), &tunnel.id, true)
+            .await
             .unwrap(),
     }
     let forged = mint(RoutingKey::of(&tunnel.id)).unwrap();
@@ -56,7 +62,7 @@ fn outcome(before: Before, shown: Shown) -> &'static str {
         WrongMode => (Mode::Destination, &tunnel.source, Some("a")),
         Forged => (Mode::Source, &forged, Some("a")),
     };
-    match fixture.spend(mode, token, client_token) {
+    match fixture.spend(mode, token, client_token).await {
         Ok(_) => "admitted",
         Err(Refusal::UnknownToken) => "unknown",
         Err(Refusal::WrongMode) => "wrong mode",
@@ -68,8 +74,7 @@ fn outcome(before: Before, shown: Shown) -> &'static str {
     }
 }
 
-#[test]
-fn every_state_and_every_handshake_as_a_table() {
+pub(crate) async fn every_state_and_every_handshake_as_a_table(place: &impl Place) {
     use {Before::*, Shown::*};
     let columns = [
         NoClientToken,
@@ -90,7 +95,10 @@ fn every_state_and_every_handshake_as_a_table() {
     ];
     let mut table = String::new();
     for before in rows {
-        let cells = columns.map(|shown| outcome(before, shown));
+        let mut cells = Vec::new();
+        for shown in columns {
+            cells.push(outcome(place, before, shown).await);
+        }
         table += &format!("{before:?}: {}\n", cells.join(" | "));
     }
     assert_eq!(
@@ -122,72 +130,78 @@ fn the_texts_are_those_that_clients_know() {
     assert_eq!(Refusal::TunnelClosed.to_string(), "Tunnel is closed");
 }
 
-#[test]
-fn a_refused_handshake_changes_nothing() {
-    let mut fixture = Fixture::new();
-    let tunnel = fixture.open();
-    let first = fixture.connect(&tunnel, Mode::Destination, Some("a"));
+pub(crate) async fn a_refused_handshake_changes_nothing(place: &impl Place) {
+    let fixture = Fixture::new(place).await;
+    let tunnel = fixture.open().await;
+    let first = fixture.connect(&tunnel, Mode::Destination, Some("a")).await;
     // A notification delivered twice: same access token, another client token.
     for client_token in [None, Some("b")] {
-        let refused = fixture.spend(Mode::Destination, &tunnel.destination, client_token);
+        let refused = fixture
+            .spend(Mode::Destination, &tunnel.destination, client_token)
+            .await;
         assert_eq!(refused.unwrap_err(), Refusal::OtherClientToken);
-        assert!(fixture.is_connected(&tunnel, Mode::Destination));
+        assert!(fixture.is_connected(&tunnel, Mode::Destination).await);
     }
     // And "b" is not taken by the attempt.
-    let other = fixture.open();
-    fixture.connect(&other, Mode::Source, Some("b"));
-    fixture.set_disconnected(&tunnel, Mode::Destination, first);
-    fixture.connect(&tunnel, Mode::Destination, Some("a"));
+    let other = fixture.open().await;
+    fixture.connect(&other, Mode::Source, Some("b")).await;
+    fixture
+        .set_disconnected(&tunnel, Mode::Destination, first)
+        .await;
+    fixture.connect(&tunnel, Mode::Destination, Some("a")).await;
 }
 
-#[test]
-fn both_sides_of_one_tunnel_need_their_own_client_token() {
-    let mut fixture = Fixture::new();
-    let tunnel = fixture.open();
-    fixture.connect(&tunnel, Mode::Source, Some("a"));
-    let refused = fixture.spend(Mode::Destination, &tunnel.destination, Some("a"));
+pub(crate) async fn both_sides_of_one_tunnel_need_their_own_client_token(place: &impl Place) {
+    let fixture = Fixture::new(place).await;
+    let tunnel = fixture.open().await;
+    fixture.connect(&tunnel, Mode::Source, Some("a")).await;
+    let refused = fixture
+        .spend(Mode::Destination, &tunnel.destination, Some("a"))
+        .await;
     assert_eq!(refused.unwrap_err(), Refusal::ClientTokenTaken);
     // The refusal did not use the token up.
-    fixture.connect(&tunnel, Mode::Destination, None);
+    fixture.connect(&tunnel, Mode::Destination, None).await;
 }
 
-#[test]
-fn a_client_token_is_free_again_when_its_tunnel_ends() {
-    let mut fixture = Fixture::new();
-    let closed = fixture.open();
-    fixture.connect(&closed, Mode::Source, Some("a"));
-    fixture.close(&closed);
-    let deleted = fixture.open();
-    fixture.connect(&deleted, Mode::Source, Some("a"));
+pub(crate) async fn a_client_token_is_free_again_when_its_tunnel_ends(place: &impl Place) {
+    let fixture = Fixture::new(place).await;
+    let closed = fixture.open().await;
+    fixture.connect(&closed, Mode::Source, Some("a")).await;
+    fixture.close(&closed).await;
+    let deleted = fixture.open().await;
+    fixture.connect(&deleted, Mode::Source, Some("a")).await;
     fixture
-        .tunnels
+        .store
         .close(fixture.now(), &deleted.id, true)
+        .await
         .unwrap();
-    let expired = fixture.try_open(None, 1).unwrap();
-    fixture.connect(&expired, Mode::Source, Some("a"));
-    fixture.advance(minutes(1));
-    let last = fixture.open();
-    fixture.connect(&last, Mode::Source, Some("a"));
+    let expired = fixture.try_open(None, 1).await.unwrap();
+    fixture.connect(&expired, Mode::Source, Some("a")).await;
+    fixture.advance(minutes(1)).await;
+    let last = fixture.open().await;
+    fixture.connect(&last, Mode::Source, Some("a")).await;
 }
 
-#[test]
-fn grants_carry_the_services_in_their_order() {
-    let mut fixture = Fixture::new();
+pub(crate) async fn grants_carry_the_services_in_their_order(place: &impl Place) {
+    let fixture = Fixture::new(place).await;
     let tunnel = fixture
         .try_open(Some(config(None, &["SSH", "HTTP", "A"])), 720)
+        .await
         .unwrap();
     for mode in [Mode::Source, Mode::Destination] {
-        let admitted = fixture.spend(mode, tunnel.token(mode), None).unwrap();
+        let admitted = fixture.spend(mode, tunnel.token(mode), None).await.unwrap();
         let names: Vec<_> = admitted.services.iter().map(|s| s.as_str()).collect();
         assert_eq!(names, ["SSH", "HTTP", "A"]);
     }
-    let bare = fixture.open();
-    let admitted = fixture.spend(Mode::Source, &bare.source, None).unwrap();
+    let bare = fixture.open().await;
+    let admitted = fixture
+        .spend(Mode::Source, &bare.source, None)
+        .await
+        .unwrap();
     assert!(admitted.services.is_empty());
 }
 
-#[test]
-fn the_newer_connection_wins_in_every_order_of_events() {
+pub(crate) async fn the_newer_connection_wins_in_every_order_of_events(place: &impl Place) {
     let source = Mode::Source;
     // Two admissions; then: c = connected, d = disconnected, of the old or the new session.
     for (events, connected) in [
@@ -199,10 +213,16 @@ fn the_newer_connection_wins_in_every_order_of_events() {
         (&["c old", "d new"], true),
         (&["c old", "d new", "d old"], false),
     ] {
-        let mut fixture = Fixture::new();
-        let tunnel = fixture.open();
-        let old = fixture.spend(source, &tunnel.source, Some("a")).unwrap();
-        let new = fixture.spend(source, &tunnel.source, Some("a")).unwrap();
+        let fixture = Fixture::new(place).await;
+        let tunnel = fixture.open().await;
+        let old = fixture
+            .spend(source, &tunnel.source, Some("a"))
+            .await
+            .unwrap();
+        let new = fixture
+            .spend(source, &tunnel.source, Some("a"))
+            .await
+            .unwrap();
         assert!(old.session < new.session);
         for event in events {
             let session = if event.ends_with("old") {
@@ -211,45 +231,47 @@ fn the_newer_connection_wins_in_every_order_of_events() {
                 new.session
             };
             if event.starts_with('c') {
-                fixture.set_connected(&tunnel, source, session);
+                fixture.set_connected(&tunnel, source, session).await;
             } else {
-                fixture.set_disconnected(&tunnel, source, session);
+                fixture.set_disconnected(&tunnel, source, session).await;
             }
         }
         assert_eq!(
-            fixture.is_connected(&tunnel, source),
+            fixture.is_connected(&tunnel, source).await,
             connected,
             "{events:?}"
         );
     }
 }
 
-#[test]
-fn a_connection_that_comes_late_is_reported() {
-    let mut fixture = Fixture::new();
+pub(crate) async fn a_connection_that_comes_late_is_reported(place: &impl Place) {
+    let fixture = Fixture::new(place).await;
     let source = Mode::Source;
-    let tunnel = fixture.open();
-    let old = fixture.spend(source, &tunnel.source, Some("a")).unwrap();
-    let new = fixture.spend(source, &tunnel.source, Some("a")).unwrap();
-    let connected =
-        |fixture: &mut Fixture, session| fixture.set_connected(&tunnel, source, session);
-    assert_eq!(connected(&mut fixture, new.session), Connected::Current);
-    assert_eq!(connected(&mut fixture, old.session), Connected::Superseded);
-    let rotated = fixture.rotate(&tunnel, &[source], None).unwrap();
-    assert_eq!(connected(&mut fixture, old.session), Connected::Revoked);
-    assert!(!fixture.is_connected(&tunnel, source));
-    let last = fixture.spend(source, &rotated.source, Some("a")).unwrap();
-    fixture.close(&tunnel);
-    assert_eq!(
-        connected(&mut fixture, last.session),
-        Connected::TunnelEnded
-    );
-    fixture
-        .tunnels
-        .close(fixture.now(), &tunnel.id, true)
+    let tunnel = fixture.open().await;
+    let old = fixture
+        .spend(source, &tunnel.source, Some("a"))
+        .await
         .unwrap();
-    assert_eq!(
-        connected(&mut fixture, last.session),
-        Connected::TunnelEnded
-    );
+    let new = fixture
+        .spend(source, &tunnel.source, Some("a"))
+        .await
+        .unwrap();
+    let connected = async |session| fixture.set_connected(&tunnel, source, session).await;
+    assert_eq!(connected(new.session).await, Connected::Current);
+    assert_eq!(connected(old.session).await, Connected::Superseded);
+    let rotated = fixture.rotate(&tunnel, &[source], None).await.unwrap();
+    assert_eq!(connected(old.session).await, Connected::Revoked);
+    assert!(!fixture.is_connected(&tunnel, source).await);
+    let last = fixture
+        .spend(source, &rotated.source, Some("a"))
+        .await
+        .unwrap();
+    fixture.close(&tunnel).await;
+    assert_eq!(connected(last.session).await, Connected::TunnelEnded);
+    fixture
+        .store
+        .close(fixture.now(), &tunnel.id, true)
+        .await
+        .unwrap();
+    assert_eq!(connected(last.session).await, Connected::TunnelEnded);
 }

@@ -1,0 +1,183 @@
+//! The store that the settings ask for.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use adit_proto::{Mode, TunnelId};
+
+use super::{
+    Changes, MemoryStore, PostgresStore, PostgresUrl, SqliteStore, Store, StoreError, TunnelStore,
+};
+use crate::clock::{Clock, Now};
+use crate::data_dir::DataDir;
+use crate::tunnels::{
+    Admitted, Connected, Expired, Limits, ListRequest, NewTunnel, Page, Presented, Refusal,
+    Rotation, Tags, TunnelError, TunnelView,
+};
+
+/// Which store to use.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StoreChoice {
+    /// Nothing outlives the process.
+    Memory,
+    /// `adit.db` in the data directory.
+    Sqlite,
+    /// A server, shared by any number of nodes.
+    Postgres(Box<PostgresUrl>),
+}
+
+impl FromStr for StoreChoice {
+    type Err = StoreError;
+
+    /// `memory`, `sqlite`, or the URL of a server.
+    fn from_str(text: &str) -> Result<Self, StoreError> {
+        match text {
+            "memory" => Ok(Self::Memory),
+            "sqlite" => Ok(Self::Sqlite),
+            url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                let url = PostgresUrl::parse(url)?;
+                Ok(Self::Postgres(Box::new(url)))
+            }
+            // Not the text itself: a slip may have a password in it.
+            _ => Err(StoreError::Choice {
+                shown: text.split(':').next().unwrap_or_default().to_owned(),
+                problem: "there is no such store".to_owned(),
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for StoreChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("Memory"),
+            Self::Sqlite => f.write_str("Sqlite"),
+            Self::Postgres(url) => write!(f, "Postgres({url})"),
+        }
+    }
+}
+
+/// Any of the stores.
+pub enum AnyStore {
+    /// In memory.
+    Memory(Box<MemoryStore>),
+    /// In the data directory.
+    Sqlite(Box<SqliteStore>),
+    /// On a server.
+    Postgres(Box<PostgresStore>),
+}
+
+impl AnyStore {
+    /// Opens what was chosen; without a choice, SQLite where there is a directory, else memory.
+    ///
+    /// # Errors
+    /// SQLite without a directory; a file or a server that cannot be used.
+    pub async fn open(
+        choice: Option<&StoreChoice>,
+        dir: Option<&Arc<DataDir>>,
+        limits: Limits,
+        clock: &Clock,
+    ) -> Result<Self, StoreError> {
+        match (choice, dir) {
+            (Some(StoreChoice::Postgres(url)), _) => {
+                let store = PostgresStore::open(url, limits, clock.clone()).await?;
+                Ok(Self::Postgres(Box::new(store)))
+            }
+            (Some(StoreChoice::Sqlite) | None, Some(dir)) => {
+                let store = SqliteStore::open(Arc::clone(dir), limits, clock.now())?;
+                Ok(Self::Sqlite(Box::new(store)))
+            }
+            (Some(StoreChoice::Sqlite), None) => Err(StoreError::Choice {
+                shown: "sqlite".to_owned(),
+                problem: "it needs a data directory".to_owned(),
+            }),
+            (Some(StoreChoice::Memory), _) | (None, None) => {
+                Ok(Self::Memory(Box::new(MemoryStore::new(limits))))
+            }
+        }
+    }
+}
+
+/// The same operation of whichever store there is.
+macro_rules! each {
+    ($self:ident, $store:ident => $operation:expr) => {
+        match $self {
+            AnyStore::Memory($store) => $operation,
+            AnyStore::Sqlite($store) => $operation,
+            AnyStore::Postgres($store) => $operation,
+        }
+    };
+}
+
+impl Store for AnyStore {
+    fn changes(&self) -> Changes {
+        each!(self, store => store.changes())
+    }
+
+    async fn shut_down(&self) {
+        each!(self, store => store.shut_down().await)
+    }
+}
+
+impl TunnelStore for AnyStore {
+    async fn open_tunnel(&self, now: Now, new: NewTunnel) -> Result<(), TunnelError> {
+        each!(self, store => store.open_tunnel(now, new).await)
+    }
+
+    async fn describe(&self, now: Now, id: &TunnelId) -> Result<TunnelView, TunnelError> {
+        each!(self, store => store.describe(now, id).await)
+    }
+
+    async fn list(&self, now: Now, request: ListRequest) -> Result<Page, TunnelError> {
+        each!(self, store => store.list(now, request).await)
+    }
+
+    async fn rotate(&self, now: Now, id: &TunnelId, rotation: Rotation) -> Result<(), TunnelError> {
+        each!(self, store => store.rotate(now, id, rotation).await)
+    }
+
+    async fn close(&self, now: Now, id: &TunnelId, delete: bool) -> Result<(), TunnelError> {
+        each!(self, store => store.close(now, id, delete).await)
+    }
+
+    async fn tag(&self, id: &TunnelId, tags: Tags) -> Result<(), TunnelError> {
+        each!(self, store => store.tag(id, tags).await)
+    }
+
+    async fn untag(&self, id: &TunnelId, keys: Vec<String>) -> Result<(), TunnelError> {
+        each!(self, store => store.untag(id, keys).await)
+    }
+
+    async fn tags(&self, id: &TunnelId) -> Result<Tags, TunnelError> {
+        each!(self, store => store.tags(id).await)
+    }
+
+    async fn spend_token(&self, now: Now, presented: Presented) -> Result<Admitted, Refusal> {
+        each!(self, store => store.spend_token(now, presented).await)
+    }
+
+    async fn set_connected(
+        &self,
+        now: Now,
+        id: &TunnelId,
+        mode: Mode,
+        session: u64,
+    ) -> Result<Connected, TunnelError> {
+        each!(self, store => store.set_connected(now, id, mode, session).await)
+    }
+
+    async fn set_disconnected(
+        &self,
+        now: Now,
+        id: &TunnelId,
+        mode: Mode,
+        session: u64,
+    ) -> Result<(), TunnelError> {
+        each!(self, store => store.set_disconnected(now, id, mode, session).await)
+    }
+
+    async fn expire(&self, now: Now) -> Result<Expired, TunnelError> {
+        each!(self, store => store.expire(now).await)
+    }
+}

@@ -1,0 +1,424 @@
+//! A PostgreSQL server that any number of nodes share.
+
+mod node;
+mod schema;
+mod tls;
+mod tunnels;
+mod url;
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use adit_proto::{Mode, TunnelId};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, Transaction,
+};
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, error};
+
+use self::node::Begun;
+use self::tls::Tls;
+use self::tunnels::Key;
+use super::error::{self, Unavailable};
+use super::row::number;
+use super::{Change, Changes, Store, StoreError, TunnelStore};
+use crate::clock::{Clock, Now, Timestamp};
+use crate::tunnels::{
+    Admitted, Connected, Expired, Limits, ListRequest, NewTunnel, NodeId, Page, Presented, Record,
+    Refusal, Rotation, Tags, TunnelError, TunnelView,
+};
+
+pub use url::PostgresUrl;
+
+/// Tunnels on a PostgreSQL server, which several services may share as nodes.
+///
+/// An operation is one transaction, which has the rows that it decides on locked. While the server is
+/// away, operations fail as unavailable within ten seconds, and work again when it is back.
+pub struct PostgresStore {
+    pool: Pool,
+    limits: Limits,
+    begun: Begun,
+    changes: broadcast::Sender<Change>,
+    /// The heartbeat and the listener.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl PostgresStore {
+    /// Brings the tables of the database to the current version, and joins the nodes that use it.
+    ///
+    /// # Errors
+    /// A server that cannot be reached or refuses; tables of a newer version.
+    pub async fn open(url: &PostgresUrl, limits: Limits, clock: Clock) -> Result<Self, StoreError> {
+        let fault = |problem: String| StoreError::Server {
+            server: url.to_string(),
+            problem,
+        };
+        let tls = Tls::new(url).map_err(|error| fault(error.to_string()))?;
+        let pool = pool(url, &tls).map_err(|error| fault(error.to_string()))?;
+        let begun = tokio::time::timeout(BEGIN_MAX, node::begin(&pool, url, &limits, &clock));
+        let begun = begun
+            .await
+            .unwrap_or_else(|_| Err(fault("it does not answer".to_owned())))?;
+        let (changes, _) = broadcast::channel(CHANGES_MAX);
+        let (hears, mut hearing) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(node::beat(pool.clone(), begun, clock));
+        let listener = node::listen(
+            url.clone(),
+            tls,
+            begun.node,
+            changes.clone(),
+            Arc::new(hears),
+        );
+        tasks.spawn(listener);
+        let heard = tokio::time::timeout(BEGIN_MAX, hearing.wait_for(|hears| *hears));
+        if !matches!(heard.await, Ok(Ok(_))) {
+            return Err(fault("it does not let us listen for changes".to_owned()));
+        }
+        Ok(Self {
+            pool,
+            limits,
+            begun,
+            changes,
+            tasks: Mutex::new(tasks),
+        })
+    }
+
+    /// The same moment by the time that all nodes share.
+    fn shared(&self, now: Now) -> Now {
+        let steady = number(now.steady.millis()).saturating_add(self.begun.offset);
+        Now {
+            steady: super::row::timestamp(steady),
+            ..now
+        }
+    }
+
+    /// The same moment by the time of this process.
+    fn own(&self, shared: Timestamp) -> Timestamp {
+        super::row::timestamp(number(shared.millis()).saturating_sub(self.begun.offset))
+    }
+
+    /// Applies a rule to the tunnel found by this key, in one transaction, and tells the other nodes
+    /// what it says they have to know.
+    async fn change<T: Send, E: Unavailable + From<TunnelError> + Send>(
+        &self,
+        key: Key,
+        missing: E,
+        rule: impl FnOnce(&mut Record) -> Result<(T, Option<Change>), E> + Send,
+    ) -> Result<T, E> {
+        let change = async {
+            let mut client = self.pool.get().await?;
+            let transaction = client.transaction().await?;
+            let Some(old) = tunnels::lock(&transaction, &key).await? else {
+                return Err(Fault::Refused(missing));
+            };
+            let mut new = old.clone();
+            let (result, change) = rule(&mut new).map_err(Fault::Refused)?;
+            tunnels::write(&transaction, &old, &new).await?;
+            if let Some(change) = &change {
+                self.say(&transaction, change).await?;
+            }
+            if tunnels::is_open(&old) && !tunnels::is_open(&new) {
+                tunnels::count_closed(&transaction, &self.limits, 1).await?;
+            }
+            transaction.commit().await?;
+            Ok(result)
+        };
+        bounded(change).await
+    }
+
+    /// What the other nodes hear when the transaction is committed.
+    async fn say(
+        &self,
+        transaction: &Transaction<'_>,
+        change: &Change,
+    ) -> Result<(), tokio_postgres::Error> {
+        let statement = transaction
+            .prepare_cached("SELECT pg_notify('adit_changes', $1)")
+            .await?;
+        let said = node::said(self.begun.node, change);
+        transaction.execute(&statement, &[&said]).await.map(drop)
+    }
+
+    /// The tunnel of this id, and which nodes live.
+    async fn record(&self, id: &TunnelId) -> Result<(Record, Vec<i64>), TunnelError> {
+        let read = async {
+            let client = self.pool.get().await?;
+            let statement = client.prepare_cached(tunnels::BY_ID).await?;
+            let row = client.query_opt(&statement, &[&id.as_str()]).await?;
+            let row = row.ok_or_else(|| Fault::Refused(TunnelError::NotFound(id.clone())))?;
+            Ok((tunnels::record(&row)?, row.try_get("alive")?))
+        };
+        bounded(read).await
+    }
+
+    fn is_alive(&self, node: NodeId, alive: &[i64]) -> bool {
+        node == self.begun.node || alive.contains(&node.0)
+    }
+}
+
+fn pool(url: &PostgresUrl, tls: &Tls) -> Result<Pool, deadpool_postgres::BuildError> {
+    let config = ManagerConfig {
+        // A connection that died while nobody used it costs nobody an operation.
+        recycling_method: RecyclingMethod::Verified,
+    };
+    let manager = Manager::from_config(url.config.clone(), tls.clone(), config);
+    Pool::builder(manager)
+        .max_size(CONNECTIONS_MAX)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(Duration::from_secs(5)))
+        .create_timeout(Some(Duration::from_secs(5)))
+        .recycle_timeout(Some(Duration::from_secs(2)))
+        .build()
+}
+
+impl Store for PostgresStore {
+    fn changes(&self) -> Changes {
+        Changes::new(self.changes.subscribe())
+    }
+
+    async fn shut_down(&self) {
+        let mut tasks = {
+            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *tasks)
+        };
+        tasks.shutdown().await;
+        if !self.pool.is_closed() {
+            node::leave(&self.pool, self.begun.node).await;
+        }
+        self.pool.close();
+    }
+}
+
+impl TunnelStore for PostgresStore {
+    async fn open_tunnel(&self, now: Now, new: NewTunnel) -> Result<(), TunnelError> {
+        let now = self.shared(now);
+        let open = async {
+            let mut client = self.pool.get().await?;
+            let transaction = client.transaction().await?;
+            tunnels::open(&transaction, now, &self.limits, new).await?;
+            Ok(transaction.commit().await?)
+        };
+        bounded(open).await
+    }
+
+    async fn describe(&self, now: Now, id: &TunnelId) -> Result<TunnelView, TunnelError> {
+        let (record, alive) = self.record(id).await?;
+        Ok(record.view(self.shared(now), |node| self.is_alive(node, &alive)))
+    }
+
+    async fn list(&self, now: Now, request: ListRequest) -> Result<Page, TunnelError> {
+        let now = self.shared(now).steady;
+        let before = request.after.map_or(i64::MAX, |cursor| number(cursor.0));
+        let count = request.count.get();
+        // One more than asked for tells whether there is another page.
+        let wanted = i64::try_from(count + 1).unwrap_or(i64::MAX);
+        let read = async {
+            let client = self.pool.get().await?;
+            let rows = match &request.thing {
+                None => {
+                    let statement = client.prepare_cached(tunnels::LIST).await?;
+                    client.query(&statement, &[&before, &wanted]).await?
+                }
+                Some(thing) => {
+                    let statement = client.prepare_cached(tunnels::LIST_OF_THING).await?;
+                    let thing = thing.as_str();
+                    client
+                        .query(&statement, &[&before, &wanted, &thing])
+                        .await?
+                }
+            };
+            tunnels::page(&rows, count, now)
+        };
+        bounded(read).await
+    }
+
+    async fn rotate(&self, now: Now, id: &TunnelId, rotation: Rotation) -> Result<(), TunnelError> {
+        let now = self.shared(now);
+        let rotate = |record: &mut Record| {
+            record.rotate(now, &self.limits, &rotation)?;
+            let change = match (rotation.source, rotation.destination) {
+                (Some(_), None) => Change::Side(id.clone(), Mode::Source),
+                (None, Some(_)) => Change::Side(id.clone(), Mode::Destination),
+                (Some(_), Some(_)) | (None, None) => Change::Tunnel(id.clone()),
+            };
+            Ok(((), Some(change)))
+        };
+        let missing = TunnelError::NotFound(id.clone());
+        self.change(Key::Id(id.clone()), missing, rotate).await
+    }
+
+    async fn close(&self, now: Now, id: &TunnelId, delete: bool) -> Result<(), TunnelError> {
+        let now = self.shared(now);
+        let (key, missing) = (Key::Id(id.clone()), TunnelError::NotFound(id.clone()));
+        let change = Change::Tunnel(id.clone());
+        if !delete {
+            let close = |record: &mut Record| {
+                record.close(now, self.limits.retention);
+                Ok(((), Some(change)))
+            };
+            return self.change(key, missing, close).await;
+        }
+        let delete = async {
+            let mut client = self.pool.get().await?;
+            let transaction = client.transaction().await?;
+            let record = tunnels::lock(&transaction, &key).await?;
+            let record = record.ok_or(Fault::Refused(missing))?;
+            self.say(&transaction, &change).await?;
+            tunnels::delete(&transaction, &record).await?;
+            Ok(transaction.commit().await?)
+        };
+        bounded(delete).await
+    }
+
+    async fn tag(&self, id: &TunnelId, tags: Tags) -> Result<(), TunnelError> {
+        let tag = |record: &mut Record| Ok((record.tag(&self.limits, tags)?, None));
+        let missing = TunnelError::NotFound(id.clone());
+        self.change(Key::Id(id.clone()), missing, tag).await
+    }
+
+    async fn untag(&self, id: &TunnelId, keys: Vec<String>) -> Result<(), TunnelError> {
+        let untag = |record: &mut Record| {
+            record.untag(&keys);
+            Ok(((), None))
+        };
+        let missing = TunnelError::NotFound(id.clone());
+        self.change(Key::Id(id.clone()), missing, untag).await
+    }
+
+    async fn tags(&self, id: &TunnelId) -> Result<Tags, TunnelError> {
+        Ok(self.record(id).await?.0.tags)
+    }
+
+    async fn spend_token(&self, now: Now, presented: Presented) -> Result<Admitted, Refusal> {
+        let now = self.shared(now);
+        let key = presented.routing_key;
+        // Whoever is refused locks nothing: a flood of them costs reads only.
+        let look = async {
+            let client = self.pool.get().await?;
+            let statement = client.prepare_cached(tunnels::BY_ROUTING_KEY).await?;
+            let row = client.query_opt(&statement, &[&key.as_str()]).await?;
+            let row = row.ok_or(Fault::Refused(Refusal::UnknownToken))?;
+            let record = tunnels::record(&row)?;
+            record.judge(now, &presented).map_err(Fault::Refused)
+        };
+        bounded(look).await?;
+        let admit = |record: &mut Record| Ok((record.admit(now, &presented)?, None));
+        let admitted = self.change(Key::Routing(key), Refusal::UnknownToken, admit);
+        let mut admitted = admitted.await?;
+        admitted.ends = self.own(admitted.ends);
+        Ok(admitted)
+    }
+
+    async fn set_connected(
+        &self,
+        now: Now,
+        id: &TunnelId,
+        mode: Mode,
+        session: u64,
+    ) -> Result<Connected, TunnelError> {
+        let (now, node) = (self.shared(now), self.begun.node);
+        let connect = |record: &mut Record| {
+            let before = record.side(mode).connected;
+            let connected = record.connect(now, mode, session, node);
+            // The node that has the older link has to cut it.
+            let elsewhere = before.is_some_and(|link| link.node != node);
+            let moved = connected == Connected::Current && elsewhere;
+            let change = moved.then(|| Change::Side(id.clone(), mode));
+            Ok((connected, change))
+        };
+        let missing = TunnelError::NotFound(id.clone());
+        match self.change(Key::Id(id.clone()), missing, connect).await {
+            Err(TunnelError::NotFound(_)) => Ok(Connected::TunnelEnded),
+            other => other,
+        }
+    }
+
+    async fn set_disconnected(
+        &self,
+        now: Now,
+        id: &TunnelId,
+        mode: Mode,
+        session: u64,
+    ) -> Result<(), TunnelError> {
+        let now = self.shared(now);
+        let disconnect = |record: &mut Record| {
+            record.disconnect(now, mode, session);
+            Ok(((), None))
+        };
+        let missing = TunnelError::NotFound(id.clone());
+        match self.change(Key::Id(id.clone()), missing, disconnect).await {
+            Err(TunnelError::NotFound(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn expire(&self, now: Now) -> Result<Expired, TunnelError> {
+        let now = self.shared(now);
+        let expire = async {
+            let mut client = self.pool.get().await?;
+            let transaction = client.transaction().await?;
+            let expired = tunnels::expire(&transaction, now, &self.limits).await?;
+            transaction.commit().await?;
+            Ok(expired)
+        };
+        let mut expired = bounded(expire).await?;
+        expired.next = expired.next.map(|next| self.own(next));
+        Ok(expired)
+    }
+}
+
+/// Lets an operation take so long and no longer; what fails inside is for the log.
+async fn bounded<T, E: Unavailable>(
+    operation: impl Future<Output = Result<T, Fault<E>>> + Send,
+) -> Result<T, E> {
+    match tokio::time::timeout(OPERATION_MAX, operation).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(Fault::Refused(refused))) => Err(refused),
+        Ok(Err(Fault::Damaged(what))) => {
+            error!(what, "the store holds what cannot be");
+            Err(E::unavailable())
+        }
+        // The heartbeat reports at a level that is seen, once.
+        Ok(Err(Fault::Database(problem))) => {
+            debug!(problem, "an operation of the store failed");
+            Err(E::unavailable())
+        }
+        Err(_) => {
+            debug!("an operation of the store took too long");
+            Err(E::unavailable())
+        }
+    }
+}
+
+/// How one operation failed inside; what the server or the pool said is kept as text.
+type Fault<E> = error::Fault<E, String>;
+
+impl<E> From<tokio_postgres::Error> for Fault<E> {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(url::with_causes(&error))
+    }
+}
+
+impl<E> From<PoolError> for Fault<E> {
+    fn from(error: PoolError) -> Self {
+        Self::Database(url::with_causes(&error))
+    }
+}
+
+/// Per node. Operations beyond wait for up to five seconds.
+const CONNECTIONS_MAX: usize = 16;
+
+/// The server's own bounds are a little shorter, and say more.
+const OPERATION_MAX: Duration = Duration::from_secs(10);
+
+/// Migrations may take longer than operations.
+const BEGIN_MAX: Duration = Duration::from_secs(60);
+
+/// Changes that were heard and not yet looked at; when more come, everything is looked at again.
+const CHANGES_MAX: usize = 1_024;
+
+#[cfg(test)]
+mod tests;

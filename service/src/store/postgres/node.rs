@@ -1,0 +1,255 @@
+//! This run of the service among the others on the same database: its beginning, its heartbeat, and
+//! what it hears of the others.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use adit_proto::{Mode, TunnelId};
+use deadpool_postgres::Pool;
+use tokio::sync::{broadcast, watch};
+use tokio_postgres::AsyncMessage;
+use tracing::{info, warn};
+
+use super::schema::MIGRATIONS;
+use super::tls::Tls;
+use super::url::{PostgresUrl, with_causes};
+use crate::clock::Clock;
+use crate::store::row::number;
+use crate::store::{Change, StoreError};
+use crate::tunnels::{Limits, NodeId};
+
+/// What a node knows from its beginning.
+#[derive(Clone, Copy)]
+pub(super) struct Begun {
+    pub(super) node: NodeId,
+    /// Added to the steady time of this process, it is that of all nodes, in milliseconds: so their
+    /// clocks need not agree.
+    pub(super) offset: i64,
+}
+
+/// Brings the tables to the current version and enters this node, one node at a time.
+pub(super) async fn begin(
+    pool: &Pool,
+    url: &PostgresUrl,
+    limits: &Limits,
+    clock: &Clock,
+) -> Result<Begun, StoreError> {
+    let fault = |problem: String| StoreError::Server {
+        server: url.to_string(),
+        problem,
+    };
+    let client = pool.get().await;
+    let mut client = client.map_err(|error| fault(with_causes(&error)))?;
+    let failed = |error: tokio_postgres::Error| fault(with_causes(&error));
+    let transaction = client.transaction().await.map_err(failed)?;
+    transaction.batch_execute(LOCK).await.map_err(failed)?;
+    let version: i64 = match transaction.query_one(VERSION, &[]).await {
+        Ok(row) => row.get(0),
+        Err(error) => return Err(failed(error)),
+    };
+    let known = MIGRATIONS.len() as i64;
+    if version > known {
+        return Err(StoreError::Newer {
+            server: url.to_string(),
+            version,
+            known,
+        });
+    }
+    let done = usize::try_from(version).unwrap_or(0);
+    for migration in &MIGRATIONS[done..] {
+        transaction.batch_execute(migration).await.map_err(failed)?;
+    }
+    let set = "UPDATE adit_schema SET version = $1";
+    transaction.execute(set, &[&known]).await.map_err(failed)?;
+    let begun = enter(&transaction, limits, clock).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    Ok(begun)
+}
+
+/// The time of the nodes that live; of the server, when none does, and then nothing has more left than
+/// its full length, whatever clocks did meanwhile.
+async fn enter(
+    transaction: &deadpool_postgres::Transaction<'_>,
+    limits: &Limits,
+    clock: &Clock,
+) -> Result<Begun, tokio_postgres::Error> {
+    let row = transaction.query_one(TIMES, &[]).await?;
+    let (server, nodes): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+    let shared = nodes.unwrap_or(server);
+    if nodes.is_none() {
+        let retention = i64::try_from(limits.retention.as_millis()).unwrap_or(i64::MAX / 2);
+        transaction.execute(CLAMP, &[&shared, &retention]).await?;
+    }
+    let enter = "INSERT INTO nodes (beat, steady_ms) VALUES (clock_timestamp(), $1) RETURNING id";
+    let row = transaction.query_one(enter, &[&shared]).await?;
+    Ok(Begun {
+        node: NodeId(row.try_get(0)?),
+        offset: shared - number(clock.now().steady.millis()),
+    })
+}
+
+/// Says every few seconds that this node lives, for ever.
+pub(super) async fn beat(pool: Pool, begun: Begun, clock: Clock) {
+    let mut failing = false;
+    loop {
+        tokio::time::sleep(BEAT).await;
+        let steady = number(clock.now().steady.millis()) + begun.offset;
+        let result = beat_once(&pool, begun.node, steady).await;
+        match &result {
+            Err(problem) if !failing => warn!(problem, "the PostgreSQL server is away"),
+            Ok(()) if failing => info!("the PostgreSQL server is back"),
+            Ok(()) | Err(_) => {}
+        }
+        failing = result.is_err();
+    }
+}
+
+pub(super) async fn beat_once(pool: &Pool, node: NodeId, steady: i64) -> Result<(), String> {
+    let beating = async {
+        let client = pool.get().await.map_err(|error| with_causes(&error))?;
+        let said = client.execute(SAY, &[&node.0, &steady]).await;
+        said.map_err(|error| with_causes(&error))?;
+        let forgotten = client.execute(FORGET, &[]).await;
+        forgotten.map_err(|error| with_causes(&error))
+    };
+    let beaten = tokio::time::timeout(super::OPERATION_MAX, beating).await;
+    beaten
+        .unwrap_or_else(|_| Err("it does not answer".to_owned()))
+        .map(drop)
+}
+
+/// Takes this node out, so that its links are over at once.
+pub(super) async fn leave(pool: &Pool, node: NodeId) {
+    let leaving = async {
+        if let Ok(client) = pool.get().await {
+            let sql = "DELETE FROM nodes WHERE id = $1";
+            // Without it, the others notice within the time of a few beats.
+            let _ = client.execute(sql, &[&node.0]).await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(2), leaving).await;
+}
+
+/// Hears of what the others change, for ever, on a connection of its own.
+pub(super) async fn listen(
+    url: PostgresUrl,
+    tls: Tls,
+    node: NodeId,
+    changes: broadcast::Sender<Change>,
+    hears: Arc<watch::Sender<bool>>,
+) {
+    loop {
+        // However it ends, it is begun again: the heartbeat is what reports a server that is away.
+        let _ = listen_once(&url, &tls, node, &changes, &hears).await;
+        hears.send_replace(false);
+        tokio::time::sleep(RELISTEN).await;
+    }
+}
+
+async fn listen_once(
+    url: &PostgresUrl,
+    tls: &Tls,
+    node: NodeId,
+    changes: &broadcast::Sender<Change>,
+    hears: &watch::Sender<bool>,
+) -> Result<(), tokio_postgres::Error> {
+    let (client, mut connection) = url.config.connect(tls.clone()).await?;
+    let mut listening = std::pin::pin!(client.batch_execute("LISTEN adit_changes"));
+    let mut listens = false;
+    loop {
+        tokio::select! {
+            done = &mut listening, if !listens => {
+                done?;
+                listens = true;
+                // What was said before is lost.
+                let _ = changes.send(Change::Everything);
+                hears.send_replace(true);
+            }
+            message = poll_fn(|context| connection.poll_message(context)) => match message {
+                Some(Ok(AsyncMessage::Notification(said))) => {
+                    if let Some(change) = heard(said.payload(), node) {
+                        // Nobody may be listening yet.
+                        let _ = changes.send(change);
+                    }
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error),
+                None => return Ok(()),
+            },
+        }
+    }
+}
+
+/// What to say about a change: `node kind what`, far below the 8,000 bytes that PostgreSQL takes.
+pub(super) fn said(node: NodeId, change: &Change) -> String {
+    match change {
+        Change::Tunnel(id) => format!("{} tunnel {id}", node.0),
+        Change::Side(id, mode) => format!("{} {mode} {id}", node.0),
+        Change::Other(topic, what) => format!("{} other {topic} {what}", node.0),
+        Change::Everything => format!("{} everything", node.0),
+    }
+}
+
+/// What another node said; `None` for our own words.
+fn heard(payload: &str, own: NodeId) -> Option<Change> {
+    let mut words = payload.splitn(3, ' ');
+    let node: i64 = words.next()?.parse().ok()?;
+    if node == own.0 {
+        return None;
+    }
+    let (kind, what) = (words.next()?, words.next().unwrap_or_default());
+    let id = || what.parse::<TunnelId>().ok();
+    let change = match kind {
+        "tunnel" => id().map(Change::Tunnel),
+        "source" => id().map(|id| Change::Side(id, Mode::Source)),
+        "destination" => id().map(|id| Change::Side(id, Mode::Destination)),
+        "other" => what
+            .split_once(' ')
+            .map(|(topic, what)| Change::Other(topic.to_owned(), what.to_owned())),
+        _ => None,
+    };
+    // A newer program may say what this one does not know.
+    Some(change.unwrap_or(Change::Everything))
+}
+
+const BEAT: Duration = Duration::from_secs(4);
+const RELISTEN: Duration = Duration::from_secs(1);
+
+const LOCK: &str = "SELECT pg_advisory_xact_lock(1633970548); \
+                    CREATE TABLE IF NOT EXISTS adit_schema (version bigint NOT NULL); \
+                    INSERT INTO adit_schema SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM adit_schema)";
+const VERSION: &str = "SELECT version FROM adit_schema";
+const TIMES: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
+                     (SELECT steady_ms + (extract(epoch FROM clock_timestamp() - beat) * 1000)::bigint FROM nodes \
+                      WHERE beat > clock_timestamp() - interval '15 seconds' ORDER BY id LIMIT 1)";
+const CLAMP: &str = "UPDATE tunnels SET deadline_ms = \
+                     $1 + CASE WHEN is_open THEN lifetime_minutes * 60000 ELSE $2 END \
+                     WHERE deadline_ms > $1 + CASE WHEN is_open THEN lifetime_minutes * 60000 ELSE $2 END";
+const SAY: &str = "INSERT INTO nodes (id, beat, steady_ms) OVERRIDING SYSTEM VALUE \
+                   VALUES ($1, clock_timestamp(), $2) \
+                   ON CONFLICT (id) DO UPDATE SET beat = excluded.beat, steady_ms = excluded.steady_ms";
+const FORGET: &str = "DELETE FROM nodes WHERE beat < clock_timestamp() - interval '1 hour'";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_node_says_the_others_hear() {
+        let id: TunnelId = "t:1=+_-".parse().unwrap();
+        for change in [
+            Change::Tunnel(id.clone()),
+            Change::Side(id.clone(), Mode::Source),
+            Change::Side(id, Mode::Destination),
+            Change::Other("mailbox".to_owned(), "press 7".to_owned()),
+            Change::Everything,
+        ] {
+            let payload = said(NodeId(7), &change);
+            assert_eq!(heard(&payload, NodeId(8)), Some(change));
+            assert_eq!(heard(&payload, NodeId(7)), None, "our own words");
+        }
+        assert_eq!(heard("9 later-kind x", NodeId(8)), Some(Change::Everything));
+        assert_eq!(heard("no number", NodeId(8)), None);
+    }
+}

@@ -1,0 +1,212 @@
+//! Several nodes on one database.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::token::{RoutingKey, TokenHash, mint};
+
+const SOURCE: Mode = Mode::Source;
+
+async fn next(changes: &mut Changes) -> Change {
+    let waiting = tokio::time::timeout(Duration::from_secs(10), changes.next());
+    waiting.await.expect("a change is heard")
+}
+
+async fn admit(store: &PostgresStore, now: Now, tunnel: &Opened, client: &str) -> u64 {
+    let presented = presented(SOURCE, &tunnel.source, Some(client));
+    store.spend_token(now, presented).await.unwrap().session
+}
+
+async fn is_connected(store: &PostgresStore, now: Now, tunnel: &Opened) -> bool {
+    let view = store.describe(now, &tunnel.id).await.unwrap();
+    view.source.connected
+}
+
+#[tokio::test]
+async fn a_node_hears_what_another_one_takes_the_right_from() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let (a, b) = (database.node(&clock).await, database.node(&clock).await);
+    let (mut heard_by_a, mut heard_by_b) = (a.changes(), b.changes());
+    let now = clock.now();
+    let tunnel = open(&a, now, "t").await;
+    let rotation = Rotation {
+        source: Some(TokenHash::of(&mint(RoutingKey::of(&tunnel.id)).unwrap())),
+        destination: None,
+        config: None,
+    };
+    a.rotate(now, &tunnel.id, rotation).await.unwrap();
+    a.close(now, &tunnel.id, false).await.unwrap();
+    a.close(now, &tunnel.id, true).await.unwrap();
+    let expected = [
+        Change::Side(tunnel.id.clone(), SOURCE),
+        Change::Tunnel(tunnel.id.clone()),
+        Change::Tunnel(tunnel.id.clone()),
+    ];
+    for change in expected {
+        assert_eq!(next(&mut heard_by_b).await, change);
+    }
+    // A node does not hear itself.
+    let other = open(&b, now, "other").await;
+    b.close(now, &other.id, true).await.unwrap();
+    assert_eq!(next(&mut heard_by_a).await, Change::Tunnel(other.id));
+}
+
+#[tokio::test]
+async fn the_newer_link_wins_on_whichever_node_it_is() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let (a, b) = (database.node(&clock).await, database.node(&clock).await);
+    let mut heard_by_a = a.changes();
+    let now = clock.now();
+    let tunnel = open(&a, now, "t").await;
+    let first = admit(&a, now, &tunnel, "c").await;
+    let connect = async |store: &PostgresStore, session| {
+        let connected = store.set_connected(now, &tunnel.id, SOURCE, session);
+        connected.await.unwrap()
+    };
+    assert_eq!(connect(&a, first).await, Connected::Current);
+    let second = admit(&b, now, &tunnel, "c").await;
+    assert!(second > first);
+    assert_eq!(connect(&b, second).await, Connected::Current);
+    assert_eq!(
+        next(&mut heard_by_a).await,
+        Change::Side(tunnel.id.clone(), SOURCE)
+    );
+    // Asked again, the older one has to go; its end changes nothing.
+    assert_eq!(connect(&a, first).await, Connected::Moved);
+    let gone = a.set_disconnected(now, &tunnel.id, SOURCE, first);
+    gone.await.unwrap();
+    assert!(is_connected(&a, now, &tunnel).await);
+    assert_eq!(connect(&b, second).await, Connected::Current);
+}
+
+#[tokio::test]
+async fn a_link_is_up_only_while_its_node_lives() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let (a, b) = (database.node(&clock).await, database.node(&clock).await);
+    let now = clock.now();
+    let tunnel = open(&a, now, "t").await;
+    let session = admit(&a, now, &tunnel, "c").await;
+    let connected = a.set_connected(now, &tunnel.id, SOURCE, session);
+    assert_eq!(connected.await.unwrap(), Connected::Current);
+    assert!(is_connected(&b, now, &tunnel).await);
+    // Nothing was heard of it for a minute.
+    database
+        .run(&format!(
+            "UPDATE nodes SET beat = beat - interval '1 minute' WHERE id = {}",
+            a.begun.node.0
+        ))
+        .await;
+    assert!(!is_connected(&b, now, &tunnel).await);
+    // It only could not be heard.
+    node::beat_once(&a.pool, a.begun.node, 0).await.unwrap();
+    assert!(is_connected(&b, now, &tunnel).await);
+    a.shut_down().await;
+    assert!(!is_connected(&b, now, &tunnel).await, "at once");
+    let late = a.describe(now, &tunnel.id).await;
+    assert_eq!(late.unwrap_err(), TunnelError::Unavailable);
+}
+
+#[tokio::test]
+async fn nodes_whose_clocks_disagree_agree_on_the_end_of_a_lifetime() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let (of_a, of_b) = (ManualClock::new(), ManualClock::new());
+    of_b.jump_wall(365 * 24 * 3600);
+    of_b.restart();
+    let (a, b) = (database.node(&of_a).await, database.node(&of_b).await);
+    let (tunnel, mut new) = prepare("t");
+    new.lifetime = Lifetime::from_minutes(10).unwrap();
+    a.open_tunnel(of_a.now(), new).await.unwrap();
+    let minutes = |count: u64| Duration::from_secs(count * 60);
+    for clock in [&of_a, &of_b] {
+        clock.advance(minutes(9));
+        clock.jump_wall(-3600);
+    }
+    assert_eq!(is_open(&a, of_a.now(), "t").await, Some(true));
+    assert_eq!(is_open(&b, of_b.now(), "t").await, Some(true));
+    let next = b.expire(of_b.now()).await.unwrap().next.unwrap();
+    let left = next.since(of_b.now().steady);
+    assert!(left <= minutes(1) + Duration::from_secs(30), "{left:?}");
+    // The two were not opened in the same moment, which the test's clocks do not see.
+    let (now_a, now_b) = (of_a.advance(minutes(2)), of_b.advance(minutes(2)));
+    assert_eq!(is_open(&a, now_a, "t").await, Some(false));
+    assert_eq!(is_open(&b, now_b, "t").await, Some(false));
+    let (by_a, by_b) = tokio::join!(a.expire(now_a), b.expire(now_b));
+    let ended = [by_a.unwrap().ended, by_b.unwrap().ended].concat();
+    assert_eq!(ended, [tunnel.id], "by one of them");
+}
+
+#[tokio::test]
+async fn the_first_node_after_a_while_gives_nothing_more_than_its_full_length() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let store = database.node(&clock).await;
+    let (_, mut new) = prepare("t");
+    new.lifetime = Lifetime::from_minutes(10).unwrap();
+    store.open_tunnel(clock.now(), new).await.unwrap();
+    store.shut_down().await;
+    // As after the server's clock was set back by a year.
+    database
+        .run("UPDATE tunnels SET deadline_ms = deadline_ms + 31536000000")
+        .await;
+    let store = database.node(&clock).await;
+    assert_eq!(is_open(&store, clock.now(), "t").await, Some(true));
+    let now = clock.advance(Duration::from_secs(600));
+    assert_eq!(is_open(&store, now, "t").await, Some(false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_sixteen_uses_of_a_token_on_two_nodes_one_wins() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let nodes = [database.node(&clock).await, database.node(&clock).await].map(Arc::new);
+    let now = clock.now();
+    for round in 0..50 {
+        let tunnel = open(&nodes[round % 2], now, &format!("t-{round}")).await;
+        let mut uses = JoinSet::new();
+        for number in 0..16 {
+            let store = Arc::clone(&nodes[number % 2]);
+            let presented = presented(SOURCE, &tunnel.source, None);
+            uses.spawn(async move { store.spend_token(now, presented).await });
+        }
+        let results = uses.join_all().await;
+        let won = results.iter().filter(|result| result.is_ok()).count();
+        assert_eq!(won, 1, "round {round}");
+        let mut refused = results.into_iter().filter_map(Result::err);
+        assert!(refused.all(|refusal| refusal == Refusal::Used));
+    }
+}
+
+#[tokio::test]
+async fn nodes_that_start_together_make_the_tables_once() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let url = database.url().await;
+    let mut starts = JoinSet::new();
+    for _ in 0..4 {
+        let url = url.clone();
+        let clock = ManualClock::new().clock();
+        starts.spawn(async move { PostgresStore::open(&url, Limits::default(), clock).await });
+    }
+    let nodes: Result<Vec<_>, _> = starts.join_all().await.into_iter().collect();
+    let nodes = nodes.unwrap_or_else(|error| panic!("{error}"));
+    let ids: std::collections::HashSet<_> = nodes.iter().map(|node| node.begun.node).collect();
+    assert_eq!(ids.len(), 4);
+}

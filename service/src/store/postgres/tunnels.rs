@@ -1,0 +1,272 @@
+//! Records of tunnels in the tables, and what holds between them.
+//!
+//! Whoever changes a record has locked its row; whoever counts does so last, so that nobody who holds
+//! a count waits for a row.
+
+use std::sync::LazyLock;
+
+use adit_proto::TunnelId;
+use deadpool_postgres::Transaction;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::Fault;
+use crate::clock::{Now, Timestamp};
+use crate::store::error::Unavailable;
+use crate::store::row::{TunnelRow, number, timestamp, unsigned};
+use crate::token::RoutingKey;
+use crate::tunnels::{
+    Cursor, Expired, Limits, NewTunnel, OPEN_TUNNELS, Page, Record, State, Status, TunnelError,
+    TunnelSummary,
+};
+
+/// How a record is found.
+#[derive(Clone)]
+pub(super) enum Key {
+    Id(TunnelId),
+    Routing(RoutingKey),
+}
+
+type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// The record, which nobody else can change before the transaction ends; `None` when there is none.
+pub(super) async fn lock<E>(
+    transaction: &Transaction<'_>,
+    key: &Key,
+) -> Result<Option<Record>, Fault<E>> {
+    let (sql, text) = match key {
+        Key::Id(id) => (LOCK_BY_ID, id.as_str()),
+        Key::Routing(key) => (LOCK_BY_ROUTING_KEY, key.as_str()),
+    };
+    let statement = transaction.prepare_cached(sql).await?;
+    let row = transaction.query_opt(&statement, &[&text]).await?;
+    row.as_ref().map(record).transpose()
+}
+
+pub(super) fn record<E>(row: &Row) -> Result<Record, Fault<E>> {
+    TunnelRow::from_postgres(row)?
+        .into_record()
+        .map_err(Fault::Damaged)
+}
+
+pub(super) async fn open(
+    transaction: &Transaction<'_>,
+    now: Now,
+    limits: &Limits,
+    new: NewTunnel,
+) -> Result<(), Fault<TunnelError>> {
+    let id = new.id.clone();
+    let record = Record::open(now, limits, 0, new).map_err(Fault::Refused)?;
+    let row = TunnelRow::of(&record);
+    let values: Vec<_> = row.fixed_postgres().chain(row.moving_postgres()).collect();
+    if execute(transaction, &INSERT, &values).await? == 0 {
+        return Err(Fault::Refused(TunnelError::Taken(id)));
+    }
+    let max = limits.open_tunnels_max;
+    let most = i64::try_from(max).unwrap_or(i64::MAX);
+    if execute(transaction, COUNT_OPENED, &[&most]).await? == 0 {
+        let what = OPEN_TUNNELS;
+        return Err(Fault::Refused(TunnelError::LimitExceeded { what, max }));
+    }
+    Ok(())
+}
+
+/// Writes a changed record back, whose row is locked.
+pub(super) async fn write<E: Unavailable>(
+    transaction: &Transaction<'_>,
+    old: &Record,
+    new: &Record,
+) -> Result<(), Fault<E>> {
+    let row = TunnelRow::of(new);
+    let sequence: &(dyn ToSql + Sync) = &row.sequence;
+    let values: Vec<_> = row.moving_postgres().chain([sequence]).collect();
+    execute(transaction, &UPDATE, &values).await?;
+    let kept: Vec<_> = new.client_tokens().collect();
+    for released in old.client_tokens().filter(|token| !kept.contains(token)) {
+        let sql = "DELETE FROM client_tokens WHERE hash = $1";
+        execute(transaction, sql, &[&released.as_bytes()]).await?;
+    }
+    for claimed in new.claimed_since(old) {
+        // Waits for whoever is about to claim the same.
+        let values: Parameters<'_> = &[&claimed.as_bytes(), sequence];
+        if execute(transaction, CLAIM, values).await? == 0 {
+            return Err(Fault::Refused(E::client_token_taken()));
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn delete<E>(
+    transaction: &Transaction<'_>,
+    record: &Record,
+) -> Result<(), Fault<E>> {
+    let sql = "DELETE FROM tunnels WHERE sequence = $1";
+    execute(transaction, sql, &[&number(record.sequence)]).await?;
+    let name = if is_open(record) { OPEN } else { CLOSED };
+    add(transaction, name, -1).await.map(drop)
+}
+
+/// Counts tunnels that were just closed, and drops the closed ones beyond the limit, the one closed
+/// first before the others; returns how many.
+pub(super) async fn count_closed<E>(
+    transaction: &Transaction<'_>,
+    limits: &Limits,
+    closed: usize,
+) -> Result<u64, Fault<E>> {
+    let closed = i64::try_from(closed).unwrap_or(i64::MAX);
+    add(transaction, OPEN, -closed).await?;
+    let kept = add(transaction, CLOSED, closed).await?;
+    let max = i64::try_from(limits.closed_tunnels_max).unwrap_or(i64::MAX);
+    if kept <= max {
+        return Ok(0);
+    }
+    purge(transaction, i64::MAX, kept - max).await
+}
+
+/// Tunnels whose lifetime is over and that nobody else is closing now; their rows are locked.
+pub(super) async fn due<E>(
+    transaction: &Transaction<'_>,
+    now: Now,
+) -> Result<Vec<Record>, Fault<E>> {
+    let statement = transaction.prepare_cached(DUE).await?;
+    let at = number(now.steady.millis());
+    let rows = transaction.query(&statement, &[&at, &BATCH]).await?;
+    rows.iter().map(record).collect()
+}
+
+/// Does what is due, at most a batch of it.
+pub(super) async fn expire(
+    transaction: &Transaction<'_>,
+    now: Now,
+    limits: &Limits,
+) -> Result<Expired, Fault<TunnelError>> {
+    let due = due(transaction, now).await?;
+    for old in &due {
+        let mut new = old.clone();
+        new.expire(now, limits.retention);
+        write::<TunnelError>(transaction, old, &new).await?;
+    }
+    let mut forgotten = 0;
+    if !due.is_empty() {
+        forgotten += count_closed(transaction, limits, due.len()).await?;
+    }
+    forgotten += purge(transaction, number(now.steady.millis()), BATCH).await?;
+    let statement = transaction.prepare_cached(NEXT_DEADLINE).await?;
+    let next = transaction.query_one(&statement, &[]).await?;
+    Ok(Expired {
+        ended: due.into_iter().map(|record| record.id).collect(),
+        forgotten: usize::try_from(forgotten).unwrap_or(usize::MAX),
+        next: next.try_get::<_, Option<i64>>(0)?.map(timestamp),
+    })
+}
+
+/// The page that these rows of [`LIST`] or [`LIST_OF_THING`] make.
+pub(super) fn page(rows: &[Row], count: usize, now: Timestamp) -> Result<Page, Fault<TunnelError>> {
+    let shown = rows.get(..count).unwrap_or(rows);
+    let tunnels: Result<Vec<_>, _> = shown.iter().map(|row| summary(row, now)).collect();
+    let next = match shown.last().filter(|_| rows.len() > count) {
+        Some(last) => Some(Cursor(unsigned(last.try_get(0)?))),
+        None => None,
+    };
+    Ok(Page {
+        tunnels: tunnels?,
+        next,
+    })
+}
+
+fn summary(row: &Row, now: Timestamp) -> Result<TunnelSummary, Fault<TunnelError>> {
+    let id: &str = row.try_get(1)?;
+    let is_open = row.try_get::<_, bool>(3)? && now < timestamp(row.try_get(4)?);
+    Ok(TunnelSummary {
+        id: id
+            .parse()
+            .map_err(|_| Fault::Damaged("an id is malformed"))?,
+        description: row.try_get::<_, Option<&str>>(2)?.map(Into::into),
+        status: if is_open {
+            Status::Open
+        } else {
+            Status::Closed
+        },
+        created: timestamp(row.try_get(5)?),
+        updated: timestamp(row.try_get(6)?),
+    })
+}
+
+/// Forgets closed tunnels whose time has come; returns how many.
+async fn purge<E>(transaction: &Transaction<'_>, until: i64, most: i64) -> Result<u64, Fault<E>> {
+    let purged = execute(transaction, PURGE, &[&until, &most]).await?;
+    if purged > 0 {
+        let change = i64::try_from(purged).unwrap_or(i64::MAX);
+        add(transaction, CLOSED, -change).await?;
+    }
+    Ok(purged)
+}
+
+/// Returns the new count.
+async fn add<E>(transaction: &Transaction<'_>, name: &str, change: i64) -> Result<i64, Fault<E>> {
+    let sql = "UPDATE counters SET value = value + $2 WHERE name = $1 RETURNING value";
+    let statement = transaction.prepare_cached(sql).await?;
+    let row = transaction.query_one(&statement, &[&name, &change]).await?;
+    Ok(row.try_get(0)?)
+}
+
+async fn execute(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    values: Parameters<'_>,
+) -> Result<u64, tokio_postgres::Error> {
+    let statement = transaction.prepare_cached(sql).await?;
+    transaction.execute(&statement, values).await
+}
+
+pub(super) fn is_open(record: &Record) -> bool {
+    matches!(record.state, State::Open { .. })
+}
+
+const OPEN: &str = "open";
+const CLOSED: &str = "closed";
+
+/// A record costs a few round trips to the server.
+const BATCH: i64 = 128;
+
+const LOCK_BY_ID: &str = "SELECT * FROM tunnels WHERE id = $1 FOR UPDATE";
+const LOCK_BY_ROUTING_KEY: &str = "SELECT * FROM tunnels WHERE routing_key = $1 FOR UPDATE";
+pub(super) const BY_ROUTING_KEY: &str = "SELECT * FROM tunnels WHERE routing_key = $1";
+/// A node is alive while it was heard of within three of its beats and a little.
+pub(super) const BY_ID: &str = "SELECT *, ARRAY(SELECT nodes.id FROM nodes \
+                                WHERE beat > clock_timestamp() - interval '15 seconds') AS alive \
+                                FROM tunnels WHERE id = $1";
+pub(super) const LIST: &str = "SELECT sequence, id, description, is_open, deadline_ms, created_ms, updated_ms \
+                               FROM tunnels WHERE sequence < $1 ORDER BY sequence DESC LIMIT $2";
+pub(super) const LIST_OF_THING: &str = "SELECT sequence, id, description, is_open, deadline_ms, created_ms, updated_ms \
+                               FROM tunnels WHERE thing = $3 AND sequence < $1 ORDER BY sequence DESC LIMIT $2";
+pub(super) const DUE: &str = "SELECT * FROM tunnels WHERE is_open AND deadline_ms <= $1 \
+                              ORDER BY deadline_ms LIMIT $2 FOR UPDATE SKIP LOCKED";
+pub(super) const PURGE: &str = "DELETE FROM tunnels WHERE sequence IN (SELECT sequence FROM tunnels \
+                                WHERE NOT is_open AND deadline_ms <= $1 ORDER BY deadline_ms LIMIT $2 \
+                                FOR UPDATE SKIP LOCKED)";
+pub(super) const NEXT_DEADLINE: &str = "SELECT least((SELECT min(deadline_ms) FROM tunnels WHERE is_open), \
+                                        (SELECT min(deadline_ms) FROM tunnels WHERE NOT is_open))";
+const COUNT_OPENED: &str =
+    "UPDATE counters SET value = value + 1 WHERE name = 'open' AND value < $1";
+const CLAIM: &str =
+    "INSERT INTO client_tokens (hash, tunnel) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+
+static INSERT: LazyLock<String> = LazyLock::new(|| {
+    let columns: Vec<_> = [TunnelRow::FIXED, TunnelRow::MOVING].concat();
+    let places: Vec<_> = (1..=columns.len()).map(|n| format!("${n}")).collect();
+    let (columns, places) = (columns.join(", "), places.join(", "));
+    format!("INSERT INTO tunnels ({columns}) VALUES ({places}) ON CONFLICT DO NOTHING")
+});
+
+static UPDATE: LazyLock<String> = LazyLock::new(|| {
+    let columns = TunnelRow::MOVING.iter().enumerate();
+    let columns: Vec<_> = columns
+        .map(|(index, name)| format!("{name} = ${}", index + 1))
+        .collect();
+    let last = columns.len() + 1;
+    format!(
+        "UPDATE tunnels SET {} WHERE sequence = ${last}",
+        columns.join(", ")
+    )
+});

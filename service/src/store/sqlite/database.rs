@@ -1,0 +1,121 @@
+//! Opening `adit.db`: checked, brought to the current version, never taken for an empty one.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use super::schema::MIGRATIONS;
+use crate::data_dir::{DataDir, DataDirError};
+
+/// The connection that writes.
+///
+/// # Errors
+/// A file that is damaged, of a newer version, of another program, or not to be read or written.
+pub(super) fn open(dir: &DataDir) -> Result<Connection, DataDirError> {
+    let path = dir.private_file(FILE)?;
+    let opened = Connection::open_with_flags(&path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE));
+    let mut connection = opened.map_err(|error| fault(&path, error))?;
+    prepare(&path, &mut connection)?;
+    Ok(connection)
+}
+
+/// One more connection, which only reads.
+pub(super) fn open_reader(dir: &DataDir) -> Result<Connection, DataDirError> {
+    let path = dir.file(FILE);
+    let open = || {
+        let flags = flags(OpenFlags::SQLITE_OPEN_READ_ONLY);
+        let connection = Connection::open_with_flags(&path, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "query_only", true)?;
+        Ok(connection)
+    };
+    open().map_err(|error| fault(&path, error))
+}
+
+fn flags(access: OpenFlags) -> OpenFlags {
+    access | OpenFlags::SQLITE_OPEN_NO_MUTEX
+}
+
+fn prepare(path: &Path, connection: &mut Connection) -> Result<(), DataDirError> {
+    let failed = |error| fault(path, error);
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    let version = version(path, connection)?;
+    let check: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(failed)?;
+    if check != "ok" {
+        return Err(damaged(path, "its content contradicts itself"));
+    }
+    let mut configure = || {
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // What was answered survives a loss of power.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "journal_size_limit", JOURNAL_SIZE_MAX)?;
+        // What is deleted is not to be found in the file any more.
+        connection.pragma_update(None, "secure_delete", true)?;
+        migrate(connection, version)
+    };
+    configure().map_err(failed)
+}
+
+/// The file's version; 0 when there is nothing in it yet.
+fn version(path: &Path, connection: &Connection) -> Result<usize, DataDirError> {
+    let pragma = |name| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0));
+    let failed = |error| fault(path, error);
+    let version: i64 = pragma("user_version").map_err(failed)?;
+    let application: i64 = pragma("application_id").map_err(failed)?;
+    let pages: i64 = pragma("page_count").map_err(failed)?;
+    if pages > 0 && application != APPLICATION_ID {
+        return Err(damaged(path, "it is a database of another program"));
+    }
+    match usize::try_from(version) {
+        Ok(version) if version <= MIGRATIONS.len() => Ok(version),
+        _ => Err(DataDirError::Newer {
+            path: path.to_owned(),
+            version: version.unsigned_abs(),
+            known: MIGRATIONS.len() as u64,
+        }),
+    }
+}
+
+fn migrate(connection: &mut Connection, version: usize) -> rusqlite::Result<()> {
+    if version == MIGRATIONS.len() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for migration in &MIGRATIONS[version..] {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
+    transaction.commit()
+}
+
+pub(super) fn fault(path: &Path, error: rusqlite::Error) -> DataDirError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            damaged(path, "it is not such a file, or parts of it are missing")
+        }
+        _ => DataDirError::io("use", path, std::io::Error::other(error)),
+    }
+}
+
+fn damaged(path: &Path, what: &str) -> DataDirError {
+    DataDirError::damaged(path, format!("{what}; {ADVICE}"))
+}
+
+pub(super) const FILE: &str = "adit.db";
+
+/// "adit" in ASCII.
+const APPLICATION_ID: i64 = 0x6164_6974;
+
+/// Nobody else writes; a reader waits only for the very end of a checkpoint.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// In bytes; a checkpoint cuts the journal back to it.
+const JOURNAL_SIZE_MAX: i64 = 16 << 20;
+
+const ADVICE: &str = "restore the file from a backup, or move it away (adit.db-wal and adit.db-shm with \
+                      it) to start with nothing";

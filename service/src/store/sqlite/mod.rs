@@ -1,0 +1,287 @@
+//! One SQLite file in the data directory.
+
+mod database;
+mod import;
+mod readers;
+mod schema;
+mod tunnels;
+mod writer;
+
+use std::sync::Arc;
+
+use adit_proto::{Mode, TunnelId};
+use rusqlite::{Connection, TransactionBehavior};
+use tracing::error;
+
+use self::readers::Readers;
+use self::writer::Writer;
+use super::error::Unavailable;
+use super::{Changes, Store, TunnelStore, error};
+use crate::clock::Now;
+use crate::data_dir::{DataDir, DataDirError};
+use crate::tunnels::{
+    Admitted, Connected, Expired, Limits, ListRequest, NewTunnel, NodeId, Page, Presented, Record,
+    Refusal, Rotation, Tags, TunnelError, TunnelView,
+};
+
+/// Tunnels in `adit.db`: there again after the process, however it ended.
+///
+/// Writing is one thread's, which commits for all that wait at one time together; reading goes on
+/// beside it. A commit is durable (`synchronous=FULL`) before anything of it is answered or seen.
+pub struct SqliteStore {
+    limits: Arc<Limits>,
+    writer: Arc<Writer>,
+    readers: Readers,
+    /// This run. Links of earlier ones are gone.
+    node: NodeId,
+}
+
+impl SqliteStore {
+    /// The store of this directory. Both sides of every tunnel begin disconnected; lifetimes have gone
+    /// on. The directory's lock is held until the store is [shut down](Store::shut_down) or dropped.
+    ///
+    /// # Errors
+    /// A file that is damaged, of a newer version, or of another program; a directory that cannot be
+    /// written.
+    pub fn open(dir: Arc<DataDir>, limits: Limits, now: Now) -> Result<Self, DataDirError> {
+        let mut connection = database::open(&dir)?;
+        let old = import::read(&dir, limits.retention, now)?;
+        let path = dir.file(database::FILE);
+        let node = begin(&mut connection, old, &limits, now)
+            .map_err(|error| database::fault(&path, error))?;
+        import::finish(&dir)?;
+        let readers = Readers::open(&dir)?;
+        Ok(Self {
+            limits: Arc::new(limits),
+            writer: Arc::new(Writer::start(connection, dir)?),
+            readers,
+            node,
+        })
+    }
+
+    /// Applies a rule to the tunnel of this id.
+    async fn change<T: Send + 'static>(
+        &self,
+        id: &TunnelId,
+        rule: impl FnOnce(&mut Record, &Limits) -> Result<T, TunnelError> + Send + 'static,
+    ) -> Result<T, TunnelError> {
+        let (id, limits) = (id.clone(), Arc::clone(&self.limits));
+        let change = move |connection: &Connection| {
+            let record = tunnels::by_id(connection, &id)?;
+            tunnels::change(connection, &limits, &record, |record| rule(record, &limits))
+        };
+        self.writer.change(change).await
+    }
+
+    async fn record(&self, id: &TunnelId) -> Result<Record, TunnelError> {
+        let id = id.clone();
+        let read = move |connection: &Connection| tunnels::by_id(connection, &id);
+        self.readers.read(read).await
+    }
+}
+
+/// What the first transaction of a run does.
+fn begin(
+    connection: &mut Connection,
+    old: Vec<Record>,
+    limits: &Limits,
+    now: Now,
+) -> rusqlite::Result<NodeId> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for record in &old {
+        // There already when the last run ended before it could remove the old file.
+        if !tunnels::exists(&transaction, &record.id)? {
+            tunnels::insert(&transaction, record)?;
+        }
+    }
+    tunnels::clamp(&transaction, now, limits)?;
+    let sql = "UPDATE counters SET value = value + 1 WHERE name = 'node' RETURNING value";
+    let node = transaction.query_row(sql, [], |row| row.get(0))?;
+    transaction.commit()?;
+    Ok(NodeId(node))
+}
+
+impl Store for SqliteStore {
+    fn changes(&self) -> Changes {
+        Changes::none()
+    }
+
+    async fn shut_down(&self) {
+        self.readers.stop();
+        let writer = Arc::clone(&self.writer);
+        // Its end takes a commit and a checkpoint.
+        let _ = tokio::task::spawn_blocking(move || writer.stop()).await;
+    }
+}
+
+impl Drop for SqliteStore {
+    /// Waits for the commit under way, so that whoever takes the directory next finds it at rest.
+    fn drop(&mut self) {
+        self.readers.stop();
+        self.writer.stop();
+    }
+}
+
+impl TunnelStore for SqliteStore {
+    async fn open_tunnel(&self, now: Now, new: NewTunnel) -> Result<(), TunnelError> {
+        let limits = Arc::clone(&self.limits);
+        let open = move |connection: &Connection| tunnels::open(connection, now, &limits, new);
+        self.writer.change(open).await
+    }
+
+    async fn describe(&self, now: Now, id: &TunnelId) -> Result<TunnelView, TunnelError> {
+        let record = self.record(id).await?;
+        Ok(record.view(now, |node| node == self.node))
+    }
+
+    async fn list(&self, now: Now, request: ListRequest) -> Result<Page, TunnelError> {
+        let read = move |connection: &Connection| tunnels::list(connection, now, &request);
+        self.readers.read(read).await
+    }
+
+    async fn rotate(&self, now: Now, id: &TunnelId, rotation: Rotation) -> Result<(), TunnelError> {
+        self.change(id, move |record, limits| {
+            record.rotate(now, limits, &rotation)
+        })
+        .await
+    }
+
+    async fn close(&self, now: Now, id: &TunnelId, delete: bool) -> Result<(), TunnelError> {
+        if !delete {
+            let close = move |record: &mut Record, limits: &Limits| {
+                record.close(now, limits.retention);
+                Ok(())
+            };
+            return self.change(id, close).await;
+        }
+        let id = id.clone();
+        let delete = move |connection: &Connection| {
+            let record = tunnels::by_id(connection, &id)?;
+            Ok(tunnels::delete(connection, &record)?)
+        };
+        self.writer.change(delete).await
+    }
+
+    async fn tag(&self, id: &TunnelId, tags: Tags) -> Result<(), TunnelError> {
+        self.change(id, |record, limits| record.tag(limits, tags))
+            .await
+    }
+
+    async fn untag(&self, id: &TunnelId, keys: Vec<String>) -> Result<(), TunnelError> {
+        let untag = move |record: &mut Record, _: &Limits| {
+            record.untag(&keys);
+            Ok(())
+        };
+        self.change(id, untag).await
+    }
+
+    async fn tags(&self, id: &TunnelId) -> Result<Tags, TunnelError> {
+        Ok(self.record(id).await?.tags)
+    }
+
+    async fn spend_token(&self, now: Now, presented: Presented) -> Result<Admitted, Refusal> {
+        // Whoever is refused does not reach the writer: a flood of them costs reads only.
+        let look = presented.clone();
+        let read = move |connection: &Connection| {
+            let record = tunnels::presented(connection, &look)?;
+            record.judge(now, &look).map_err(Fault::Refused)
+        };
+        self.readers.read(read).await?;
+        let limits = Arc::clone(&self.limits);
+        let spend = move |connection: &Connection| {
+            let record = tunnels::presented(connection, &presented)?;
+            tunnels::change(connection, &limits, &record, |record| {
+                record.admit(now, &presented)
+            })
+        };
+        self.writer.change(spend).await
+    }
+
+    async fn set_connected(
+        &self,
+        now: Now,
+        id: &TunnelId,
+        mode: Mode,
+        session: u64,
+    ) -> Result<Connected, TunnelError> {
+        let node = self.node;
+        let connected = self.change(id, move |record, _| {
+            Ok(record.connect(now, mode, session, node))
+        });
+        match connected.await {
+            Err(TunnelError::NotFound(_)) => Ok(Connected::TunnelEnded),
+            other => other,
+        }
+    }
+
+    async fn set_disconnected(
+        &self,
+        now: Now,
+        id: &TunnelId,
+        mode: Mode,
+        session: u64,
+    ) -> Result<(), TunnelError> {
+        let disconnected = self.change(id, move |record, _| {
+            record.disconnect(now, mode, session);
+            Ok(())
+        });
+        match disconnected.await {
+            Err(TunnelError::NotFound(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn expire(&self, now: Now) -> Result<Expired, TunnelError> {
+        let read = move |connection: &Connection| {
+            let due = tunnels::due(connection, now, DUE_MAX)?;
+            Ok((due, tunnels::next_deadline(connection)?))
+        };
+        let (due, next) = self.readers.read::<_, TunnelError>(read).await?;
+        if next.is_none_or(|next| next > now.steady) {
+            let (ended, forgotten) = (Vec::new(), 0);
+            return Ok(Expired {
+                ended,
+                forgotten,
+                next,
+            });
+        }
+        let limits = Arc::clone(&self.limits);
+        let expire = move |connection: &Connection| tunnels::expire(connection, now, &limits);
+        match self.writer.change(expire).await {
+            // Lifetimes end on a full disk too; it is told again until it can be kept.
+            Err(_) if !due.is_empty() => Ok(Expired {
+                ended: due,
+                forgotten: 0,
+                next: Some(now.steady.after(RETRY)),
+            }),
+            other => other,
+        }
+    }
+}
+
+/// How one operation failed inside.
+type Fault<E> = error::Fault<E, rusqlite::Error>;
+
+impl<E> From<rusqlite::Error> for Fault<E> {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// What the caller of an operation hears; the rest is for the log.
+fn answer<E: Unavailable>(fault: Fault<E>) -> E {
+    match fault {
+        Fault::Refused(refused) => return refused,
+        Fault::Database(error) => error!(%error, "an operation of the store failed"),
+        Fault::Damaged(what) => error!(what, "the store holds what cannot be"),
+    }
+    E::unavailable()
+}
+
+/// Told at once while the disk takes nothing; as many as there may be open tunnels by default.
+const DUE_MAX: i64 = 100_000;
+
+const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! A few connections that read what is committed, beside the thread that writes.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
+
+use super::{Fault, database};
+use crate::data_dir::{DataDir, DataDirError};
+use crate::store::error::Unavailable;
+
+pub(super) struct Readers {
+    /// As many as there are permits that nobody has.
+    idle: Arc<Mutex<Vec<Connection>>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Readers {
+    pub(super) fn open(dir: &DataDir) -> Result<Self, DataDirError> {
+        let connections: Result<Vec<_>, _> =
+            (0..READERS).map(|_| database::open_reader(dir)).collect();
+        Ok(Self {
+            idle: Arc::new(Mutex::new(connections?)),
+            permits: Arc::new(Semaphore::new(READERS)),
+        })
+    }
+
+    /// One look at what is committed; each statement of it sees one moment.
+    pub(super) async fn read<T, E>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, Fault<E>> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: Unavailable + Send + 'static,
+    {
+        let permit = Arc::clone(&self.permits).acquire_owned();
+        let Ok(Ok(permit)) = tokio::time::timeout(WAIT_MAX, permit).await else {
+            return Err(E::unavailable());
+        };
+        let idle = Arc::clone(&self.idle);
+        let reading = tokio::task::spawn_blocking(move || {
+            let connection = lock(&idle).pop();
+            let Some(connection) = connection else {
+                return Err(E::unavailable());
+            };
+            let result = query(&connection);
+            lock(&idle).push(connection);
+            // Only now may another one have it.
+            drop(permit);
+            result.map_err(super::answer)
+        });
+        reading.await.unwrap_or_else(|_| Err(E::unavailable()))
+    }
+
+    /// Closes what nobody uses; later reads are refused.
+    pub(super) fn stop(&self) {
+        self.permits.close();
+        lock(&self.idle).clear();
+    }
+}
+
+fn lock(idle: &Mutex<Vec<Connection>>) -> MutexGuard<'_, Vec<Connection>> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reads take microseconds, so these are never all busy for long.
+const READERS: usize = 4;
+
+const WAIT_MAX: Duration = Duration::from_secs(5);

@@ -1,0 +1,91 @@
+//! A file that is not what was written is refused, by name, and left as it is.
+
+use super::*;
+
+fn refusal(rig: &Rig, bytes: &[u8], what: &str) -> String {
+    std::fs::write(rig.path(), bytes).unwrap();
+    let Err(error) = rig.try_start() else {
+        panic!("{what} was accepted");
+    };
+    assert_eq!(
+        std::fs::read(rig.path()).unwrap(),
+        bytes,
+        "{what}: left alone"
+    );
+    let text = error.to_string();
+    assert!(text.contains("/adit.db "), "{what}: {text}");
+    assert!(text.contains("away"), "{what} says what to do: {text}");
+    text
+}
+
+/// The file of a store that has ended, with a few hundred tunnels in it.
+async fn written() -> (Rig, Vec<u8>) {
+    let rig = Rig::new();
+    let store = Arc::new(rig.start());
+    let mut opens = tokio::task::JoinSet::new();
+    for number in 0..300 {
+        let (store, now) = (Arc::clone(&store), rig.now());
+        opens.spawn(async move { open(&store, now, &format!("t-{number}")).await.map(drop) });
+    }
+    assert!(opens.join_all().await.iter().all(Result::is_ok));
+    store.shut_down().await;
+    drop(store);
+    let bytes = std::fs::read(rig.path()).unwrap();
+    (rig, bytes)
+}
+
+#[tokio::test]
+async fn a_file_that_was_cut_off_is_refused() {
+    let (rig, bytes) = written().await;
+    for size in [100, 4096, bytes.len() / 2, bytes.len() - 4096] {
+        let text = refusal(&rig, &bytes[..size], &format!("cut at {size}"));
+        assert!(text.contains("is damaged: "), "{text}");
+    }
+    std::fs::write(rig.path(), &bytes).unwrap();
+    rig.start();
+}
+
+#[tokio::test]
+async fn other_content_is_refused() {
+    let (rig, bytes) = written().await;
+    let mut holes = bytes.clone();
+    holes[4096..8 * 4096].fill(0);
+    for (what, bytes) in [
+        ("text", &b"{}"[..]),
+        ("zeroes", &vec![0; 4096]),
+        ("a file with a hole", &holes),
+    ] {
+        let text = refusal(&rig, bytes, what);
+        assert!(text.contains("is damaged: "), "{text}");
+    }
+}
+
+#[test]
+fn a_database_of_another_program_is_left_alone() {
+    let rig = Rig::new();
+    DataDir::open(rig.parent.path())
+        .unwrap()
+        .private_file(database::FILE)
+        .unwrap();
+    let other = Connection::open(rig.path()).unwrap();
+    other.execute_batch("CREATE TABLE theirs (a)").unwrap();
+    drop(other);
+    let bytes = std::fs::read(rig.path()).unwrap();
+    let text = refusal(&rig, &bytes, "another program's");
+    assert!(text.contains("another program"), "{text}");
+}
+
+#[test]
+fn a_newer_version_is_not_called_damaged() {
+    let rig = Rig::new();
+    drop(rig.start());
+    let newer = Connection::open(rig.path()).unwrap();
+    newer.pragma_update(None, "user_version", 99).unwrap();
+    drop(newer);
+    let bytes = std::fs::read(rig.path()).unwrap();
+    let text = refusal(&rig, &bytes, "version 99");
+    assert!(
+        text.contains("newer version of this program (format 99; this one knows up to 1)"),
+        "{text}"
+    );
+}

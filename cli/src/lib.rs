@@ -76,7 +76,7 @@ fn carry_out(plan: Plan, personality: Personality, world: &World) -> ExitCode {
         }
         Job::Serve(settings) => {
             begin(log, &warnings, personality, world);
-            return run::serve(settings);
+            return run::serve(*settings);
         }
         Job::Demo(settings) => {
             begin(log, &warnings, personality, world);

@@ -36,7 +36,7 @@ pub enum Job {
     /// Connect one side of a tunnel.
     Proxy(Box<ProxySettings>),
     /// Run the service.
-    Serve(ServeSettings),
+    Serve(Box<ServeSettings>),
     /// Show a tunnel at work.
     Demo(DemoSettings),
     /// Write this text to that file, `-` for standard output.
@@ -97,7 +97,7 @@ fn adit(arguments: &[OsString], world: &mut World, log: &mut LogSettings) -> Pla
         Request::Serve(args) => {
             log_of(&args.log, log);
             let (settings, warnings) = serve(args)?;
-            return Ok((Job::Serve(settings), warnings));
+            return Ok((Job::Serve(Box::new(settings)), warnings));
         }
         Request::Demo(args) => {
             log_of(&args.log, log);

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error};
 use uuid::Uuid;
 
+use crate::audit::{Audit, Change as Audited, ClosedBy, Event};
 use crate::clock::{Clock, Timestamp};
 use crate::gate::LinkEvent;
 use crate::links::Links;
@@ -32,6 +33,7 @@ pub struct ControlPlane<S> {
     things: Option<Arc<dyn KnownThings>>,
     links: Arc<Links>,
     clock: Clock,
+    audit: Audit,
 }
 
 /// What a caller says about a tunnel to be opened.
@@ -114,7 +116,14 @@ impl<S: Store> ControlPlane<S> {
             things,
             links,
             clock,
+            audit: Audit::none(),
         }
+    }
+
+    /// Tells this audit of every change.
+    pub(crate) fn with_audit(mut self, audit: Audit) -> Self {
+        self.audit = audit;
+        self
     }
 
     /// Opens a tunnel and makes its two tokens.
@@ -142,6 +151,7 @@ impl<S: Store> ControlPlane<S> {
         };
         self.store.open_tunnel(self.clock.now(), new).await?;
         debug!(tunnel = %opened.id, "tunnel opened");
+        self.changed(&opened.id, Audited::Opened).await;
         Ok(opened)
     }
 
@@ -160,6 +170,11 @@ impl<S: Store> ControlPlane<S> {
         self.store.close(self.clock.now(), id, delete).await?;
         debug!(tunnel = %id, delete, "tunnel closed");
         self.relay.end_tunnel(id);
+        let by = match delete {
+            true => ClosedBy::Deletion,
+            false => ClosedBy::Call,
+        };
+        self.changed(id, Audited::Closed { by }).await;
         Ok(())
     }
 
@@ -187,6 +202,8 @@ impl<S: Store> ControlPlane<S> {
         for mode in [Mode::Source, Mode::Destination] {
             if sides.has(mode) {
                 self.relay.end_side(id, mode);
+                let change = Audited::TokenRotated { side: mode };
+                self.changed(id, change).await;
             }
         }
         Ok(tokens)
@@ -244,6 +261,12 @@ impl<S: Store> ControlPlane<S> {
         }
     }
 
+    async fn changed(&self, id: &TunnelId, change: Audited) {
+        let id = id.clone();
+        let time = self.clock.now().wall;
+        self.audit.record(time, Event::Tunnel { id, change }).await;
+    }
+
     /// Looks again at what other nodes have changed, for ever.
     pub(crate) async fn follow_changes(&self) {
         let mut changes = self.store.changes();
@@ -276,8 +299,20 @@ impl<S: Store> ControlPlane<S> {
         let (tunnel, mode, session) = (&grant.tunnel, grant.mode, grant.session);
         debug!(%tunnel, %mode, session, connected = matches!(event, LinkEvent::Connected(_)), "link");
         match event {
-            LinkEvent::Connected(_) => self.arrive(tunnel, mode, session).await,
+            LinkEvent::Connected(_) => {
+                let change = Audited::Connected {
+                    side: mode,
+                    session,
+                };
+                self.changed(tunnel, change).await;
+                self.arrive(tunnel, mode, session).await
+            }
             LinkEvent::Disconnected(_) => {
+                let change = Audited::Disconnected {
+                    side: mode,
+                    session,
+                };
+                self.changed(tunnel, change).await;
                 let now = self.clock.now();
                 let gone = self.store.set_disconnected(now, tunnel, mode, session);
                 gone.await
@@ -314,6 +349,8 @@ impl<S: Store> ControlPlane<S> {
                 for tunnel in &expired.ended {
                     debug!(%tunnel, "tunnel ended");
                     self.relay.end_tunnel(tunnel);
+                    let by = ClosedBy::Timeout;
+                    self.changed(tunnel, Audited::Closed { by }).await;
                 }
                 expired.next
             }

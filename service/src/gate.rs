@@ -8,6 +8,7 @@ use adit_proto::handshake::ServerRequest;
 use tokio::sync::mpsc;
 use tracing::debug;
 
+use crate::audit::{Audit, Change, Event};
 use crate::clock::{Clock, Timestamp};
 use crate::links::Links;
 use crate::store::Store;
@@ -19,6 +20,7 @@ pub struct Gate<S> {
     store: Arc<S>,
     clock: Clock,
     links: Arc<Links>,
+    audit: Audit,
     events: mpsc::UnboundedSender<LinkEvent>,
 }
 
@@ -41,9 +43,16 @@ impl<S: Store> Gate<S> {
             store,
             clock,
             links,
+            audit: Audit::none(),
             events,
         };
         (gate, receiver)
+    }
+
+    /// Tells this audit of every handshake that is admitted.
+    pub(crate) fn with_audit(mut self, audit: Audit) -> Self {
+        self.audit = audit;
+        self
     }
 
     async fn decide(&self, request: &ServerRequest) -> Result<(Grant, Timestamp), Refusal> {
@@ -79,6 +88,15 @@ impl<S: Store> Admission for Gate<S> {
                 self.links.admitted(&grant, ends);
                 let (tunnel, session) = (&grant.tunnel, grant.session);
                 debug!(channel_id, %mode, %tunnel, session, "handshake admitted");
+                let change = Change::Admitted {
+                    side: mode,
+                    session,
+                    // A UUID in every answer; one that is none is a test's.
+                    channel_id: channel_id.parse().unwrap_or_default(),
+                };
+                let id = tunnel.clone();
+                let time = self.clock.now().wall;
+                self.audit.record(time, Event::Tunnel { id, change }).await;
                 Ok(grant)
             }
             Err(refusal) => {

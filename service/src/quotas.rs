@@ -10,7 +10,7 @@ use crate::tunnels::Limits;
 /// All quotas. `None` is no limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quotas {
-    values: [Option<u64>; NAMES.len()],
+    values: [Option<u64>; ROWS.len()],
 }
 
 /// One quota.
@@ -30,9 +30,36 @@ pub enum Quota {
     BytesPerSecond,
 }
 
-/// Name, quota, ours, AWS's, the largest that can be set, whether 0 stands for no limit.
-const NAMES: [(&str, Quota, Option<u64>, Option<u64>, u64, bool); 6] = [
-    (
+struct Row {
+    name: &'static str,
+    quota: Quota,
+    ours: Option<u64>,
+    aws: Option<u64>,
+    max: u64,
+    /// Whether 0 can be set, and stands for no limit.
+    may_be_unlimited: bool,
+}
+
+const fn row(
+    name: &'static str,
+    quota: Quota,
+    ours: Option<u64>,
+    aws: Option<u64>,
+    max: u64,
+    may_be_unlimited: bool,
+) -> Row {
+    Row {
+        name,
+        quota,
+        ours,
+        aws,
+        max,
+        may_be_unlimited,
+    }
+}
+
+const ROWS: [Row; 6] = [
+    row(
         "services-per-tunnel",
         Quota::ServicesPerTunnel,
         Some(128),
@@ -40,7 +67,7 @@ const NAMES: [(&str, Quota, Option<u64>, Option<u64>, u64, bool); 6] = [
         128,
         false,
     ),
-    (
+    row(
         "tags-per-tunnel",
         Quota::TagsPerTunnel,
         Some(50),
@@ -48,7 +75,7 @@ const NAMES: [(&str, Quota, Option<u64>, Option<u64>, u64, bool); 6] = [
         200,
         false,
     ),
-    (
+    row(
         "open-tunnels",
         Quota::OpenTunnels,
         Some(100_000),
@@ -56,7 +83,7 @@ const NAMES: [(&str, Quota, Option<u64>, Option<u64>, u64, bool); 6] = [
         10_000_000,
         false,
     ),
-    (
+    row(
         "api-calls-per-second",
         Quota::ApiCallsPerSecond,
         Some(5_000),
@@ -64,7 +91,7 @@ const NAMES: [(&str, Quota, Option<u64>, Option<u64>, u64, bool); 6] = [
         1_000_000,
         true,
     ),
-    (
+    row(
         "connections-per-second",
         Quota::ConnectionsPerSecond,
         None,
@@ -72,7 +99,7 @@ const NAMES: [(&str, Quota, Option<u64>, Option<u64>, u64, bool); 6] = [
         1_000_000,
         true,
     ),
-    (
+    row(
         "bytes-per-second",
         Quota::BytesPerSecond,
         None,
@@ -86,14 +113,14 @@ impl Quotas {
     /// Ours.
     pub fn generous() -> Self {
         Self {
-            values: NAMES.map(|(_, _, ours, ..)| ours),
+            values: ROWS.map(|row| row.ours),
         }
     }
 
     /// AWS's, as far as they are published.
     pub fn aws() -> Self {
         Self {
-            values: NAMES.map(|(_, _, _, aws, ..)| aws),
+            values: ROWS.map(|row| row.aws),
         }
     }
 
@@ -112,21 +139,21 @@ impl Quotas {
     /// Lists the names, or the values that fit.
     pub fn set(&mut self, assignment: &str) -> Result<(), InvalidQuota> {
         let (name, value) = assignment.split_once('=').ok_or(InvalidQuota::Form)?;
-        let row = NAMES.iter().position(|(other, ..)| *other == name);
-        let row = row.ok_or(InvalidQuota::Name)?;
-        let (name, _, _, _, max, zero) = NAMES[row];
+        let index = ROWS.iter().position(|row| row.name == name);
+        let index = index.ok_or(InvalidQuota::Name)?;
+        let Row { name, max, .. } = ROWS[index];
+        let min = u64::from(!ROWS[index].may_be_unlimited);
         let value = value.parse::<u64>().ok();
-        let min = u64::from(!zero);
         let value = value.filter(|value| (min..=max).contains(value));
         let value = value.ok_or(InvalidQuota::Value { name, min, max })?;
-        self.values[row] = (value > 0).then_some(value);
+        self.values[index] = (value > 0).then_some(value);
         Ok(())
     }
 
     /// The value of a quota; `None` is no limit.
     pub fn get(&self, quota: Quota) -> Option<u64> {
-        let row = NAMES.iter().position(|(_, other, ..)| *other == quota);
-        self.values[row.expect("every quota has a row")]
+        let index = ROWS.iter().position(|row| row.quota == quota);
+        self.values[index.expect("every quota has a row")]
     }
 
     /// Those that the tunnel table keeps.
@@ -168,7 +195,7 @@ impl fmt::Display for InvalidQuota {
         match self {
             Self::Form => f.write_str("a quota is set as NAME=VALUE"),
             Self::Name => {
-                let names: Vec<_> = NAMES.iter().map(|(name, ..)| *name).collect();
+                let names: Vec<_> = ROWS.iter().map(|row| row.name).collect();
                 write!(f, "no quota has this name; there are {}", names.join(", "))
             }
             Self::Value { name, min, max } => {

@@ -8,6 +8,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use std::sync::atomic::AtomicU64;
 
 use adit_engine::link::RelayControl;
 use rustls_pki_types::ServerName;
@@ -19,7 +20,8 @@ use tracing::{info, warn};
 use crate::access::keys::{AccessKeys, KeysError};
 use crate::access::rate::CallRate;
 use crate::access::sigv4::Credentials;
-use crate::api::{Access, Api, Tunnelling};
+use crate::api::{Access, Api, RECORDS_OF_NOBODY_MAX, Tunnelling};
+use crate::audit::{Audit, AuditFile};
 use crate::certificates::{CertificateError, Certificates, Identity};
 use crate::clock::Clock;
 use crate::control::ControlPlane;
@@ -75,7 +77,9 @@ impl Service {
         let clock = settings.clock.clone();
         let store = AnyStore::open(choice, data_dir.as_ref(), limits, &clock).await?;
         let (store, links) = (Arc::new(store), Arc::new(Links::default()));
-        let (gate, events) = Gate::new(Arc::clone(&store), Arc::clone(&links), clock);
+        let audit = audit(data_dir.as_deref())?;
+        let (gate, events) = Gate::new(Arc::clone(&store), Arc::clone(&links), clock.clone());
+        let gate = gate.with_audit(audit.clone());
         let relay = start_relay(tunnel_listener, certificates.identity(), Arc::new(gate));
         let relay = Arc::new(relay.await.map_err(StartError::Relay)?);
 
@@ -90,7 +94,7 @@ impl Service {
             links,
             settings.clock.clone(),
         );
-        let control = Arc::new(control);
+        let control = Arc::new(control.with_audit(audit.clone()));
         let (stop, stopping) = watch::channel(false);
         let limits = settings.api.connections;
         let naming = settings.naming;
@@ -106,6 +110,9 @@ impl Service {
             registry: Box::new(iot),
             sts: Box::new(Sts { naming }),
             access,
+            audit,
+            nobody: CallRate::new(Some(RECORDS_OF_NOBODY_MAX)),
+            unrecorded: AtomicU64::new(0),
             rate: CallRate::new(settings.calls_per_second),
             clock: settings.clock,
             body_timeout: limits.body_timeout,
@@ -237,6 +244,14 @@ pub enum StartError {
     /// The data plane.
     #[error("the relay did not start: {0:#}")]
     Relay(anyhow::Error),
+}
+
+fn audit(dir: Option<&DataDir>) -> Result<Audit, DataDirError> {
+    let audit = Audit::none();
+    match dir {
+        Some(dir) => Ok(audit.with(Arc::new(AuditFile::in_dir(dir)?))),
+        None => Ok(audit),
+    }
 }
 
 /// Who may call, the keys to read again, and the one that was made.

@@ -40,6 +40,10 @@ pub struct Settings {
     pub unregistered_things: bool,
     /// Calls in a second with one access key; `None` is no limit.
     pub calls_per_second: Option<u32>,
+    /// New connections in a second through one tunnel, for the data plane; `None` is no limit.
+    pub connections_per_second: Option<u64>,
+    /// Bytes in a second through one tunnel, for the data plane; `None` is no limit.
+    pub bytes_per_second: Option<u64>,
     /// Where the time is read.
     pub clock: Clock,
 }
@@ -58,6 +62,8 @@ impl Settings {
             registry: RegistryLimits::default(),
             unregistered_things: false,
             calls_per_second: None,
+            connections_per_second: None,
+            bytes_per_second: None,
             clock: Clock::default(),
         }
         .with_quotas(&Quotas::default())
@@ -69,6 +75,8 @@ impl Settings {
         quotas.apply_to(&mut self.limits);
         let calls = quotas.get(Quota::ApiCallsPerSecond);
         self.calls_per_second = calls.map(|calls| u32::try_from(calls).unwrap_or(u32::MAX));
+        self.connections_per_second = quotas.get(Quota::ConnectionsPerSecond);
+        self.bytes_per_second = quotas.get(Quota::BytesPerSecond);
         self
     }
 }

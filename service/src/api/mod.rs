@@ -28,12 +28,14 @@ mod page_token;
 pub(crate) mod target;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use adit_proto::escape::escape_bytes;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, USER_AGENT};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Request, Response, Uri};
 use axum::{Extension, Router};
@@ -43,6 +45,7 @@ use tracing::debug;
 use uuid::Uuid;
 
 use crate::access::rate::CallRate;
+use crate::audit::{ApiCall, Audit, Event};
 use crate::clock::Clock;
 use call::{Call, Trail};
 use error::ApiError;
@@ -60,6 +63,11 @@ pub(crate) struct Api {
     pub(crate) sts: Box<dyn Handler>,
     /// Whose requests are answered.
     pub(crate) access: Access,
+    pub(crate) audit: Audit,
+    /// How often a request that is nobody's gets a record.
+    pub(crate) nobody: CallRate,
+    /// Those without, since the last one with.
+    pub(crate) unrecorded: AtomicU64,
     /// How often each may ask.
     pub(crate) rate: CallRate,
     pub(crate) clock: Clock,
@@ -87,13 +95,36 @@ impl Api {
         let request_id = Uuid::new_v4();
         let (head, body) = request.into_parts();
         let protocol = protocol(&head.method, &head.uri, &head.headers);
-        let answer = match api.call(request_id, source, protocol, head, body).await {
-            Ok(call) => api.answer(protocol, &call).await,
-            Err(error) => Err(error),
+        let user_agent = head.headers.get(USER_AGENT);
+        let user_agent = user_agent.map(|agent| escape_bytes(agent.as_bytes()));
+        let (answer, call) = match api.call(request_id, source, protocol, head, body).await {
+            Ok(call) => (api.answer(protocol, &call).await, Some(call)),
+            Err(error) => (Err(error), None),
         };
         if let Err(error) = &answer {
             debug!(%request_id, status = error.status.as_u16(), code = error.code, "API call refused");
         }
+        let mut record = ApiCall {
+            request_id,
+            user: None,
+            access_key_id: None,
+            source,
+            user_agent,
+            action: String::new(),
+            resources: Vec::new(),
+            outcome: answer
+                .as_ref()
+                .map_or_else(|error| error.code, |_| "Success"),
+            unrecorded: 0,
+        };
+        if let Some(call) = call {
+            let trail = call.trail.into_inner().expect("nobody panics holding it");
+            record.user = Some(call.caller.user);
+            record.access_key_id = call.caller.access_key_id;
+            record.action = trail.action;
+            record.resources = trail.resources;
+        }
+        api.record(record).await;
         protocol.response(answer, request_id)
     }
 
@@ -128,6 +159,18 @@ impl Api {
             body,
             trail: Mutex::new(Trail::default()),
         })
+    }
+
+    /// What nobody has sent, as far as we know, is recorded so often only: a flood of it must not push
+    /// everything else out of the audit.
+    async fn record(&self, mut record: ApiCall) {
+        let now = self.clock.now();
+        if record.user.is_none() && !self.nobody.admit(None, now.instant) {
+            self.unrecorded.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        record.unrecorded = self.unrecorded.swap(0, Ordering::Relaxed);
+        self.audit.record(now.wall, Event::Call(record)).await;
     }
 
     async fn answer(&self, protocol: Protocol, call: &Call) -> Result<Outcome, ApiError> {
@@ -180,6 +223,9 @@ async fn read_body(mut body: Body) -> Result<Bytes, ApiError> {
     }
     Ok(bytes.into())
 }
+
+/// Records in a second of requests that nobody has signed, or not well.
+pub(crate) const RECORDS_OF_NOBODY_MAX: u32 = 10;
 
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 

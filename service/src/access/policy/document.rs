@@ -147,7 +147,7 @@ fn action(text: &str, place: &Place) -> Parsed<Pattern> {
         wildcards: true,
         variables: false,
     };
-    pattern(text, syntax, place).map(Pattern::to_ascii_lowercase)
+    pattern(text, syntax, place).map(Pattern::into_lowercase)
 }
 
 fn resource(text: &str, place: &Place, variables: bool) -> Parsed<Pattern> {
@@ -195,7 +195,7 @@ fn condition_values(
         }
         let pattern = pattern(text, operator.syntax(variables), place)?;
         Ok(match operator.ignores_case() {
-            true => pattern.to_ascii_lowercase(),
+            true => pattern.into_lowercase(),
             false => pattern,
         })
     };

@@ -58,7 +58,7 @@ impl Pattern {
     }
 
     /// Without regard to case from here on, if the texts to compare are in lower case.
-    pub(super) fn to_ascii_lowercase(mut self) -> Self {
+    pub(super) fn into_lowercase(mut self) -> Self {
         for part in &mut self.0 {
             if let Part::Text(text) = part {
                 text.make_ascii_lowercase();

@@ -21,10 +21,10 @@ const ANY: &str = "127.0.0.1:0";
 const TUNNELLING: &str = "IoTSecuredTunneling";
 
 /// A service with access keys, one for each user.
-struct Guarded {
-    clock: ManualClock,
-    running: Running<StartedRelay>,
-    client: Client,
+pub(super) struct Guarded {
+    pub(super) clock: ManualClock,
+    pub(super) running: Running<StartedRelay>,
+    pub(super) client: Client,
     file: PathBuf,
     _dir: tempfile::TempDir,
 }
@@ -37,7 +37,7 @@ fn credentials(user: &str) -> Credentials {
     }
 }
 
-fn key(user: &str, statements: Value) -> Value {
+pub(super) fn key(user: &str, statements: Value) -> Value {
     let credentials = credentials(user);
     json!({
         "accessKeyId": credentials.access_key_id,
@@ -47,7 +47,7 @@ fn key(user: &str, statements: Value) -> Value {
     })
 }
 
-fn everything() -> Value {
+pub(super) fn everything() -> Value {
     json!({"Effect": "Allow", "Action": "*", "Resource": "*"})
 }
 
@@ -56,7 +56,7 @@ impl Guarded {
         Self::with(keys, |_| {}).await
     }
 
-    async fn with(keys: Value, change: impl FnOnce(&mut crate::Settings)) -> Self {
+    pub(super) async fn with(keys: Value, change: impl FnOnce(&mut crate::Settings)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("keys.json");
         fs::write(&file, keys.to_string()).unwrap();
@@ -83,7 +83,7 @@ impl Guarded {
         Moment::at(self.clock.now().wall)
     }
 
-    fn request(&self, user: &str, operation: &str, body: &Value) -> Request<Body> {
+    pub(super) fn request(&self, user: &str, operation: &str, body: &Value) -> Request<Body> {
         let text = body.to_string();
         let request = crate::testing::request(operation, text.clone());
         let credentials = credentials(user);
@@ -96,12 +96,12 @@ impl Guarded {
         )
     }
 
-    async fn call(&mut self, user: &str, operation: &str, body: Value) -> Answered {
+    pub(super) async fn call(&mut self, user: &str, operation: &str, body: Value) -> Answered {
         let request = self.request(user, operation, &body);
         self.client.send(request).await
     }
 
-    async fn ok(&mut self, user: &str, operation: &str, body: Value) -> Value {
+    pub(super) async fn ok(&mut self, user: &str, operation: &str, body: Value) -> Value {
         let answered = self.call(user, operation, body).await;
         assert!(
             answered.head.status().is_success(),
@@ -111,7 +111,7 @@ impl Guarded {
         answered.json()
     }
 
-    async fn denied(&mut self, user: &str, operation: &str, body: Value) -> String {
+    pub(super) async fn denied(&mut self, user: &str, operation: &str, body: Value) -> String {
         let (status, code, message) = self.call(user, operation, body).await.refusal();
         assert_eq!(
             (status, code.as_str()),

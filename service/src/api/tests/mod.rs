@@ -1,6 +1,7 @@
 //! The API over a real socket with TLS, as an AWS client meets it.
 
 mod access;
+mod audit;
 mod constraints;
 mod errors;
 mod operations;

@@ -185,6 +185,8 @@ fn a_captured_request_of_the_aws_cli_verifies() {
     }
 }
 
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 /// Signatures of the suite that AWS publishes for signers: 30 August 2015, us-east-1, "service".
 #[test]
 fn the_public_suite() {
@@ -195,7 +197,7 @@ fn the_public_suite() {
     };
     let form = ("Content-Type", "application/x-www-form-urlencoded");
     let trim = [("My-Header1", " value1"), ("My-Header2", " \"a   b   c\" ")];
-    let cases: [(&str, &str, &[(&str, &str)], &[u8], &str); 6] = [
+    let cases: [(&str, &str, Headers<'_>, &[u8], &str); 6] = [
         (
             "GET",
             "/",

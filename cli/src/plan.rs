@@ -6,7 +6,9 @@ use std::num::NonZeroU16;
 use adit_engine::tunnel::endpoint::Excerpt;
 use clap::builder::StyledStr;
 
-use crate::args::command::{self, DemoArgs, LogArgs, Request, ServeArgs};
+use crate::agent;
+use crate::agent::settings::AgentSettings;
+use crate::args::command::{self, AgentArgs, DemoArgs, LogArgs, Request, ServeArgs};
 use crate::args::options::{OPTIONS, Opt};
 use crate::args::{Given, ProxyArgs, environment, file, reference};
 use crate::fault::BadInput;
@@ -33,6 +35,8 @@ pub enum Job {
     Proxy(Box<ProxySettings>),
     /// Run the service.
     Serve(ServeSettings),
+    /// Wait for tunnels as a device.
+    Agent(Box<AgentSettings>),
     /// Show a tunnel at work.
     Demo(DemoSettings),
     /// Write this text to that file, `-` for standard output.
@@ -94,6 +98,7 @@ fn adit(arguments: &[OsString], world: &mut World, log: &mut LogSettings) -> Pla
             log_of(&args.log, log);
             Job::Serve(serve(args)?)
         }
+        Request::Agent(args) => agent(args, world, log)?,
         Request::Demo(args) => {
             log_of(&args.log, log);
             let DemoArgs { check, io, .. } = args;
@@ -241,6 +246,16 @@ fn serve(args: ServeArgs) -> Result<ServeSettings, BadInput> {
         loops: args.loops.and_then(NonZeroU16::new),
         io: args.io,
         records: args.tls_records,
+    })
+}
+
+fn agent(args: AgentArgs, world: &World, log: &mut LogSettings) -> Result<Job, BadInput> {
+    let is_check = args.check;
+    let settings = agent::config::read(args, world, log)?;
+    Ok(if is_check {
+        Job::Show(agent::summary(&settings).into())
+    } else {
+        Job::Agent(Box::new(settings))
     })
 }
 

@@ -32,6 +32,8 @@ pub enum Signal {
     Stop,
     /// Thaw.
     Continue,
+    /// Read the configuration again.
+    Hangup,
 }
 
 impl Process {
@@ -136,6 +138,7 @@ impl Process {
             Signal::Interrupt => "-INT",
             Signal::Stop => "-STOP",
             Signal::Continue => "-CONT",
+            Signal::Hangup => "-HUP",
         };
         let sent = Command::new("kill")
             .args([flag, &self.id.to_string()])

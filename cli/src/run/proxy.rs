@@ -193,10 +193,10 @@ async fn default_host(settings: &ProxySettings) -> Result<IpAddr, ExitCode> {
 }
 
 /// What to do where the chosen kernel interface is not to be had.
-pub(super) const IO_HINT: &str = "--io auto takes epoll where io_uring is not to be had";
+pub(crate) const IO_HINT: &str = "--io auto takes epoll where io_uring is not to be had";
 
 /// The engine's name of a choice.
-pub(super) fn io_choice(io: Io) -> IoChoice {
+pub(crate) fn io_choice(io: Io) -> IoChoice {
     match io {
         Io::Auto => IoChoice::Auto,
         Io::Uring => IoChoice::Uring,

@@ -96,12 +96,11 @@ impl Broker {
         Ok(())
     }
 
-    /// Publishes one message so often in a row, over one connection.
-    pub(crate) async fn publish_often(&self, topic: &str, line: &str, count: usize) -> Result<()> {
+    /// Publishes messages of one line each, in a row, over one connection.
+    pub(crate) async fn publish_lines(&self, topic: &str, lines: &[String]) -> Result<()> {
         let at = |name: &str| self.scenario.path(name);
-        let lines = self
-            .scenario
-            .write("lines", format!("{line}\n").repeat(count))?;
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let lines = self.scenario.write("lines", text)?;
         let mut command = programs::command("/bin/sh".as_ref());
         // It reads lines from its standard input, which `programs::run` keeps empty.
         command

@@ -21,6 +21,8 @@ async fn tunnels_live_side_by_side(scenario: Scenario) -> Result<()> {
     let Some(stage) = Stage::new(&scenario).await? else {
         return Ok(());
     };
+    // A broker that does not know the protocol's name goes on without.
+    stage.configure("alpn = \"x-amzn-mqtt-ca\"")?;
     let agent = stage.agent().await?;
     let (first, first_source) = stage.carries(&["SSH"]).await?;
     let (_second, second_source) = stage.carries(&["SSH"]).await?;

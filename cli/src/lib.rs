@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod args;
 pub mod exit;
 pub mod fault;
@@ -77,6 +78,10 @@ fn carry_out(plan: Plan, personality: Personality, world: &World) -> ExitCode {
         Job::Serve(settings) => {
             begin(log, &warnings, personality, world);
             return run::serve(*settings);
+        }
+        Job::Agent(settings) => {
+            begin(log, &warnings, personality, world);
+            return run::agent(*settings);
         }
         Job::Demo(settings) => {
             begin(log, &warnings, personality, world);

@@ -10,7 +10,9 @@ use adit_service::store::StoreChoice;
 use clap::builder::StyledStr;
 use rustls::pki_types::ServerName;
 
-use crate::args::command::{self, DemoArgs, LogArgs, Request, ServeArgs};
+use crate::agent;
+use crate::agent::settings::AgentSettings;
+use crate::args::command::{self, AgentArgs, DemoArgs, LogArgs, Request, ServeArgs};
 use crate::args::options::{OPTIONS, Opt};
 use crate::args::{Given, ProxyArgs, environment, file, reference};
 use crate::fault::BadInput;
@@ -37,6 +39,8 @@ pub enum Job {
     Proxy(Box<ProxySettings>),
     /// Run the service.
     Serve(Box<ServeSettings>),
+    /// Wait for tunnels as a device.
+    Agent(Box<AgentSettings>),
     /// Show a tunnel at work.
     Demo(DemoSettings),
     /// Write this text to that file, `-` for standard output.
@@ -99,6 +103,7 @@ fn adit(arguments: &[OsString], world: &mut World, log: &mut LogSettings) -> Pla
             let (settings, warnings) = serve(args)?;
             return Ok((Job::Serve(Box::new(settings)), warnings));
         }
+        Request::Agent(args) => agent(args, world, log)?,
         Request::Demo(args) => {
             log_of(&args.log, log);
             let DemoArgs { check, io, .. } = args;
@@ -303,6 +308,16 @@ fn quotas(preset: &str, assignments: &[String]) -> Result<Quotas, BadInput> {
         })?;
     }
     Ok(quotas)
+}
+
+fn agent(args: AgentArgs, world: &World, log: &mut LogSettings) -> Result<Job, BadInput> {
+    let is_check = args.check;
+    let settings = agent::config::read(args, world, log)?;
+    Ok(if is_check {
+        Job::Show(agent::summary(&settings).into())
+    } else {
+        Job::Agent(Box::new(settings))
+    })
 }
 
 /// The help of the `localproxy` personality, in the layout that its users know.

@@ -8,7 +8,7 @@
 //! [`websocket`] cuts frames, [`framing`] finds tunnel messages in the byte stream that the frames'
 //! payloads form, [`message`] reads and writes the messages themselves. [`ids`] and [`secret`] hold
 //! the small types they share, [`limits`] every bound, [`wire`] the plain protobuf type that tests
-//! compare with.
+//! compare with. [`notification`] reads what a device is told of a tunnel, over MQTT.
 
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,7 @@ pub mod handshake;
 pub mod ids;
 pub mod limits;
 pub mod message;
+pub mod notification;
 pub mod secret;
 pub mod websocket;
 pub mod wire;

@@ -53,12 +53,23 @@ pub const MAX_CLIENT_TOKEN_SIZE: usize = 128;
 /// as owned strings would cost twelve times the message.
 pub const MAX_SERVICE_IDS: usize = 128;
 
+/// Longest name of a region (wire specification, section 13).
+pub const MAX_REGION_SIZE: usize = 64;
+
+/// Largest notification of a tunnel: the longest token and the most and longest service ids, every
+/// character of the token escaped, and as much again for members that we do not know.
+pub const MAX_NOTIFICATION_SIZE: usize = 64 * 1024;
+
 /// Largest payload of a WebSocket control frame (RFC 6455 §5.5).
 pub const MAX_CONTROL_PAYLOAD_SIZE: usize = 125;
 
 /// Largest WebSocket frame header: two bytes, a length of eight, a mask of four (RFC 6455 §5.2).
 pub const MAX_FRAME_HEADER_SIZE: usize = 14;
 
+const _: () = assert!(
+    2 * (2 * MAX_ACCESS_TOKEN_SIZE + MAX_SERVICE_IDS * (3 + MAX_SERVICE_ID_SIZE))
+        <= MAX_NOTIFICATION_SIZE
+);
 // A full payload and every other field at its largest fit one message (section 4: 149 bytes).
 const _: () = assert!(MAX_PAYLOAD_SIZE + 149 <= MAX_MESSAGE_SIZE);
 // A frame carries two of the largest messages (section 2).

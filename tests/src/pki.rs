@@ -15,6 +15,14 @@ pub use rustls::ALL_VERSIONS;
 /// The names that [`Pki::server`] certifies.
 const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
+/// A certificate and its private key, as PEM texts.
+pub struct PemPair {
+    /// The certificate alone.
+    pub certificate: String,
+    /// PKCS #8.
+    pub key: String,
+}
+
 /// An authority made for these tests, trusted by nobody else.
 pub struct Pki {
     issuer: Issuer<'static, KeyPair>,
@@ -58,6 +66,25 @@ impl Pki {
     #[must_use]
     pub fn ca_pem(&self) -> &str {
         &self.pem
+    }
+
+    /// A certificate with this common name, for a program that takes its identity from files.
+    ///
+    /// # Errors
+    /// The certificate cannot be made.
+    pub fn named(&self, common_name: &str, names: &[&str]) -> Result<PemPair> {
+        let names = names.iter().map(|name| (*name).to_owned());
+        let mut parameters = CertificateParams::new(names.collect::<Vec<_>>())?;
+        parameters.distinguished_name = rcgen::DistinguishedName::new();
+        parameters
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, common_name);
+        let key = KeyPair::generate()?;
+        let certificate = parameters.signed_by(&key, &self.issuer)?;
+        Ok(PemPair {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        })
     }
 
     /// TLS of a server that is `localhost`, `127.0.0.1` and `::1`.

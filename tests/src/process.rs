@@ -33,6 +33,8 @@ pub enum Signal {
     Stop,
     /// Thaw.
     Continue,
+    /// Read the configuration again.
+    Hangup,
 }
 
 impl Process {
@@ -145,6 +147,7 @@ impl Process {
             Signal::Interrupt => "-INT",
             Signal::Stop => "-STOP",
             Signal::Continue => "-CONT",
+            Signal::Hangup => "-HUP",
         };
         let sent = Command::new("kill")
             .args([flag, &self.id.to_string()])

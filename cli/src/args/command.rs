@@ -23,6 +23,8 @@ pub enum Request {
     Proxy(ProxyArgs),
     /// `adit serve`.
     Serve(ServeArgs),
+    /// `adit agent`.
+    Agent(AgentArgs),
     /// `adit demo`.
     Demo(DemoArgs),
     /// Help or version: text for standard output.
@@ -118,6 +120,29 @@ impl std::fmt::Debug for StoreText {
     }
 }
 
+/// `adit agent`: a device that waits for tunnels.
+#[derive(Args, Debug)]
+pub struct AgentArgs {
+    /// Who this device is, where it hears of tunnels, and which services it has; TOML
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Read the configuration and every file that it names, say what it means, and end
+    #[arg(long)]
+    pub check: bool,
+    /// Program to run when a tunnel is opened, connected and closed; wins over the file
+    #[arg(long, value_name = "PROGRAM")]
+    pub on_tunnel: Option<PathBuf>,
+    /// Kernel interface of the data path
+    #[arg(long, value_name = "auto|uring|epoll", default_value = "auto")]
+    pub io: IoChoice,
+    /// 0 off, 1 fatal, 2 error, 3 warning, 4 info, 5 debug, 6 trace; wins over the file [default: 4]
+    #[arg(short, long, value_name = "LEVEL", help_heading = "Output")]
+    pub verbose: Option<u16>,
+    /// Form of the log on standard error; wins over the file [default: text]
+    #[arg(long, value_name = "text|json", help_heading = "Output")]
+    pub log_format: Option<crate::log::Format>,
+}
+
 /// `adit demo`: service, both sides and an application in one process, on loopback.
 #[derive(Args, Debug)]
 pub struct DemoArgs {
@@ -165,6 +190,7 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, BadInput> {
     match matches.subcommand() {
         Some(("proxy", matches)) => proxy_args(matches).map(Request::Proxy),
         Some(("serve", matches)) => from_matches(matches).map(Request::Serve),
+        Some(("agent", matches)) => from_matches(matches).map(Request::Agent),
         Some(("demo", matches)) => from_matches(matches).map(Request::Demo),
         _ => Ok(Request::Lost(command().render_help())),
     }
@@ -189,12 +215,19 @@ pub fn command() -> Command {
             ServeArgs::augment_args(Command::new("serve"))
                 .about("Run the service: the API that opens tunnels, the relay that carries them"),
         )
+        .subcommand(agent_command())
         .subcommand(
             DemoArgs::augment_args(Command::new("demo"))
                 // It speaks for itself on standard output.
                 .mut_arg("verbose", |verbose| verbose.default_value("3"))
                 .about("Show a tunnel at work, with everything it takes, on this machine only"),
         )
+}
+
+fn agent_command() -> Command {
+    AgentArgs::augment_args(Command::new("agent"))
+        .about("Wait on a device for tunnels, and carry them to its services")
+        .after_long_help(AGENT_HELP)
 }
 
 fn proxy_command() -> Command {
@@ -310,6 +343,22 @@ const STYLES: Styles = Styles::styled()
     .usage(AnsiColor::Green.on_default().bold())
     .literal(AnsiColor::Cyan.on_default().bold())
     .placeholder(AnsiColor::Cyan.on_default());
+
+const AGENT_HELP: &str = "\
+The configuration; paths start at the file's own directory:
+  endpoint = \"mqtt.example.org:8883\"             thing = \"lamp-17\"
+  certificate = \"device.pem\"                     key = \"device.key\"    (mode 0600)
+  ca = \"ca.pem\"                                  leave out for the system's authorities
+  tunnel_endpoint = \"tunnels.example.org:7443\"   leave out for AWS's
+  state_dir = \"/var/lib/adit-agent\"              where tunnels outlive a restart
+  [services]                                      leave out for SSH on 22 and VNC on 5900
+  SSH = 22
+  DB = \"db.lan:5432\"
+  APP = \"unix:/run/app.sock\"
+
+SIGHUP reads [services] again. The program of --on-tunnel gets no arguments and no token. What
+happened is in ADIT_EVENT (opened, connected, closed), ADIT_TUNNEL, ADIT_THING, ADIT_SERVICES,
+ADIT_REGION, ADIT_TUNNEL_ENDPOINT and ADIT_REASON.";
 
 const PROXY_EXAMPLES: &str = "\
 Examples:

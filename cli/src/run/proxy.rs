@@ -189,7 +189,7 @@ fn keeper_settings(settings: &ProxySettings) -> KeeperSettings {
 }
 
 /// What to do where the chosen kernel interface is not to be had.
-pub(super) const IO_HINT: &str = "--io auto takes epoll where io_uring is not to be had";
+pub(crate) const IO_HINT: &str = "--io auto takes epoll where io_uring is not to be had";
 
 fn tell(
     event: &Event<'_>,

@@ -29,13 +29,13 @@ pub(super) fn start() -> io::Result<Runtime> {
 }
 
 /// The signals that ask the process to end.
-pub(super) struct Stop {
+pub(crate) struct Stop {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Stop {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -44,7 +44,7 @@ impl Stop {
 
     /// Completes at the first of them. A second one ends the process at once: who asks twice
     /// does not want to wait for open connections.
-    pub(super) async fn requested(&mut self) {
+    pub(crate) async fn requested(&mut self) {
         self.one().await;
         tracing::info!("ending; a second signal ends at once");
         let mut again = match Self::new() {

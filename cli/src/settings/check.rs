@@ -312,7 +312,7 @@ fn dialect(
 
 /// `https_proxy`, then `HTTPS_PROXY`; the first that is set counts, even when it is set to nothing,
 /// which means "none" (section 14.4).
-fn web_proxy(world: &World) -> Result<Option<WebProxy>, BadInput> {
+pub(crate) fn web_proxy(world: &World) -> Result<Option<WebProxy>, BadInput> {
     for variable in ["https_proxy", "HTTPS_PROXY"] {
         let Some(value) = world.variable(variable) else {
             continue;

@@ -69,7 +69,7 @@ pub fn from_endpoint(given: &Given, personality: Personality) -> Result<ServiceA
             "invalid characters",
         ));
     }
-    split(text, personality).map_err(|problem| {
+    split(text, DEFAULT_PORT, personality).map_err(|problem| {
         let problem = format!("`{}`: {problem}", Excerpt(text));
         BadInput::value(Opt::ProxyEndpoint, &given.origin, problem, ENDPOINT_HINT).reference(
             format!("Invalid endpoint specified: {}", text.to_ascii_lowercase()),
@@ -91,7 +91,7 @@ pub fn from_region(
     };
     let usable = endpoint.bytes().all(is_address_byte) && endpoint.len() <= ENDPOINT_SIZE_MAX;
     let address = if usable {
-        split(&endpoint, personality)
+        split(&endpoint, DEFAULT_PORT, personality)
     } else {
         Err("not HOST or HOST:PORT".to_owned())
     };
@@ -105,6 +105,18 @@ pub fn from_region(
             .reference(format!("Invalid endpoint specified: {endpoint}"))
             .in_file()
     })
+}
+
+/// Reads `HOST`, `HOST:PORT` or `[IPV6]:PORT` from a file of our own.
+pub fn parse_address(text: &str, default_port: u16) -> Result<ServiceAddress, String> {
+    if text.len() > ENDPOINT_SIZE_MAX {
+        let size = text.len();
+        return Err(format!("{size} bytes, the limit is {ENDPOINT_SIZE_MAX}"));
+    }
+    if !text.bytes().all(is_address_byte) {
+        return Err("it has a character that no endpoint has".to_owned());
+    }
+    split(text, default_port, Personality::Adit)
 }
 
 fn check_region(region: &str, origin: &Origin) -> Result<(), BadInput> {
@@ -143,7 +155,11 @@ fn check_region(region: &str, origin: &Origin) -> Result<(), BadInput> {
 }
 
 /// Splits host and port. The host of the reference ends at the first colon; brackets are ours.
-fn split(text: &str, personality: Personality) -> Result<ServiceAddress, String> {
+fn split(
+    text: &str,
+    default_port: u16,
+    personality: Personality,
+) -> Result<ServiceAddress, String> {
     let text = text.to_ascii_lowercase();
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -169,7 +185,7 @@ fn split(text: &str, personality: Personality) -> Result<ServiceAddress, String>
         return Err("there is no host".to_owned());
     }
     let port = match port {
-        None => DEFAULT_PORT,
+        None => default_port,
         Some(port) => parse_port(port, personality)?,
     };
     Ok(ServiceAddress { host, port })
@@ -296,6 +312,20 @@ mod tests {
         );
         assert!(endpoint(&long[1..]).is_ok());
         assert!(from_endpoint(&given("h:0"), Personality::Localproxy).is_ok());
+    }
+
+    #[test]
+    fn addresses_of_our_own_files_have_a_default_port_of_their_own() {
+        for (text, shown) in [
+            ("Example.ORG", "example.org:8883"),
+            ("[::1]", "[::1]:8883"),
+            ("h:1", "h:1"),
+        ] {
+            assert_eq!(parse_address(text, 8_883).unwrap().to_string(), shown);
+        }
+        for text in ["", "wss://h", "h:0", "h:1:2", &"h".repeat(254)] {
+            assert!(parse_address(text, 8_883).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -38,10 +38,6 @@ impl Target {
     }
 
     /// The first value of a query parameter.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for the registry, which is about to come")
-    )]
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         let mut pairs = self.query.iter();
         let (_, value) = pairs.find(|(other, _)| other == name)?;
@@ -49,10 +45,6 @@ impl Target {
     }
 
     /// The segments as slices, to match routes on.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for the registry, which is about to come")
-    )]
     pub(crate) fn route(&self) -> Vec<&str> {
         self.segments.iter().map(String::as_str).collect()
     }

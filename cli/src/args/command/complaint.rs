@@ -25,7 +25,7 @@ pub(super) fn translate(error: &Error) -> Result<Request, BadInput> {
                 "there is no command `{}`",
                 shortened(&text(error, ContextKind::InvalidSubcommand))
             ),
-            "the commands are proxy, serve and demo; see `adit --help`",
+            "the commands are proxy, serve, agent and demo; see `adit --help`",
         ),
         ErrorKind::ArgumentConflict => BadInput::usage(
             format!("{option} is given more than once"),

@@ -181,3 +181,18 @@ fn help_and_version_are_shown() {
     }
     assert!(matches!(request(""), Ok(Request::Lost(_))));
 }
+
+#[test]
+fn an_agent_needs_its_configuration_and_nothing_else() {
+    let Ok(Request::Agent(args)) = request("agent --config a.toml") else {
+        panic!("an agent");
+    };
+    assert_eq!(args.config, PathBuf::from("a.toml"));
+    assert!(!args.check && args.on_tunnel.is_none() && args.verbose.is_none());
+    let Ok(Request::Agent(args)) = request("agent --conf a --check --on-tunnel h -v 5") else {
+        panic!("an agent");
+    };
+    assert!(args.check && args.on_tunnel.is_some() && args.verbose == Some(5));
+    let fault = request("agent").unwrap_err();
+    assert!(fault.message().contains("--config"), "{fault:?}");
+}

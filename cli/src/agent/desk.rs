@@ -1,0 +1,216 @@
+//! Where notifications are judged and tunnels begin and end. One task, so nothing is done twice.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use adit_proto::notification::{Notification, Region};
+use adit_proto::{ClientToken, ServiceId};
+use tokio::sync::watch;
+use tokio::task::{self, JoinError, JoinSet};
+use tracing::{debug, error, info, warn};
+
+use super::hook::{Facts, Turn};
+use super::ledger::store::Store;
+use super::ledger::{Denial, Ledger, Record, TokenHash};
+use super::services::{Chosen, ServiceMap};
+use super::settings::{AgentLimits, Thing, tunnel_endpoint_of};
+use super::tunnel::{Ending, Shared, Tunnel};
+use crate::settings::service::ServiceAddress;
+
+/// What decides about a notification, and does not change while the agent runs.
+pub(super) struct Rules {
+    pub(super) thing: Thing,
+    pub(super) region: Option<Region>,
+    pub(super) tunnel_endpoint: Option<ServiceAddress>,
+    pub(super) limits: AgentLimits,
+}
+
+/// The agent's books and its running tunnels.
+pub(super) struct Desk {
+    rules: Rules,
+    services: ServiceMap,
+    store: Store,
+    ledger: Ledger,
+    shared: Arc<Shared>,
+    running: JoinSet<Ending>,
+    hashes: HashMap<task::Id, TokenHash>,
+    /// Number of the next tunnel, for the loop and for people.
+    next: u64,
+    stop: watch::Receiver<bool>,
+}
+
+impl Desk {
+    pub(super) fn new(
+        rules: Rules,
+        services: ServiceMap,
+        store: Store,
+        shared: Arc<Shared>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let ledger = store.load(shared.clock.now());
+        Self {
+            rules,
+            services,
+            store,
+            ledger,
+            shared,
+            running: JoinSet::new(),
+            hashes: HashMap::new(),
+            next: 1,
+            stop,
+        }
+    }
+
+    /// Goes on with the tunnels that an agent before this one has left.
+    pub(super) async fn resume(&mut self) {
+        for record in self.ledger.tunnels().to_vec() {
+            let chosen = self.choose(&record.services);
+            if chosen.known.is_empty() {
+                self.ledger.end(record.hash());
+                continue;
+            }
+            self.begin(record, chosen, "resumed");
+        }
+        // What was over at the start is gone from the file as well.
+        self.store.save(&self.ledger).await;
+    }
+
+    /// From now on, notifications meet this map. Tunnels that are open keep theirs.
+    pub(super) fn set_services(&mut self, services: ServiceMap) {
+        info!(services = services.names(), "the services were read again");
+        self.services = services;
+    }
+
+    /// Acts on one notification, or refuses it; either way it is done with then.
+    pub(super) async fn on_notification(&mut self, payload: &[u8]) {
+        let notification = match Notification::parse(payload) {
+            Ok(notification) => notification,
+            Err(fault) => return warn!("a notification is refused: {fault}"),
+        };
+        if let Some(region) = &self.rules.region
+            && *region != notification.region
+        {
+            let other = &notification.region;
+            return warn!("a notification is refused: it is for region {other}, not {region}");
+        }
+        let Some(client_token) = client_token() else {
+            return error!("a notification is refused: the system gives no randomness");
+        };
+        let services = notification.services.clone();
+        let now = self.shared.clock.now();
+        let tunnels_max = self.rules.limits.tunnels;
+        // Before anything is said about its services: a repeat is no news.
+        if self.ledger.has_seen(&notification, now) {
+            return debug!("a notification came again and is ignored");
+        }
+        let chosen = self.choose(&services);
+        if chosen.known.is_empty() {
+            return warn!("a notification is refused: it names no service of this device");
+        }
+        match self
+            .ledger
+            .admit(notification, client_token, tunnels_max, now)
+        {
+            Ok(record) => {
+                // Written down before the first connection: a token that was spent by an agent that is
+                // gone is of use to nobody.
+                self.store.save(&self.ledger).await;
+                self.begin(record, chosen, "");
+            }
+            Err(Denial::Repeated) => debug!("a notification came again and is ignored"),
+            Err(Denial::Full) => {
+                warn!(
+                    "a notification is refused: {tunnels_max} tunnels are open, which is the limit"
+                );
+            }
+        }
+    }
+
+    /// Completes when a tunnel has ended, never while none runs; to be followed by [`close`](Self::close).
+    pub(super) async fn ended(&mut self) -> Ended {
+        match self.running.join_next_with_id().await {
+            Some(ended) => ended,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits for all tunnels, once `stop` says so; what goes on later stays in the books.
+    pub(super) async fn drain(mut self) {
+        while let Some(ended) = self.running.join_next_with_id().await {
+            self.close(ended).await;
+        }
+    }
+
+    /// Takes a tunnel that has ended out of the books.
+    pub(super) async fn close(&mut self, ended: Ended) {
+        let (id, is_over) = match ended {
+            Ok((id, Ending::Over(_))) => (id, true),
+            Ok((id, Ending::Interrupted)) => (id, false),
+            Err(fault) => {
+                // A bug of ours, and the end of this tunnel only (threat T-30).
+                error!("a tunnel failed: {fault}");
+                (fault.id(), true)
+            }
+        };
+        let hash = self.hashes.remove(&id);
+        if let (Some(hash), true) = (hash, is_over) {
+            self.ledger.end(hash);
+            self.store.save(&self.ledger).await;
+        }
+    }
+
+    fn begin(&mut self, record: Record, chosen: Chosen, reason: &str) {
+        let number = self.next;
+        self.next += 1;
+        let endpoint = match &self.rules.tunnel_endpoint {
+            Some(endpoint) => endpoint.clone(),
+            None => tunnel_endpoint_of(&record.region),
+        };
+        let names: Vec<&str> = chosen.known.iter().map(|(id, _)| id.as_str()).collect();
+        let facts = Facts {
+            tunnel: number,
+            thing: self.rules.thing.to_string(),
+            services: names.join(","),
+            region: record.region.to_string(),
+            endpoint: endpoint.to_string(),
+        };
+        let said = if reason.is_empty() { "opened" } else { reason };
+        info!(tunnel = number, services = %facts.services, region = %record.region, "tunnel {said}");
+        self.shared.hook.tell(Turn::Opened, &facts, reason);
+        let hash = record.hash();
+        let tunnel = Tunnel {
+            facts,
+            record,
+            endpoint,
+            chosen,
+        };
+        let task = tunnel.carry(Arc::clone(&self.shared), self.stop.clone());
+        self.hashes.insert(self.running.spawn(task).id(), hash);
+    }
+
+    /// Looks the services up, and tells those that this device does not have.
+    fn choose(&self, services: &[ServiceId]) -> Chosen {
+        let chosen = self.services.choose(services);
+        if !chosen.unknown.is_empty() {
+            let unknown: Vec<&str> = chosen.unknown.iter().map(ServiceId::as_str).collect();
+            let known = self.services.names();
+            warn!(
+                "services that are not known here are refused: {}; known are {known}",
+                unknown.join(", ")
+            );
+        }
+        chosen
+    }
+}
+
+/// What became of a tunnel's task.
+pub(super) type Ended = Result<(task::Id, Ending), JoinError>;
+
+/// A client token that nobody foretells.
+fn client_token() -> Option<ClientToken> {
+    // The library panics where the system gives no randomness.
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).ok()?;
+    let token = uuid::Builder::from_random_bytes(random).into_uuid();
+    ClientToken::strict(token.hyphenated().to_string()).ok()
+}

@@ -1,0 +1,185 @@
+//! `adit agent`: a device that waits for tunnels and carries the destination of each.
+//!
+//! ```text
+//! mqtt ─► desk ─► ledger      what was heard, and what became of it; on disk before anything is dialled
+//!           └───► tunnel      one destination each, all on one loop of the engine
+//!                   └──► hook the operator's program
+//! ```
+//!
+//! It follows section 13.5 of the control-plane specification. The same settings serve AWS IoT Core, a
+//! service of ours, and any broker between.
+
+mod clock;
+pub mod config;
+mod desk;
+mod hook;
+mod identity;
+mod ledger;
+mod mqtt;
+pub mod services;
+pub mod settings;
+mod tunnel;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use adit_engine::link::WebProxy;
+use adit_engine::ring;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info};
+
+use self::clock::Clock;
+use self::desk::{Desk, Rules};
+use self::hook::Hook;
+use self::ledger::store::Store;
+use self::mqtt::MqttSettings;
+use self::settings::AgentSettings;
+use self::tunnel::Shared;
+use crate::exit::ExitCode;
+use crate::run::{IO_HINT, Stop};
+
+/// Runs the agent until a signal ends it.
+pub(crate) async fn run(settings: AgentSettings) -> Result<(), ExitCode> {
+    let signals = Signals::new().map_err(|fault| {
+        error!("cannot watch for signals: {fault}");
+        ExitCode::Failure
+    })?;
+    let store = Store::open(&settings.state_dir).map_err(|fault| {
+        error!("state_dir: {fault}");
+        ExitCode::BadConfiguration
+    })?;
+    let web_proxy = web_proxy(&settings)?;
+    let (event_loop, thread) =
+        ring::start("adit-data".into(), settings.io).map_err(|fault| {
+            error!("--io {}: {fault}", settings.io);
+            error!("hint: {IO_HINT}");
+            ExitCode::Failure
+        })?;
+    info!(backend = event_loop.backend(), "data plane started");
+    let (hook, runner) = Hook::start(settings.on_tunnel.clone());
+    let (stop, stopped) = watch::channel(false);
+    let shared = Arc::new(Shared {
+        event_loop: event_loop.clone(),
+        tls: Arc::clone(&settings.identity.tunnels),
+        web_proxy,
+        connections_max: settings.limits.connections,
+        nowhere: settings.state_dir.join(NOWHERE),
+        hook,
+        clock: Clock::new(),
+    });
+    let result = work(settings, signals, store, shared, (stop, stopped)).await;
+    runner.end().await;
+    event_loop.stop();
+    let _ = thread.join();
+    result
+}
+
+/// Acts on notifications until a signal ends it, then lets tunnels drain.
+async fn work(
+    settings: AgentSettings,
+    mut signals: Signals,
+    store: Store,
+    shared: Arc<Shared>,
+    (stop, stopped): (watch::Sender<bool>, watch::Receiver<bool>),
+) -> Result<(), ExitCode> {
+    let rules = Rules {
+        thing: settings.thing.clone(),
+        region: settings.region,
+        tunnel_endpoint: settings.tunnel_endpoint,
+        limits: settings.limits,
+    };
+    let mut desk = Desk::new(rules, settings.services, store, shared, stopped.clone());
+    desk.resume().await;
+    let (sender, mut deliveries) = mpsc::channel(DELIVERIES_MAX);
+    let mqtt = MqttSettings {
+        endpoint: settings.endpoint,
+        tls: settings.identity.mqtt,
+        thing: settings.thing,
+    };
+    let mut listener = tokio::spawn(mqtt::listen(mqtt, sender, stopped));
+    let is_asked_to = loop {
+        // What was begun is finished: only waiting is given up for something else.
+        tokio::select! {
+            () = signals.stop.requested() => break true,
+            _ = &mut listener => break false,
+            Some(delivery) = deliveries.recv() => {
+                desk.on_notification(&delivery.payload).await;
+                // Nobody hears it when the connection is gone; the message comes again then.
+                let _ = delivery.handled.send(());
+            }
+            ended = desk.ended() => desk.close(ended).await,
+            Some(()) = signals.reload.recv() => read_again(&mut desk, &settings.config),
+        }
+    };
+    // Everybody who listens to it is told; that nobody does is fine as well.
+    let _ = stop.send(true);
+    drop(deliveries);
+    desk.drain().await;
+    if !is_asked_to {
+        error!("nobody listens for notifications any more");
+        return Err(ExitCode::Failure);
+    }
+    // Bounded by itself.
+    let _ = listener.await;
+    Ok(())
+}
+
+/// What the operator's signals ask for.
+struct Signals {
+    stop: Stop,
+    reload: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            stop: Stop::new()?,
+            reload: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// A file that cannot be used changes nothing.
+fn read_again(desk: &mut Desk, config: &Path) {
+    match config::read_services(config) {
+        Ok(services) => desk.set_services(services),
+        Err(fault) => {
+            error!("{}; the services stay as they are", fault.message());
+            error!("hint: {}", fault.hint());
+        }
+    }
+}
+
+/// Says what would be done, for `--check`.
+pub(crate) fn summary(settings: &AgentSettings) -> String {
+    let tunnels = match &settings.tunnel_endpoint {
+        Some(endpoint) => endpoint.to_string(),
+        None => "AWS, by the region of each tunnel".to_owned(),
+    };
+    let services = settings.services.lines().join("\n          ");
+    format!(
+        "thing     {}\nmqtt      {}\ntunnels   {tunnels}\nservices  {services}\nstate     {}\n",
+        settings.thing,
+        settings.endpoint,
+        settings.state_dir.display()
+    )
+}
+
+fn web_proxy(settings: &AgentSettings) -> Result<Option<WebProxy>, ExitCode> {
+    let Some(found) = &settings.web_proxy else {
+        return Ok(None);
+    };
+    WebProxy::parse(found.url.expose()).map(Some).map_err(|fault| {
+        error!("{}: {fault}", found.variable);
+        error!("hint: write it as [http|https]://[user:password@]host[:port], or leave it empty for none");
+        ExitCode::Usage
+    })
+}
+
+/// Notifications that wait to be judged; the service waits for each.
+const DELIVERIES_MAX: usize = 1;
+
+/// A name in the state directory under which nothing ever is.
+const NOWHERE: &str = "no-such-service";

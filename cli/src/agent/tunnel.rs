@@ -1,0 +1,251 @@
+//! One tunnel: a destination on the loop that all tunnels of the agent share.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use adit_engine::link::{
+    BackoffPolicy, Deadlines, DialSettings, Dialer, Keeper, KeeperSettings, LinkTls, Notice,
+    Outcome, WebProxy,
+};
+use adit_engine::ring::{LoopHandle, ProxyId, ProxyOptions};
+use adit_engine::tls::RecordsChoice;
+use adit_engine::tunnel::endpoint::Endpoint;
+use adit_engine::tunnel::limits::Limits;
+use adit_engine::tunnel::mapping::Mapping;
+use adit_engine::tunnel::proxy::{Proxy, ProxySettings};
+use adit_proto::{Mode, ServiceId, Subprotocol};
+use rustls::ClientConfig;
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use super::clock::{Clock, Millis};
+use super::hook::{Facts, Hook, Turn};
+use super::ledger::Record;
+use super::services::Chosen;
+use crate::settings::limits::Limits as Bounds;
+use crate::settings::service::ServiceAddress;
+
+/// What all tunnels of an agent share.
+pub(super) struct Shared {
+    pub(super) event_loop: LoopHandle,
+    pub(super) tls: Arc<ClientConfig>,
+    pub(super) web_proxy: Option<WebProxy>,
+    pub(super) connections_max: u32,
+    /// A socket that nobody listens on: where services that this device does not know lead.
+    pub(super) nowhere: PathBuf,
+    pub(super) hook: Hook,
+    pub(super) clock: Clock,
+}
+
+/// Everything about one tunnel.
+pub(super) struct Tunnel {
+    pub(super) facts: Facts,
+    pub(super) record: Record,
+    pub(super) endpoint: ServiceAddress,
+    pub(super) chosen: Chosen,
+}
+
+/// How a tunnel left the agent.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// It is over, for this reason; its token is of no use any more.
+    Over(String),
+    /// The agent ends before it; the next one goes on with it.
+    Interrupted,
+}
+
+impl Tunnel {
+    /// Carries the tunnel until it is over, or until `stop` says that the agent ends.
+    pub(super) async fn carry(self, shared: Arc<Shared>, stop: watch::Receiver<bool>) -> Ending {
+        let number = self.facts.tunnel;
+        let proxy = match self.proxy(&shared) {
+            Ok(proxy) => proxy,
+            Err(fault) => return Ending::Over(format!("the system gives no randomness: {fault}")),
+        };
+        let keeper = Keeper::new(
+            Dialer::new(self.dial_settings(&shared)),
+            shared.event_loop.clone(),
+            ProxyId(number),
+            keeper_settings(),
+            self.notify(shared.hook.clone()),
+        );
+        let lifetime = lifetime(self.record.ends, &shared.clock);
+        let outcome = keeper.run(proxy, until(stop.clone(), lifetime)).await;
+        let ending = ending(&outcome, *stop.borrow());
+        let reason = match &ending {
+            Ending::Over(reason) => {
+                info!(tunnel = number, "tunnel closed: {reason}");
+                reason
+            }
+            Ending::Interrupted => "the agent ends; it goes on when the agent is started again",
+        };
+        shared.hook.tell(Turn::Closed, &self.facts, reason);
+        ending
+    }
+
+    fn proxy(&self, shared: &Shared) -> Result<Proxy, getrandom::Error> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed)?;
+        let settings = ProxySettings {
+            mode: Mode::Destination,
+            mapping: Mapping::default().with_table(table(&self.chosen, &shared.nowhere)),
+            dialect: None,
+            limits: Limits {
+                connections_max: shared.connections_max as usize,
+                ..Limits::default()
+            },
+        };
+        Ok(Proxy::new(settings, seed))
+    }
+
+    fn dial_settings(&self, shared: &Shared) -> DialSettings {
+        DialSettings {
+            host: self.endpoint.host.clone(),
+            port: self.endpoint.port,
+            mode: Mode::Destination,
+            access_token: self.record.access_token.clone(),
+            client_token: Some(self.record.client_token.clone()),
+            subprotocol: Subprotocol::V3.name().to_owned(),
+            user_agent: concat!("adit/", env!("CARGO_PKG_VERSION")).to_owned(),
+            bind: None,
+            web_proxy: shared.web_proxy.clone(),
+            tls: Some(LinkTls {
+                config: Arc::clone(&shared.tls),
+                records: RecordsChoice::default(),
+            }),
+            deadlines: Deadlines::default(),
+        }
+    }
+
+    fn notify(&self, hook: Hook) -> impl FnMut(Notice<'_>) + Send + use<> {
+        let facts = self.facts.clone();
+        move |notice| match notice {
+            Notice::Connected { channel_id } => {
+                info!(tunnel = facts.tunnel, services = %facts.services, "tunnel connected");
+                debug!(tunnel = facts.tunnel, channel_id, "session opened");
+                hook.tell(Turn::Connected, &facts, "");
+            }
+            Notice::Retrying {
+                reason,
+                hint,
+                delay,
+            } => {
+                let delay = delay.as_secs_f32();
+                warn!(
+                    tunnel = facts.tunnel,
+                    "{reason}; connecting again in {delay:.1} s"
+                );
+                if let Some(hint) = hint {
+                    info!("hint: {hint}");
+                }
+            }
+            // A destination has no listeners.
+            Notice::Listening { .. } => {}
+        }
+    }
+}
+
+/// Every service of the tunnel has a place, or the core would refuse them all. One that this device does
+/// not know leads nowhere: its connections are reset at once, and those of the others work.
+fn table(chosen: &Chosen, nowhere: &std::path::Path) -> BTreeMap<String, Endpoint> {
+    let name = |service: &ServiceId| service.as_str().to_owned();
+    let known = chosen
+        .known
+        .iter()
+        .map(|(id, place)| (name(id), place.clone()));
+    let nowhere = || Endpoint::Unix(nowhere.to_owned());
+    let unknown = chosen.unknown.iter().map(|id| (name(id), nowhere()));
+    known.chain(unknown).collect()
+}
+
+fn keeper_settings() -> KeeperSettings {
+    KeeperSettings {
+        // For ever: the lifetime of the tunnel is the end of it.
+        backoff: BackoffPolicy::default(),
+        reconnect: true,
+        bind_host: String::new(),
+        listen_retries: Some(0),
+        listen_delay: Duration::ZERO,
+        drain_timeout: Bounds::default().drain_timeout,
+        options: ProxyOptions::default(),
+    }
+}
+
+fn lifetime(ends: Millis, clock: &Clock) -> Duration {
+    Duration::from_millis(ends.saturating_sub(clock.now()))
+}
+
+/// Completes when the agent ends, or the tunnel's time is over.
+async fn until(mut stop: watch::Receiver<bool>, lifetime: Duration) {
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => {}
+        () = tokio::time::sleep(lifetime) => {}
+    }
+}
+
+/// What the end of the connection says about the tunnel.
+fn ending(outcome: &Outcome, is_stopping: bool) -> Ending {
+    Ending::Over(match outcome {
+        Outcome::Closed(_) => "the service closed it".to_owned(),
+        Outcome::Drained if is_stopping => return Ending::Interrupted,
+        Outcome::Drained => "its lifetime is over".to_owned(),
+        Outcome::Refused(fault) | Outcome::Unreachable(fault) => fault.to_string(),
+        Outcome::Mismatch(mismatch) => mismatch.to_string(),
+        // The loop is gone, so this agent is no good any more; the next one may be.
+        Outcome::Broken(_) => return Ending::Interrupted,
+        Outcome::CannotListen { endpoint, source } => {
+            format!("cannot listen on {endpoint}: {source}")
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::agent::services::ServiceMap;
+
+    #[test]
+    fn every_service_has_a_place_and_unknown_ones_lead_nowhere() {
+        let services: Vec<ServiceId> = ["SSH", "X"].map(|name| name.parse().unwrap()).into();
+        let table = table(
+            &ServiceMap::default().choose(&services),
+            Path::new("/s/none"),
+        );
+        let places: Vec<String> = table
+            .iter()
+            .map(|(name, at)| format!("{name}={at}"))
+            .collect();
+        assert_eq!(places, ["SSH=22", "X=/s/none"]);
+        let mapping = Mapping::default().with_table(table);
+        assert_eq!(
+            mapping.resolve(Mode::Destination, &services).unwrap().len(),
+            2
+        );
+    }
+
+    #[test]
+    fn a_tunnel_is_kept_only_where_it_may_go_on() {
+        for (outcome, is_stopping, is_over) in [
+            (Outcome::Closed(Some(1000)), false, true),
+            // It was closed before it could be interrupted.
+            (Outcome::Closed(None), true, true),
+            (Outcome::Drained, true, false),
+            (Outcome::Drained, false, true),
+            (Outcome::Broken("gone".into()), false, false),
+        ] {
+            let ending = ending(&outcome, is_stopping);
+            assert_eq!(matches!(ending, Ending::Over(_)), is_over, "{ending:?}");
+        }
+    }
+
+    #[test]
+    fn a_tunnel_whose_time_is_over_has_none_left() {
+        let clock = Clock::new();
+        assert_eq!(lifetime(0, &clock), Duration::ZERO);
+        assert!(lifetime(clock.now() + 60_000, &clock) > Duration::from_secs(30));
+    }
+}

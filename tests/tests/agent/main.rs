@@ -1,0 +1,17 @@
+//! `adit agent` between a real broker (Mosquitto), a real service and real local sockets. Skipped, with the
+//! reason printed, where Mosquitto is missing; with `ADIT_REQUIRE_PROGRAMS=1` that fails instead.
+//!
+//! Debian packages: mosquitto mosquitto-clients.
+//!
+//! ```text
+//! stage       broker, service and device of a scenario      broker    the Mosquitto
+//! tunnels     notification to bytes, and back to nothing    refusals  what starts no tunnel
+//! restarts    kill -9, queued messages, lost brokers        operator  hook, reload, check
+//! ```
+
+mod broker;
+mod operator;
+mod refusals;
+mod restarts;
+mod stage;
+mod tunnels;

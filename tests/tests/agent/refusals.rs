@@ -1,0 +1,254 @@
+//! What starts no tunnel: repeats, forgeries, strangers.
+
+use adit_tests::apps;
+use adit_tests::deadline::until;
+use adit_tests::on_own_choice;
+use adit_tests::pki::Pki;
+use adit_tests::scenario::Scenario;
+use anyhow::{Result, ensure};
+
+use super::stage::{Stage, is_silent_about, notification, said, terminate, topic};
+
+/// Threat T-10. Fewer than the 1,000 that the broker queues; the ledger has a test with ten thousand.
+async fn repeats_start_nothing_before_and_after_a_restart(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    let mut agent = stage.agent().await?;
+    let (first, source) = stage.carries(&["SSH"]).await?;
+    let repeats = vec![notification(&first.destination_token, &["SSH"]); 900];
+    stage.broker.publish_lines(&topic(), &repeats).await?;
+    stage.carries(&["SSH"]).await?;
+    ensure!(said(&agent, "tunnel opened") == 2, "a repeat was acted on");
+    source.echoes().await?;
+    agent.kill().await?;
+    let agent = stage.agent().await?;
+    stage.broker.publish_lines(&topic(), &repeats).await?;
+    stage.carries(&["SSH"]).await?;
+    ensure!(said(&agent, "tunnel resumed") == 2, "two went on");
+    ensure!(said(&agent, "tunnel opened") == 1, "a repeat was acted on");
+    terminate(agent).await
+}
+
+async fn a_token_of_a_tunnel_that_is_over_starts_nothing(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    let agent = stage.agent().await?;
+    let (tunnel, _source) = stage.carries(&["SSH"]).await?;
+    stage.serve.api()?.close_tunnel(&tunnel.id).await?;
+    agent.line("tunnel closed").await?;
+    stage.notify(&tunnel, &["SSH"]).await?;
+    stage.carries(&["SSH"]).await?;
+    ensure!(said(&agent, "tunnel opened") == 2, "it was opened again");
+    terminate(agent).await
+}
+
+/// Each is tried once, within the bound of tunnels, and none comes about.
+async fn a_flood_of_forged_tokens_leaves_nothing_behind(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    let agent = stage.agent().await?;
+    let forged = |count| notification(&format!("forged-{count}"), &["SSH"]);
+    let lines: Vec<String> = (0..200).map(forged).collect();
+    stage.broker.publish_lines(&topic(), &lines).await?;
+    until("waiting for the end of the last forged one", || {
+        let (opened, closed) = (said(&agent, "tunnel opened"), said(&agent, "tunnel closed"));
+        opened == closed && opened + said(&agent, "which is the limit") == lines.len()
+    })
+    .await?;
+    ensure!(
+        said(&agent, "tunnel connected") == 0,
+        "a forged one was taken"
+    );
+    stage.carries(&["SSH"]).await?;
+    terminate(agent).await?;
+    ensure!(!stage.state()?.contains("forged-"), "a token is kept");
+    Ok(())
+}
+
+/// The service says so once, and the agent believes it.
+async fn a_forged_token_is_tried_once(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    let agent = stage.agent().await?;
+    let payload = notification("forged-by-somebody-else", &["SSH"]);
+    stage.broker.publish(&topic(), &payload).await?;
+    let line = agent.line("tunnel closed").await?;
+    ensure!(
+        line.contains("refused the connection with status 4"),
+        "{line}"
+    );
+    stage.carries(&["SSH"]).await?;
+    is_silent_about(&agent, "forged-by-somebody-else")?;
+    terminate(agent).await?;
+    ensure!(!stage.state()?.contains("forged-by"), "its token is kept");
+    Ok(())
+}
+
+async fn what_is_no_notification_is_refused_and_named(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    let agent = stage.agent().await?;
+    let source = notification("t", &["SSH"]).replace("destination", "source");
+    for (payload, said) in [
+        ("not json", "not JSON"),
+        ("{}", "clientMode is missing"),
+        (&source, "clientMode is not `destination`"),
+        (&notification("t", &[]), "services: 0 of them"),
+        (&notification("", &["SSH"]), "clientAccessToken: "),
+        (&" ".repeat(100_000), "100000 bytes, the limit is 65536"),
+    ] {
+        stage.broker.publish(&topic(), payload).await?;
+        agent.line(said).await?;
+    }
+    // Each was acknowledged, so none comes again and nothing stands in the way.
+    stage.carries(&["SSH"]).await?;
+    ensure!(
+        said(&agent, "a notification is refused") == 6,
+        "one was refused twice"
+    );
+    terminate(agent).await
+}
+
+/// Those that are known work all the same.
+async fn an_unknown_service_is_named_and_leads_nowhere(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    let agent = stage.agent().await?;
+    let none = stage.open(&["DB"]).await?;
+    stage.notify(&none, &["DB"]).await?;
+    agent.line("refused: DB; known are SSH").await?;
+    agent.line("it names no service of this device").await?;
+    let services = ["SSH", "HTTP"];
+    let (_tunnel, source) = stage.carries(&services).await?;
+    agent.line("refused: HTTP; known are SSH").await?;
+    let mut stream = apps::connect(source.ports[1]).await?;
+    apps::is_ended(&mut stream).await?;
+    source.echoes().await?;
+    ensure!(
+        said(&agent, "tunnel opened") == 1,
+        "a tunnel without a known service was opened"
+    );
+    terminate(agent).await
+}
+
+async fn one_tunnel_too_many_is_refused_alone(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    stage.configure("[limits]\ntunnels = 1")?;
+    let agent = stage.agent().await?;
+    let (first, source) = stage.carries(&["SSH"]).await?;
+    let second = stage.open(&["SSH"]).await?;
+    stage.notify(&second, &["SSH"]).await?;
+    agent.line("1 tunnels are open, which is the limit").await?;
+    source.echoes().await?;
+    stage.serve.api()?.close_tunnel(&first.id).await?;
+    agent.line("tunnel closed").await?;
+    stage.carries(&["SSH"]).await?;
+    terminate(agent).await
+}
+
+/// Threat T-09: the device hears its own topic only, whoever publishes what.
+async fn messages_of_other_topics_are_not_heard(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    let agent = stage.agent().await?;
+    let tunnel = stage.open(&["SSH"]).await?;
+    let payload = notification(&tunnel.destination_token, &["SSH"]);
+    for topic in [
+        "$aws/things/other/tunnels/notify",
+        "$aws/things/lamp-17/tunnels/notify/more",
+        "$aws/things/lamp-17/shadow",
+    ] {
+        stage.broker.publish(topic, &payload).await?;
+    }
+    stage.carries(&["SSH"]).await?;
+    ensure!(
+        said(&agent, "tunnel opened") == 1,
+        "another topic was heard"
+    );
+    terminate(agent).await
+}
+
+async fn a_certificate_that_is_not_taken_is_told_with_a_hint(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    let stranger = Pki::new()?.named("lamp-17", &[])?;
+    scenario.write("device/device.pem", stranger.certificate)?;
+    scenario.write("device/device.key", stranger.key)?;
+    let agent = stage.launch(&[])?;
+    agent.line("is it registered there, and ACTIVE?").await?;
+    agent.line("connecting again in").await?;
+    terminate(agent).await
+}
+
+/// A broker that answers to another name is not the broker.
+async fn a_broker_of_another_authority_is_not_spoken_to(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    scenario.write("device/ca.pem", Pki::new()?.ca_pem())?;
+    let agent = stage.launch(&[])?;
+    agent.line("ca must be the authority").await?;
+    terminate(agent).await
+}
+
+/// A device behind a firewall has no open port, and this is no reason for one.
+async fn an_agent_listens_nowhere(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    let agent = stage.agent().await?;
+    let (_tunnel, _source) = stage.carries(&["SSH"]).await?;
+    let sockets = std::fs::read_to_string(format!("/proc/{}/net/tcp", agent.id()))?;
+    let own = inodes(agent.id())?;
+    for line in sockets.lines().skip(1) {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let listens = fields.get(3) == Some(&"0A");
+        let is_own = fields
+            .get(9)
+            .is_some_and(|inode| own.iter().any(|it| it == inode));
+        ensure!(!(listens && is_own), "it listens: {line}");
+    }
+    terminate(agent).await
+}
+
+/// The sockets of a process.
+fn inodes(id: u32) -> Result<Vec<String>> {
+    let mut inodes = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{id}/fd"))? {
+        let Ok(target) = std::fs::read_link(entry?.path()) else {
+            continue;
+        };
+        let target = target.to_string_lossy().into_owned();
+        if let Some(inode) = target
+            .strip_prefix("socket:[")
+            .and_then(|it| it.strip_suffix(']'))
+        {
+            inodes.push(inode.to_owned());
+        }
+    }
+    Ok(inodes)
+}
+
+on_own_choice!(
+    repeats_start_nothing_before_and_after_a_restart,
+    a_token_of_a_tunnel_that_is_over_starts_nothing,
+    a_forged_token_is_tried_once,
+    a_flood_of_forged_tokens_leaves_nothing_behind,
+    what_is_no_notification_is_refused_and_named,
+    an_unknown_service_is_named_and_leads_nowhere,
+    one_tunnel_too_many_is_refused_alone,
+    messages_of_other_topics_are_not_heard,
+    a_certificate_that_is_not_taken_is_told_with_a_hint,
+    a_broker_of_another_authority_is_not_spoken_to,
+    an_agent_listens_nowhere,
+);

@@ -1,0 +1,102 @@
+//! What outlives its process: tunnels of the agent, messages for it, its subscription.
+
+use adit_tests::on_own_choice;
+use adit_tests::output::Channel;
+use adit_tests::scenario::Scenario;
+use anyhow::{Result, ensure};
+
+use super::stage::{READY, Stage, said, terminate};
+
+async fn a_killed_agent_goes_on_with_its_tunnel(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    let mut agent = stage.agent().await?;
+    let (tunnel, source) = stage.carries(&["SSH"]).await?;
+    for _ in 0..3 {
+        agent.kill().await?;
+        stage.disconnected(&tunnel).await?;
+        agent = stage.launch(&[])?;
+        agent.line("tunnel resumed").await?;
+        stage.connected(&tunnel).await?;
+        source.echoes().await?;
+    }
+    terminate(agent).await
+}
+
+/// An update of the agent must not cost its operator the tunnel through which it is done.
+async fn an_agent_that_was_ended_goes_on_with_its_tunnel(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    let agent = stage.agent().await?;
+    let (tunnel, source) = stage.carries(&["SSH"]).await?;
+    terminate(agent).await?;
+    stage.disconnected(&tunnel).await?;
+    let agent = stage.agent().await?;
+    stage.connected(&tunnel).await?;
+    source.echoes().await?;
+    terminate(agent).await
+}
+
+async fn what_came_while_the_device_was_away_is_acted_on(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    terminate(stage.agent().await?).await?;
+    let tunnel = stage.open(&["SSH"]).await?;
+    stage.notify(&tunnel, &["SSH"]).await?;
+    let agent = stage.launch(&[])?;
+    stage.connected(&tunnel).await?;
+    stage.source(&tunnel, &["SSH"]).await?.echoes().await?;
+    terminate(agent).await?;
+    // It was acknowledged: the broker does not send it again.
+    let agent = stage.agent().await?;
+    stage.carries(&["SSH"]).await?;
+    let log = agent.output().text(Channel::Stderr);
+    ensure!(!log.contains("came again"), "{log}");
+    terminate(agent).await
+}
+
+/// The broker comes back without its sessions: CONNACK says so, and the agent subscribes again.
+async fn a_broker_that_forgot_everything_is_subscribed_to_again(scenario: Scenario) -> Result<()> {
+    let Some(mut stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    let agent = stage.agent().await?;
+    let (_tunnel, source) = stage.carries(&["SSH"]).await?;
+    let seen = agent.output().count();
+    stage.broker.kill_and_restart().await?;
+    agent.output().line_after(seen, READY).await?;
+    // Tunnels do not need the broker.
+    source.echoes().await?;
+    stage.carries(&["SSH"]).await?;
+    ensure!(
+        said(&agent, "tunnel opened") == 2,
+        "two tunnels were opened"
+    );
+    terminate(agent).await
+}
+
+async fn an_agent_without_a_broker_tries_again_until_there_is_one(
+    scenario: Scenario,
+) -> Result<()> {
+    let Some(mut stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    stage.broker.process.kill().await?;
+    let agent = stage.launch(&[])?;
+    agent.line("connecting again in").await?;
+    stage.broker.start_again().await?;
+    agent.line(READY).await?;
+    stage.carries(&["SSH"]).await?;
+    terminate(agent).await
+}
+
+on_own_choice!(
+    a_killed_agent_goes_on_with_its_tunnel,
+    an_agent_that_was_ended_goes_on_with_its_tunnel,
+    what_came_while_the_device_was_away_is_acted_on,
+    a_broker_that_forgot_everything_is_subscribed_to_again,
+    an_agent_without_a_broker_tries_again_until_there_is_one,
+);

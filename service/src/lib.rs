@@ -10,6 +10,7 @@
 //! [`service::Service`] puts the parts together.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod api;
 pub mod certificates;
 pub mod clock;

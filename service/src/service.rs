@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use crate::api::Api;
+use crate::api::{Api, NotServed, Tunnelling};
 use crate::certificates::{CertificateError, Certificates, Identity};
 use crate::control::ControlPlane;
 use crate::data_dir::{DataDir, DataDirError};
@@ -70,7 +70,12 @@ impl Service {
         let control = Arc::new(control);
         let (stop, stopping) = watch::channel(false);
         let limits = settings.api.connections;
-        let api = Api::new(Arc::clone(&control), settings.naming, limits.body_timeout);
+        let api = Api {
+            tunnelling: Box::new(Tunnelling::new(Arc::clone(&control), settings.naming)),
+            registry: Box::new(NotServed),
+            sts: Box::new(NotServed),
+            body_timeout: limits.body_timeout,
+        };
         let https = HttpsListener {
             listener: api_listener,
             tls: Arc::new(certificates.server_config()),

@@ -8,7 +8,7 @@ use regex::Regex;
 use super::error::ApiError;
 
 /// What a text member has to be.
-pub(super) struct Text {
+pub(crate) struct Text {
     /// In characters.
     size: RangeInclusive<usize>,
     /// As the service model writes it, which is how a refusal quotes it.
@@ -26,36 +26,36 @@ macro_rules! text {
     };
 }
 
-pub(super) static TUNNEL_ID: Text = text!(
+pub(crate) static TUNNEL_ID: Text = text!(
     1..=128,
     r"[a-zA-Z0-9_\-+=:]{1,128}",
     r"^[a-zA-Z0-9_\-+=:]+$"
 );
-pub(super) static THING_NAME: Text = text!(1..=128, "[a-zA-Z0-9:_-]+", "^[a-zA-Z0-9:_-]+$");
-pub(super) static SERVICE: Text = text!(1..=128, "[a-zA-Z0-9:_-]+", "^[a-zA-Z0-9:_-]+$");
-pub(super) static DESCRIPTION: Text = text!(1..=2048, r"[^\p{C}]{1,2048}", r"^[^\p{C}]+$");
-pub(super) static NEXT_TOKEN: Text = text!(1..=4096, "[a-zA-Z0-9_=-]{1,4096}", "^[a-zA-Z0-9_=-]+$");
-pub(super) static RESOURCE_NAME: Text = text!(1..=1011, ".*", "(?s)^.*$");
-pub(super) static TAG_KEY: Text = text!(
+pub(crate) static THING_NAME: Text = text!(1..=128, "[a-zA-Z0-9:_-]+", "^[a-zA-Z0-9:_-]+$");
+pub(crate) static SERVICE: Text = text!(1..=128, "[a-zA-Z0-9:_-]+", "^[a-zA-Z0-9:_-]+$");
+pub(crate) static DESCRIPTION: Text = text!(1..=2048, r"[^\p{C}]{1,2048}", r"^[^\p{C}]+$");
+pub(crate) static NEXT_TOKEN: Text = text!(1..=4096, "[a-zA-Z0-9_=-]{1,4096}", "^[a-zA-Z0-9_=-]+$");
+pub(crate) static RESOURCE_NAME: Text = text!(1..=1011, ".*", "(?s)^.*$");
+pub(crate) static TAG_KEY: Text = text!(
     1..=128,
     r"^([\p{L}\p{Z}\p{N}_.:/=+\-@]*)$",
     r"^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$"
 );
-pub(super) static TAG_VALUE: Text = text!(
+pub(crate) static TAG_VALUE: Text = text!(
     0..=256,
     r"^([\p{L}\p{Z}\p{N}_.:/=+\-@]*)$",
     r"^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$"
 );
 
-pub(super) const MAX_RESULTS: RangeInclusive<i64> = 1..=100;
-pub(super) const LIFETIME_MINUTES: RangeInclusive<i64> = 1..=720;
+pub(crate) const MAX_RESULTS: RangeInclusive<i64> = 1..=100;
+pub(crate) const LIFETIME_MINUTES: RangeInclusive<i64> = 1..=720;
 /// The upper bound of services is a quota, not a constraint.
-pub(super) const SERVICE_LIST: RangeInclusive<usize> = 1..=usize::MAX;
-pub(super) const TAG_LIST: RangeInclusive<usize> = 1..=200;
-pub(super) const TAG_KEY_LIST: RangeInclusive<usize> = 0..=200;
+pub(crate) const SERVICE_LIST: RangeInclusive<usize> = 1..=usize::MAX;
+pub(crate) const TAG_LIST: RangeInclusive<usize> = 1..=200;
+pub(crate) const TAG_KEY_LIST: RangeInclusive<usize> = 0..=200;
 
 impl Text {
-    pub(super) fn check(&self, path: &str, text: &str) -> Result<(), ApiError> {
+    pub(crate) fn check(&self, path: &str, text: &str) -> Result<(), ApiError> {
         check_size(path, text.chars().count(), &self.size)?;
         if !self.compiled.is_match(text) {
             let pattern = self.pattern;
@@ -67,7 +67,7 @@ impl Text {
 }
 
 /// The length of a text in characters, or of a list in items.
-pub(super) fn check_size(
+pub(crate) fn check_size(
     path: &str,
     size: usize,
     allowed: &RangeInclusive<usize>,
@@ -76,7 +76,7 @@ pub(super) fn check_size(
 }
 
 /// A number.
-pub(super) fn check_value(
+pub(crate) fn check_value(
     path: &str,
     value: i64,
     allowed: &RangeInclusive<i64>,

@@ -1,20 +1,24 @@
-//! Errors in the shape of AWS JSON 1.1 (control-plane specification, section 4).
+//! Refusals, as AWS's services word them (control-plane specification, sections 4 and 14.4).
 
 use axum::http::StatusCode;
 
 use crate::control::ControlError;
 use crate::tunnels::TunnelError;
 
-/// A refusal as a client sees it.
+/// A refusal as a client sees it. Code and status are those of AWS JSON 1.1; the other protocols
+/// translate them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ApiError {
-    pub(super) status: StatusCode,
-    pub(super) code: &'static str,
-    pub(super) message: String,
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
+    /// Like `ResourceNotFoundException`.
+    pub(crate) code: &'static str,
+    /// Never repeats what the client sent, but for names of users, actions and resources.
+    pub(crate) message: String,
 }
 
 impl ApiError {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    /// Any refusal. [`for_rest`](Self::for_rest) keeps codes that it does not know as they are.
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
             code,
@@ -24,17 +28,17 @@ impl ApiError {
 
     /// A member breaks a constraint. The text has the form that AWS users know; it never repeats the
     /// value.
-    pub(super) fn constraint(path: &str, constraint: &str) -> Self {
+    pub(crate) fn constraint(path: &str, constraint: &str) -> Self {
         Self::validation(format!(
             "1 validation error detected: Value at '{path}' failed to satisfy constraint: {constraint}"
         ))
     }
 
-    pub(super) fn validation(message: impl Into<String>) -> Self {
+    pub(crate) fn validation(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "ValidationException", message)
     }
 
-    pub(super) fn not_found(message: impl Into<String>) -> Self {
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
             "ResourceNotFoundException",
@@ -42,11 +46,11 @@ impl ApiError {
         )
     }
 
-    pub(super) fn serialization(message: impl Into<String>) -> Self {
+    pub(crate) fn serialization(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "SerializationException", message)
     }
 
-    pub(super) fn unknown_operation(message: impl Into<String>) -> Self {
+    pub(crate) fn unknown_operation(message: impl Into<String>) -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
             "UnknownOperationException",
@@ -54,7 +58,7 @@ impl ApiError {
         )
     }
 
-    pub(super) fn method_not_allowed() -> Self {
+    pub(crate) fn method_not_allowed() -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "UnknownOperationException",
@@ -62,7 +66,7 @@ impl ApiError {
         )
     }
 
-    pub(super) fn too_large(max: usize) -> Self {
+    pub(crate) fn too_large(max: usize) -> Self {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "RequestEntityTooLargeException",
@@ -70,7 +74,7 @@ impl ApiError {
         )
     }
 
-    pub(super) fn too_slow() -> Self {
+    pub(crate) fn too_slow() -> Self {
         Self::new(
             StatusCode::REQUEST_TIMEOUT,
             "RequestTimeoutException",
@@ -78,11 +82,36 @@ impl ApiError {
         )
     }
 
-    pub(super) fn access_denied(message: impl Into<String>) -> Self {
+    /// The same refusal in REST: status and code.
+    pub(crate) fn for_rest(&self) -> (StatusCode, &'static str) {
+        match self.code {
+            "ResourceNotFoundException" => (StatusCode::NOT_FOUND, self.code),
+            "ValidationException" | "SerializationException" => {
+                (StatusCode::BAD_REQUEST, "InvalidRequestException")
+            }
+            "LimitExceededException" => (StatusCode::GONE, self.code),
+            "UnknownOperationException" => (StatusCode::NOT_FOUND, self.code),
+            "InternalFailure" => (self.status, "InternalFailureException"),
+            _ => (self.status, self.code),
+        }
+    }
+
+    /// The code of the same refusal in the query protocol.
+    pub(crate) fn for_query(&self) -> &'static str {
+        match self.code {
+            "UnrecognizedClientException" => "InvalidClientTokenId",
+            "InvalidSignatureException" => "SignatureDoesNotMatch",
+            "UnknownOperationException" => "InvalidAction",
+            other => other.strip_suffix("Exception").unwrap_or(other),
+        }
+    }
+
+    pub(crate) fn access_denied(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "AccessDeniedException", message)
     }
 
-    fn internal() -> Self {
+    /// The log has the reason: whoever makes this error writes it there.
+    pub(crate) fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "InternalFailure",

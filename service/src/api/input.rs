@@ -11,38 +11,38 @@ use super::constraints::{Text, check_size, check_value};
 use super::error::ApiError;
 
 /// A JSON object of a request and where it stands.
-pub(super) struct Input<'a> {
+pub(crate) struct Input<'a> {
     members: &'a Map<String, Value>,
     /// Ends with a dot unless empty.
     path: String,
 }
 
 /// One element of a list and where it stands.
-pub(super) struct Element<'a> {
+pub(crate) struct Element<'a> {
     value: &'a Value,
     path: String,
 }
 
 impl<'a> Input<'a> {
-    pub(super) fn new(members: &'a Map<String, Value>) -> Self {
+    pub(crate) fn new(members: &'a Map<String, Value>) -> Self {
         Self {
             members,
             path: String::new(),
         }
     }
 
-    pub(super) fn text(&self, name: &str, rule: &Text) -> Result<Option<&'a str>, ApiError> {
+    pub(crate) fn text(&self, name: &str, rule: &Text) -> Result<Option<&'a str>, ApiError> {
         self.element(name)
             .map(|element| element.text(rule))
             .transpose()
     }
 
-    pub(super) fn required_text(&self, name: &str, rule: &Text) -> Result<&'a str, ApiError> {
+    pub(crate) fn required_text(&self, name: &str, rule: &Text) -> Result<&'a str, ApiError> {
         self.required(name)?.text(rule)
     }
 
     /// One word of a fixed set.
-    pub(super) fn required_word<T: Copy>(
+    pub(crate) fn required_word<T: Copy>(
         &self,
         name: &str,
         words: &[(&str, T)],
@@ -57,7 +57,7 @@ impl<'a> Input<'a> {
         })
     }
 
-    pub(super) fn integer(
+    pub(crate) fn integer(
         &self,
         name: &str,
         allowed: &RangeInclusive<i64>,
@@ -71,7 +71,7 @@ impl<'a> Input<'a> {
         Ok(Some(number))
     }
 
-    pub(super) fn boolean(&self, name: &str) -> Result<Option<bool>, ApiError> {
+    pub(crate) fn boolean(&self, name: &str) -> Result<Option<bool>, ApiError> {
         let Some(element) = self.element(name) else {
             return Ok(None);
         };
@@ -81,13 +81,13 @@ impl<'a> Input<'a> {
             .ok_or_else(|| element.wrong_type("a boolean"))
     }
 
-    pub(super) fn structure(&self, name: &str) -> Result<Option<Input<'a>>, ApiError> {
+    pub(crate) fn structure(&self, name: &str) -> Result<Option<Input<'a>>, ApiError> {
         self.element(name)
             .map(|element| element.structure())
             .transpose()
     }
 
-    pub(super) fn list(
+    pub(crate) fn list(
         &self,
         name: &str,
         count: &RangeInclusive<usize>,
@@ -97,7 +97,7 @@ impl<'a> Input<'a> {
             .transpose()
     }
 
-    pub(super) fn required_list(
+    pub(crate) fn required_list(
         &self,
         name: &str,
         count: &RangeInclusive<usize>,
@@ -122,13 +122,13 @@ impl<'a> Input<'a> {
 }
 
 impl<'a> Element<'a> {
-    pub(super) fn text(&self, rule: &Text) -> Result<&'a str, ApiError> {
+    pub(crate) fn text(&self, rule: &Text) -> Result<&'a str, ApiError> {
         let text = self.string()?;
         rule.check(&self.path, text)?;
         Ok(text)
     }
 
-    pub(super) fn structure(&self) -> Result<Input<'a>, ApiError> {
+    pub(crate) fn structure(&self) -> Result<Input<'a>, ApiError> {
         let members = self.value.as_object();
         let members = members.ok_or_else(|| self.wrong_type("an object"))?;
         Ok(Input {
@@ -138,7 +138,7 @@ impl<'a> Element<'a> {
     }
 
     /// Refuses the element with these words.
-    pub(super) fn refused(&self, constraint: &str) -> ApiError {
+    pub(crate) fn refused(&self, constraint: &str) -> ApiError {
         ApiError::constraint(&self.path, constraint)
     }
 

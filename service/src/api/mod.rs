@@ -1,104 +1,159 @@
-//! AWS's secure tunnelling API: AWS JSON 1.1 over HTTP/1.1 (control-plane specification, sections 1, 3
-//! and 4).
+//! The API's front: from a request to an operation, and back (control-plane specification, sections
+//! 1 to 4 and 14.4).
 //!
-//! A request is routed by its `X-Amz-Target`, whatever its path. Every answer is JSON, errors of the
-//! transport included, because clients cannot read anything else.
+//! ```text
+//! request ─► head, body, caller (Call) ─► X-Amz-Target ─► tunnelling
+//!                                     ├─► POST, a form  ─► sts
+//!                                     └─► any other path ─► registry
+//! ```
 //!
-//! Requests are not signed yet. So this is only ever mounted on loopback (see
+//! Every answer is in the protocol of its request, errors of the transport included, because clients
+//! cannot read anything else.
+//!
+//! Where requests are not signed, this is only ever mounted on loopback (see
 //! [`ApiSettings`](crate::settings::ApiSettings)), and answers only requests that name it.
 
-mod constraints;
-mod error;
+pub(crate) mod call;
+pub(crate) mod constraints;
+pub(crate) mod error;
 mod host;
-mod input;
-mod naming;
+pub(crate) mod input;
+pub(crate) mod naming;
 mod operations;
+pub(crate) mod outcome;
 mod output;
 mod page_token;
+pub(crate) mod target;
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
-use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, Request, Response, Uri};
+use axum::{Extension, Router};
+use bytes::Bytes;
 use http_body_util::BodyExt;
-use serde::Serialize;
-use serde_json::{Map, Value};
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::control::ControlPlane;
-use crate::store::Store;
+use crate::access::Caller;
+use call::{Call, Trail};
 use error::ApiError;
-use operations::{Answer, Operation};
+use outcome::{Handler, Outcome, Protocol};
+use target::Target;
 
 pub use naming::{InvalidNaming, Naming};
+pub(crate) use operations::Tunnelling;
 
-/// The API over a control plane.
-pub(crate) struct Api<S> {
-    control: Arc<ControlPlane<S>>,
-    naming: Naming,
+/// The front, with what answers behind it.
+pub(crate) struct Api {
+    pub(crate) tunnelling: Box<dyn Handler>,
+    pub(crate) registry: Box<dyn Handler>,
+    pub(crate) sts: Box<dyn Handler>,
     /// For a whole body to arrive.
-    body_timeout: Duration,
+    pub(crate) body_timeout: Duration,
 }
 
-impl<S: Store> Api<S> {
-    pub(crate) fn new(
-        control: Arc<ControlPlane<S>>,
-        naming: Naming,
-        body_timeout: Duration,
-    ) -> Self {
-        Self {
-            control,
-            naming,
-            body_timeout,
-        }
-    }
+/// The client's address, put into each request by the listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
 
+/// Answers that there is no such operation.
+pub(crate) struct NotServed;
+
+impl Api {
     /// Everything that the API's listener serves.
     pub(crate) fn router(self) -> Router {
         Router::new()
-            .fallback(Self::handle)
+            .fallback(Self::receive)
             .with_state(Arc::new(self))
     }
 
-    async fn handle(State(api): State<Arc<Self>>, request: Request<Body>) -> Response<Body> {
+    async fn receive(
+        State(api): State<Arc<Self>>,
+        Extension(Peer(source)): Extension<Peer>,
+        request: Request<Body>,
+    ) -> Response<Body> {
         let request_id = Uuid::new_v4();
-        let answer = api.answer(request).await;
+        let (head, body) = request.into_parts();
+        let protocol = protocol(&head.method, &head.uri, &head.headers);
+        let answer = match api.call(request_id, source, head, body).await {
+            Ok(call) => api.answer(protocol, &call).await,
+            Err(error) => Err(error),
+        };
         if let Err(error) = &answer {
             debug!(%request_id, status = error.status.as_u16(), code = error.code, "API call refused");
         }
-        response(answer, request_id)
+        protocol.response(answer, request_id)
     }
 
-    async fn answer(&self, request: Request<Body>) -> Answer {
-        let (head, body) = request.into_parts();
+    /// Reads the request and finds out who sent it.
+    async fn call(
+        &self,
+        request_id: Uuid,
+        source: SocketAddr,
+        head: Parts,
+        body: Body,
+    ) -> Result<Call, ApiError> {
         host::check(&head.uri, &head.headers)?;
-        if head.method != Method::POST {
-            return Err(ApiError::method_not_allowed());
-        }
-        let mut targets = head.headers.get_all(X_AMZ_TARGET).iter();
-        let target = targets.next().and_then(|target| target.to_str().ok());
-        let operation = target
-            .filter(|_| targets.next().is_none())
-            .and_then(Operation::parse)
-            .ok_or_else(|| {
-                let text = "the X-Amz-Target header names no operation of IoTSecuredTunneling";
-                ApiError::unknown_operation(text)
-            })?;
+        let target = Target::parse(&head.uri);
+        let target = target.ok_or_else(|| ApiError::validation("the path is not UTF-8"))?;
         let body = tokio::time::timeout(self.body_timeout, read_body(body)).await;
         let body = body.map_err(|_| ApiError::too_slow())??;
-        debug!(?operation, "API call");
-        self.run(operation, &parse_body(&body)?).await
+        Ok(Call {
+            request_id,
+            source,
+            caller: Caller::anonymous(),
+            method: head.method,
+            target,
+            headers: head.headers,
+            body,
+            trail: Mutex::new(Trail::default()),
+        })
+    }
+
+    async fn answer(&self, protocol: Protocol, call: &Call) -> Result<Outcome, ApiError> {
+        let handler = match protocol {
+            Protocol::Json => &self.tunnelling,
+            Protocol::Rest => &self.registry,
+            Protocol::Query => &self.sts,
+        };
+        handler.handle(call).await
+    }
+}
+
+impl Handler for NotServed {
+    fn handle<'a>(&'a self, _call: &'a Call) -> outcome::Answer<'a> {
+        let error = ApiError::unknown_operation("this service has no such operation");
+        Box::pin(std::future::ready(Err(error)))
+    }
+}
+
+/// A path says nothing about calls that have a target: clients put paths of their own in front
+/// (specification, section 1).
+fn protocol(method: &Method, uri: &Uri, headers: &HeaderMap) -> Protocol {
+    let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |v| v.as_bytes());
+    let is_form = content_type
+        .get(..FORM.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(FORM));
+    if headers.contains_key("x-amz-target") {
+        Protocol::Json
+    } else if method == Method::POST && is_form {
+        Protocol::Query
+    } else if uri.path().trim_matches('/').is_empty() {
+        Protocol::Json
+    } else {
+        Protocol::Rest
     }
 }
 
 /// The whole body. Of one that is too large, the rest is read and thrown away (within a bound): a client
 /// that is still sending would see its connection reset instead of the answer.
-async fn read_body(mut body: Body) -> Result<Vec<u8>, ApiError> {
+async fn read_body(mut body: Body) -> Result<Bytes, ApiError> {
     let mut bytes = Vec::new();
     let mut size = 0;
     while let Some(frame) = body.frame().await {
@@ -116,70 +171,10 @@ async fn read_body(mut body: Body) -> Result<Vec<u8>, ApiError> {
     if size > MAX_BODY_SIZE {
         return Err(ApiError::too_large(MAX_BODY_SIZE));
     }
-    Ok(bytes)
+    Ok(bytes.into())
 }
 
-fn parse_body(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
-    if body.is_empty() {
-        return Ok(Map::new());
-    }
-    // Positions and reasons, never the text itself: it may hold a token.
-    let invalid = |error: serde_json::Error| {
-        let (line, column) = (error.line(), error.column());
-        let text =
-            format!("the request's body is not a JSON object (line {line}, column {column})");
-        ApiError::serialization(text)
-    };
-    serde_json::from_slice(body).map_err(invalid)
-}
-
-fn response(answer: Answer, request_id: Uuid) -> Response<Body> {
-    #[derive(Serialize)]
-    struct ErrorBody<'a> {
-        #[serde(rename = "__type")]
-        code: &'a str,
-        message: &'a str,
-    }
-    let (status, body) = match answer {
-        Ok(body) => (StatusCode::OK, body),
-        Err(error) => {
-            let body = ErrorBody {
-                code: error.code,
-                message: &error.message,
-            };
-            let body = serde_json::to_vec(&body).expect("two texts become JSON");
-            (error.status, body)
-        }
-    };
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/x-amz-json-1.1"),
-    );
-    // Some answers hold tokens.
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let request_id = request_id.to_string().parse();
-    headers.insert(
-        X_AMZN_REQUEST_ID,
-        request_id.expect("a UUID is a header value"),
-    );
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(ALLOW, HeaderValue::from_static("POST"));
-    }
-    if matches!(
-        status,
-        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT
-    ) {
-        // The rest of the body is not read, so nothing can follow it.
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-const X_AMZ_TARGET: HeaderName = HeaderName::from_static("x-amz-target");
-const X_AMZN_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
 /// The longest description, 50 tags of full length and 128 services come to 45 KiB in ASCII.
 const MAX_BODY_SIZE: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! Amazon resource names of tunnels.
+//! Amazon resource names.
 
 use adit_proto::TunnelId;
 
@@ -32,17 +32,38 @@ impl Naming {
         &self.region
     }
 
-    pub(super) fn tunnel_arn(&self, id: &TunnelId) -> String {
-        format!("{}{id}", self.tunnel_prefix())
+    /// The account's 12 digits.
+    pub fn account(&self) -> &str {
+        &self.account
+    }
+
+    /// `arn:aws:iot:<region>:<account>:<kind>/<name>`, like kind `thing`, `cert` or `policy`.
+    pub(crate) fn arn(&self, kind: &str, name: &str) -> String {
+        format!("{}{kind}/{name}", self.prefix())
+    }
+
+    /// The name in an ARN of this kind, region and account; `None` when it is another one's.
+    pub(crate) fn name_in<'a>(&self, kind: &str, arn: &'a str) -> Option<&'a str> {
+        let rest = arn.strip_prefix(&self.prefix())?;
+        rest.strip_prefix(kind)?.strip_prefix('/')
+    }
+
+    /// What users are called in ARNs: `arn:aws:iam::<account>:user/<name>`.
+    pub(crate) fn user_arn(&self, user: &str) -> String {
+        format!("arn:aws:iam::{}:user/{user}", self.account)
+    }
+
+    pub(crate) fn tunnel_arn(&self, id: &TunnelId) -> String {
+        self.arn("tunnel", id.as_str())
     }
 
     /// The tunnel of an ARN; `None` when it names something else.
-    pub(super) fn tunnel_of(&self, arn: &str) -> Option<TunnelId> {
-        arn.strip_prefix(&self.tunnel_prefix())?.parse().ok()
+    pub(crate) fn tunnel_of(&self, arn: &str) -> Option<TunnelId> {
+        self.name_in("tunnel", arn)?.parse().ok()
     }
 
-    fn tunnel_prefix(&self) -> String {
-        format!("arn:aws:iot:{}:{}:tunnel/", self.region, self.account)
+    fn prefix(&self) -> String {
+        format!("arn:aws:iot:{}:{}:", self.region, self.account)
     }
 }
 

@@ -5,22 +5,23 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use adit_proto::{Mode, ServiceId, TunnelId};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use axum::http::Method;
 
-use super::Api;
+use super::call::Call;
 use super::constraints::{
     DESCRIPTION, LIFETIME_MINUTES, MAX_RESULTS, NEXT_TOKEN, RESOURCE_NAME, SERVICE, SERVICE_LIST,
     TAG_KEY, TAG_KEY_LIST, TAG_LIST, TAG_VALUE, THING_NAME, TUNNEL_ID,
 };
 use super::error::ApiError;
 use super::input::{Element, Input};
+use super::naming::Naming;
+use super::outcome::{self, Handler, Outcome};
 use super::output::{
     DescribeOutput, Empty, ListOutput, OpenTunnelOutput, RotateOutput, SummaryOutput, TagsOutput,
     TunnelOutput, tags,
 };
 use super::page_token;
-use crate::control::{OpenTunnel, RotatedSides};
+use crate::control::{ControlPlane, OpenTunnel, RotatedSides};
 use crate::store::Store;
 use crate::tunnels::{DestinationConfig, Lifetime, ListRequest, Tags, ThingName};
 
@@ -54,12 +55,36 @@ impl Operation {
     }
 }
 
-/// The body of a successful answer.
-pub(super) type Answer = Result<Vec<u8>, ApiError>;
+type Answer = Result<Outcome, ApiError>;
 
-impl<S: Store> Api<S> {
-    pub(super) async fn run(&self, operation: Operation, body: &Map<String, Value>) -> Answer {
-        let input = Input::new(body);
+/// The operations over a control plane.
+pub(crate) struct Tunnelling<S> {
+    control: Arc<ControlPlane<S>>,
+    naming: Naming,
+}
+
+impl<S: Store> Handler for Tunnelling<S> {
+    fn handle<'a>(&'a self, call: &'a Call) -> outcome::Answer<'a> {
+        Box::pin(self.answer(call))
+    }
+}
+
+impl<S: Store> Tunnelling<S> {
+    pub(crate) fn new(control: Arc<ControlPlane<S>>, naming: Naming) -> Self {
+        Self { control, naming }
+    }
+
+    async fn answer(&self, call: &Call) -> Answer {
+        if call.method != Method::POST {
+            return Err(ApiError::method_not_allowed());
+        }
+        let operation = call.header("x-amz-target").and_then(Operation::parse);
+        let operation = operation.ok_or_else(|| {
+            let text = "the X-Amz-Target header names no operation of IoTSecuredTunneling";
+            ApiError::unknown_operation(text)
+        })?;
+        let body = call.json()?;
+        let input = Input::new(&body);
         match operation {
             Operation::OpenTunnel => self.open_tunnel(&input).await,
             Operation::DescribeTunnel => self.describe_tunnel(&input).await,
@@ -88,19 +113,19 @@ impl<S: Store> Api<S> {
                 .unwrap_or(Lifetime::MAX),
         };
         let opened = self.control.open(request).await?;
-        answer(&OpenTunnelOutput {
+        Ok(Outcome::json(&OpenTunnelOutput {
             tunnel_id: opened.id.as_str(),
             tunnel_arn: self.naming.tunnel_arn(&opened.id),
             source_access_token: opened.source.expose(),
             destination_access_token: opened.destination.expose(),
-        })
+        }))
     }
 
     async fn describe_tunnel(&self, input: &Input<'_>) -> Answer {
         let view = self.control.describe(&tunnel_id(input)?).await?;
-        answer(&DescribeOutput {
+        Ok(Outcome::json(&DescribeOutput {
             tunnel: TunnelOutput::new(&self.naming, view),
-        })
+        }))
     }
 
     async fn list_tunnels(&self, input: &Input<'_>) -> Answer {
@@ -116,17 +141,17 @@ impl<S: Store> Api<S> {
         };
         let page = self.control.list(request).await?;
         let summary = |tunnel| SummaryOutput::new(&self.naming, tunnel);
-        answer(&ListOutput {
+        Ok(Outcome::json(&ListOutput {
             tunnel_summaries: page.tunnels.into_iter().map(summary).collect(),
             next_token: page.next.map(page_token::encode),
-        })
+        }))
     }
 
     async fn close_tunnel(&self, input: &Input<'_>) -> Answer {
         let id = tunnel_id(input)?;
         let delete = input.boolean("delete")?.unwrap_or(false);
         self.control.close(&id, delete).await?;
-        answer(&Empty {})
+        Ok(Outcome::json(&Empty {}))
     }
 
     async fn rotate_tunnel_access_token(&self, input: &Input<'_>) -> Answer {
@@ -139,18 +164,18 @@ impl<S: Store> Api<S> {
             ));
         }
         let tokens = self.control.rotate(&id, sides, config).await?;
-        answer(&RotateOutput {
+        Ok(Outcome::json(&RotateOutput {
             tunnel_arn: self.naming.tunnel_arn(&id),
             source_access_token: tokens.source.as_ref().map(|token| token.expose()),
             destination_access_token: tokens.destination.as_ref().map(|token| token.expose()),
-        })
+        }))
     }
 
     async fn tag_resource(&self, input: &Input<'_>) -> Answer {
         let id = self.resource(input)?;
         let tags = read_tags(&input.required_list("tags", &TAG_LIST)?)?;
         self.control.tag(&id?, tags).await?;
-        answer(&Empty {})
+        Ok(Outcome::json(&Empty {}))
     }
 
     async fn untag_resource(&self, input: &Input<'_>) -> Answer {
@@ -161,14 +186,14 @@ impl<S: Store> Api<S> {
             .map(|key| key.text(&TAG_KEY).map(str::to_owned))
             .collect();
         self.control.untag(&id?, keys?).await?;
-        answer(&Empty {})
+        Ok(Outcome::json(&Empty {}))
     }
 
     async fn list_tags_for_resource(&self, input: &Input<'_>) -> Answer {
         let id = self.resource(input)??;
-        answer(&TagsOutput {
+        Ok(Outcome::json(&TagsOutput {
             tags: tags(self.control.tags(&id).await?),
-        })
+        }))
     }
 
     /// The tunnel of `resourceArn`: the outer error is the member's, the inner one says that there is no
@@ -226,10 +251,6 @@ fn read_tags(elements: &[Element<'_>]) -> Result<Tags, ApiError> {
         }
     }
     Ok(tags)
-}
-
-fn answer(output: &impl Serialize) -> Answer {
-    Ok(serde_json::to_vec(output).expect("texts and numbers become JSON"))
 }
 
 const CLIENT_MODES: [(&str, RotatedSides); 3] = [

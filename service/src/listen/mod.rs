@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, error};
 
+use crate::api::Peer;
 use crate::settings::ConnectionLimits;
 
 /// A listener that is bound, and serves once asked to.
@@ -69,22 +70,23 @@ struct Connection {
 
 impl Connection {
     async fn run(self, socket: TcpStream, peer: SocketAddr) {
-        if let Err(error) = self.serve(socket).await {
+        if let Err(error) = self.serve(socket, peer).await {
             debug!(%peer, %error, "API connection ended");
         }
     }
 
-    async fn serve(mut self, socket: TcpStream) -> io::Result<()> {
+    async fn serve(mut self, socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
         socket.set_nodelay(true)?;
         let handshake = timeout(self.limits.handshake_timeout, self.tls.accept(socket));
         let stream = handshake.await.map_err(|_| {
             io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long")
         })??;
+        let router = self.router.layer(Extension(Peer(peer)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head_timeout)
             .max_buf_size(MAX_HEAD_SIZE)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router));
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
         tokio::pin!(connection);
         tokio::select! {
             result = connection.as_mut() => return result.map_err(io::Error::other),

@@ -19,6 +19,7 @@ pub mod data_dir;
 pub mod endpoints;
 pub mod gate;
 mod listen;
+pub mod notify;
 pub mod service;
 pub mod settings;
 pub mod store;

@@ -4,6 +4,8 @@
 //!
 //! ```text
 //! listen ─► api ─► control ─► store ─► tunnels   (the rules: no clock, no IO)
+//!            ├──► iot ─► registry, certificates
+//!            └──► sts
 //! relay  ─► gate ─────────────┘  └──► relay: end this side, end this tunnel
 //! ```
 //!
@@ -18,11 +20,14 @@ pub mod control;
 pub mod data_dir;
 pub mod endpoints;
 pub mod gate;
+mod iot;
 mod listen;
 pub mod notify;
+pub mod registry;
 pub mod service;
 pub mod settings;
 pub mod store;
+mod sts;
 #[cfg(test)]
 mod testing;
 pub mod token;

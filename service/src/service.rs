@@ -15,15 +15,18 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use crate::api::{Api, NotServed, Tunnelling};
+use crate::api::{Api, Tunnelling};
 use crate::certificates::{CertificateError, Certificates, Identity};
 use crate::control::ControlPlane;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::endpoints::Endpoints;
 use crate::gate::Gate;
+use crate::iot::Iot;
 use crate::listen::HttpsListener;
+use crate::registry::MemoryRegistry;
 use crate::settings::Settings;
 use crate::store::MemoryStore;
+use crate::sts::Sts;
 
 /// The gate of a service with its tunnels in memory, and in its data directory if it has one.
 pub type ServiceGate = Gate<MemoryStore>;
@@ -66,14 +69,22 @@ impl Service {
         let relay = Arc::new(relay.await.map_err(StartError::Relay)?);
 
         let control_relay: Arc<dyn RelayControl> = relay.clone();
-        let control = ControlPlane::new(Arc::clone(&store), control_relay, settings.clock);
+        let control = ControlPlane::new(Arc::clone(&store), control_relay, settings.clock.clone());
         let control = Arc::new(control);
         let (stop, stopping) = watch::channel(false);
         let limits = settings.api.connections;
+        let naming = settings.naming;
+        let iot = Iot {
+            registry: Arc::new(MemoryRegistry::new(settings.registry)),
+            issuer: certificates.device_issuer(),
+            naming: naming.clone(),
+            clock: settings.clock,
+            endpoint: None,
+        };
         let api = Api {
-            tunnelling: Box::new(Tunnelling::new(Arc::clone(&control), settings.naming)),
-            registry: Box::new(NotServed),
-            sts: Box::new(NotServed),
+            tunnelling: Box::new(Tunnelling::new(Arc::clone(&control), naming.clone())),
+            registry: Box::new(iot),
+            sts: Box::new(Sts { naming }),
             body_timeout: limits.body_timeout,
         };
         let https = HttpsListener {

@@ -8,6 +8,7 @@ use rustls_pki_types::ServerName;
 
 use crate::api::Naming;
 use crate::clock::Clock;
+use crate::registry::RegistryLimits;
 use crate::tunnels::Limits;
 
 /// All that the service needs to start.
@@ -27,6 +28,8 @@ pub struct Settings {
     pub naming: Naming,
     /// Bounds of the tunnel table.
     pub limits: Limits,
+    /// Bounds of the registry.
+    pub registry: RegistryLimits,
     /// Where the time is read.
     pub clock: Clock,
 }
@@ -41,6 +44,7 @@ impl Settings {
             names: Vec::new(),
             naming: Naming::default(),
             limits: Limits::default(),
+            registry: RegistryLimits::default(),
             clock: Clock::default(),
         }
     }

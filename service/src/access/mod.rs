@@ -1,6 +1,7 @@
 //! Who may call the API, and what they may do: signatures, access keys, policies.
 
 pub mod policy;
+pub mod sigv4;
 
 use std::fmt;
 use std::sync::Arc;

@@ -16,15 +16,30 @@ pub(crate) struct Text {
     compiled: LazyLock<Regex>,
 }
 
+impl Text {
+    /// For [`text!`] alone, which gives a pattern that compiles.
+    pub(crate) const fn new(
+        size: RangeInclusive<usize>,
+        pattern: &'static str,
+        compile: fn() -> Regex,
+    ) -> Self {
+        Self {
+            size,
+            pattern,
+            compiled: LazyLock::new(compile),
+        }
+    }
+}
+
+/// A [`Text`]: its size, and its pattern as the model and as the regex crate writes it.
 macro_rules! text {
     ($size:expr, $pattern:literal, $regex:literal) => {
-        Text {
-            size: $size,
-            pattern: $pattern,
-            compiled: LazyLock::new(|| Regex::new($regex).expect("a pattern of the model")),
-        }
+        $crate::api::constraints::Text::new($size, $pattern, || {
+            ::regex::Regex::new($regex).expect("a pattern of the model")
+        })
     };
 }
+pub(crate) use text;
 
 pub(crate) static TUNNEL_ID: Text = text!(
     1..=128,

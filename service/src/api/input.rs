@@ -3,6 +3,7 @@
 //! A member that is `null` is absent; one that nobody asks for is ignored. A refusal carries the path
 //! of the member, like `destinationConfig.services.2.member`.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
@@ -42,19 +43,38 @@ impl<'a> Input<'a> {
     }
 
     /// One word of a fixed set.
+    pub(crate) fn word<T: Copy>(
+        &self,
+        name: &str,
+        words: &[(&str, T)],
+    ) -> Result<Option<T>, ApiError> {
+        self.element(name)
+            .map(|element| element.word(words))
+            .transpose()
+    }
+
     pub(crate) fn required_word<T: Copy>(
         &self,
         name: &str,
         words: &[(&str, T)],
     ) -> Result<T, ApiError> {
-        let element = self.required(name)?;
-        let text = element.string()?;
-        let found = words.iter().find(|(word, _)| *word == text);
-        found.map(|(_, value)| *value).ok_or_else(|| {
-            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-            let constraint = format!("Member must satisfy enum value set: [{}]", words.join(", "));
-            ApiError::constraint(&element.path, &constraint)
-        })
+        self.required(name)?.word(words)
+    }
+
+    /// All members, as a map from names to texts.
+    pub(crate) fn texts(
+        &self,
+        name_rule: &Text,
+        rule: &Text,
+    ) -> Result<BTreeMap<String, String>, ApiError> {
+        let mut texts = BTreeMap::new();
+        for (name, value) in self.members {
+            name_rule.check(&format!("{}key", self.path), name)?;
+            let path = format!("{}value", self.path);
+            let text = Element { value, path }.text(rule)?;
+            texts.insert(name.clone(), text.to_owned());
+        }
+        Ok(texts)
     }
 
     pub(crate) fn integer(
@@ -126,6 +146,16 @@ impl<'a> Element<'a> {
         let text = self.string()?;
         rule.check(&self.path, text)?;
         Ok(text)
+    }
+
+    fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, ApiError> {
+        let text = self.string()?;
+        let found = words.iter().find(|(word, _)| *word == text);
+        found.map(|(_, value)| *value).ok_or_else(|| {
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            let constraint = format!("Member must satisfy enum value set: [{}]", words.join(", "));
+            self.refused(&constraint)
+        })
     }
 
     pub(crate) fn structure(&self) -> Result<Input<'a>, ApiError> {

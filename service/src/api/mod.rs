@@ -62,9 +62,6 @@ pub(crate) struct Api {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// Answers that there is no such operation.
-pub(crate) struct NotServed;
-
 impl Api {
     /// Everything that the API's listener serves.
     pub(crate) fn router(self) -> Router {
@@ -123,13 +120,6 @@ impl Api {
             Protocol::Query => &self.sts,
         };
         handler.handle(call).await
-    }
-}
-
-impl Handler for NotServed {
-    fn handle<'a>(&'a self, _call: &'a Call) -> outcome::Answer<'a> {
-        let error = ApiError::unknown_operation("this service has no such operation");
-        Box::pin(std::future::ready(Err(error)))
     }
 }
 

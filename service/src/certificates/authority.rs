@@ -1,4 +1,4 @@
-//! The built-in certificate authority: makes itself, issues server certificates.
+//! The built-in certificate authority: makes itself, issues certificates to servers and devices.
 
 use std::net::IpAddr;
 
@@ -78,6 +78,26 @@ impl Authority {
         params.not_after = self.expires.min(params.not_before + SERVER_VALIDITY);
         Ok(params.signed_by(key, &self.issuer)?.pem())
     }
+
+    /// Issues a certificate for a TLS client, in DER, valid for ten years or as long as the authority
+    /// itself, whichever is shorter. Its name says nothing: a device is known by the whole certificate.
+    pub(super) fn issue_device(
+        &self,
+        key: &impl PublicKeyData,
+        now: OffsetDateTime,
+    ) -> Result<Vec<u8>, rcgen::Error> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = common_name("adit device");
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        // Two requests with one key get two certificates.
+        params.serial_number = Some(random_serial()?);
+        params.not_before = now - BACKDATED;
+        params.not_after = self.expires.min(params.not_before + DEVICE_VALIDITY);
+        Ok(params.signed_by(key, &self.issuer)?.der().to_vec())
+    }
 }
 
 fn alt_name(name: &ServerName<'static>) -> Result<SanType, rcgen::Error> {
@@ -112,6 +132,7 @@ fn random_serial() -> Result<SerialNumber, rcgen::Error> {
 
 const AUTHORITY_VALIDITY: Duration = Duration::days(3650);
 const SERVER_VALIDITY: Duration = Duration::days(825);
+const DEVICE_VALIDITY: Duration = Duration::days(3650);
 
 /// Devices' clocks are not ours: a certificate that begins now would be refused by one that is late.
 const BACKDATED: Duration = Duration::hours(1);

@@ -1,5 +1,5 @@
 //! The server's certificate and the authority behind it: made at the first start, taken up again at
-//! every later one, renewed before they end.
+//! every later one, renewed before they end. And the certificates that the authority issues to devices.
 //!
 //! | file | mode | |
 //! |---|---|---|
@@ -10,6 +10,7 @@
 //! moment a start is interrupted at, what it left behind is a key whose certificate can be made again.
 
 mod authority;
+mod device;
 mod inspect;
 
 use std::path::PathBuf;
@@ -27,9 +28,12 @@ use crate::data_dir::{DataDir, DataDirError};
 use authority::Authority;
 use inspect::{Fault, parse_chain, provider, renewal_reason, validity, verify};
 
-/// A server certificate that clients accept once they trust `ca_pem`.
+pub use device::{DeviceCertificate, DeviceCertificateError, DeviceIssuer, DeviceKeys};
+
+/// A server certificate that clients accept once they trust `ca_pem`, and the authority that issues
+/// others.
 pub struct Certificates {
-    ca_pem: String,
+    authority: Arc<Authority>,
     server: Arc<CertifiedKey>,
     key: PrivateKeyDer<'static>,
 }
@@ -49,7 +53,7 @@ impl Certificates {
         names: &[ServerName<'static>],
         now: OffsetDateTime,
     ) -> Result<Self, CertificateError> {
-        let authority = Authority::create(KeyPair::generate()?, now)?;
+        let authority = Arc::new(Authority::create(KeyPair::generate()?, now)?);
         let key = KeyPair::generate()?;
         let pem = authority.issue_server(&key, names, now)?;
         Self::assemble(&authority, &pem, &key.serialize_pem(), now)
@@ -66,7 +70,7 @@ impl Certificates {
         names: &[ServerName<'static>],
         now: OffsetDateTime,
     ) -> Result<Self, CertificateError> {
-        let authority = stored_authority(dir, now)?;
+        let authority = Arc::new(stored_authority(dir, now)?);
         let key = stored_key(dir, SERVER_KEY)?;
         if let Some(pem) = dir.read(SERVER_PEM)? {
             let damaged = |fault: Fault| fault.of(dir.file(fault.file(SERVER_PEM, SERVER_KEY)));
@@ -88,7 +92,12 @@ impl Certificates {
 
     /// The authority's certificate, in PEM.
     pub fn ca_pem(&self) -> &str {
-        &self.ca_pem
+        self.authority.certificate_pem()
+    }
+
+    /// What issues certificates to devices.
+    pub fn device_issuer(&self) -> DeviceIssuer {
+        DeviceIssuer::new(Arc::clone(&self.authority))
     }
 
     /// The certificate and key, for a listener that has TLS settings of its own.
@@ -113,7 +122,7 @@ impl Certificates {
     }
 
     fn assemble(
-        authority: &Authority,
+        authority: &Arc<Authority>,
         server_pem: &str,
         server_key: &str,
         now: OffsetDateTime,
@@ -125,7 +134,7 @@ impl Certificates {
             .map_err(|error| Fault::Pair(error.to_string()))?;
         verify(authority.certificate_pem(), &server, now)?;
         Ok(Self {
-            ca_pem: authority.certificate_pem().to_owned(),
+            authority: Arc::clone(authority),
             server: Arc::new(server),
             key,
         })

@@ -22,6 +22,7 @@ pub mod endpoints;
 pub mod gate;
 mod iot;
 mod listen;
+pub mod mqtt;
 pub mod notify;
 pub mod registry;
 pub mod service;

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::gate::LinkEvent;
+use crate::notify::{Notices, Notifier};
 use crate::store::Store;
 use crate::token::{RoutingKey, TokenHash, mint};
 use crate::tunnels::{
@@ -27,6 +28,7 @@ pub struct ControlPlane<S> {
     store: Arc<S>,
     relay: Arc<dyn RelayControl>,
     clock: Clock,
+    notices: Notices,
 }
 
 /// What a caller says about a tunnel to be opened.
@@ -95,6 +97,15 @@ impl<S: Store> ControlPlane<S> {
             store,
             relay,
             clock,
+            notices: Notices::default(),
+        }
+    }
+
+    /// Tells devices of their tunnels; `region` is what they are told.
+    pub(crate) fn with_notifier(self, notifier: Arc<dyn Notifier>, region: Arc<str>) -> Self {
+        Self {
+            notices: Notices::new(notifier, region),
+            ..self
         }
     }
 
@@ -110,6 +121,8 @@ impl<S: Store> ControlPlane<S> {
             source: mint(routing_key)?,
             destination: mint(routing_key)?,
         };
+        let config = request.config.clone();
+        let _turn = self.notices.turn(&id).await;
         let new = NewTunnel {
             id,
             routing_key,
@@ -122,6 +135,9 @@ impl<S: Store> ControlPlane<S> {
         };
         self.store.open_tunnel(self.clock.now(), new).await?;
         debug!(tunnel = %opened.id, "tunnel opened");
+        self.notices
+            .publish(&opened.id, config, &opened.destination)
+            .await;
         Ok(opened)
     }
 
@@ -137,8 +153,10 @@ impl<S: Store> ControlPlane<S> {
 
     /// Closes a tunnel and cuts both its sides; forgets it when `delete` is set.
     pub async fn close(&self, id: &TunnelId, delete: bool) -> Result<(), ControlError> {
+        let _turn = self.notices.turn(id).await;
         self.store.close(self.clock.now(), id, delete).await?;
         debug!(tunnel = %id, delete, "tunnel closed");
+        self.notices.revoke(id).await;
         self.relay.end_tunnel(id);
         Ok(())
     }
@@ -161,11 +179,20 @@ impl<S: Store> ControlPlane<S> {
             destination: tokens.destination.as_ref().map(TokenHash::of),
             config,
         };
+        let _turn = self.notices.turn(id).await;
         self.store.rotate(self.clock.now(), id, rotation).await?;
         debug!(tunnel = %id, ?sides, "tokens rotated");
         for mode in [Mode::Source, Mode::Destination] {
             if sides.has(mode) {
                 self.relay.end_side(id, mode);
+            }
+        }
+        if let Some(token) = &tokens.destination {
+            self.notices.revoke(id).await;
+            // Who is told, and of what, is what the rotation has left.
+            match self.store.describe(self.clock.now(), id).await {
+                Ok(tunnel) => self.notices.publish(id, tunnel.config, token).await,
+                Err(error) => error!(%error, tunnel = %id, "no notification of a rotated token"),
             }
         }
         Ok(tokens)
@@ -235,6 +262,8 @@ impl<S: Store> ControlPlane<S> {
                 for tunnel in &expired.ended {
                     debug!(%tunnel, "lifetime over");
                     self.relay.end_tunnel(tunnel);
+                    let _turn = self.notices.turn(tunnel).await;
+                    self.notices.revoke(tunnel).await;
                 }
                 expired.next.map_or(latest, |next| next.min(latest))
             }

@@ -8,6 +8,8 @@ use rustls_pki_types::ServerName;
 
 use crate::api::Naming;
 use crate::clock::Clock;
+use crate::mqtt::BrokerLimits;
+use crate::notify::MailboxLimits;
 use crate::registry::RegistryLimits;
 use crate::tunnels::Limits;
 
@@ -28,6 +30,8 @@ pub struct Settings {
     pub naming: Naming,
     /// Bounds of the tunnel table.
     pub limits: Limits,
+    /// Where devices wait for notifications.
+    pub mqtt: MqttSettings,
     /// Bounds of the registry.
     pub registry: RegistryLimits,
     /// Where the time is read.
@@ -44,10 +48,23 @@ impl Settings {
             names: Vec::new(),
             naming: Naming::default(),
             limits: Limits::default(),
+            mqtt: MqttSettings::default(),
             registry: RegistryLimits::default(),
             clock: Clock::default(),
         }
     }
+}
+
+/// The embedded notifier.
+#[derive(Clone, Debug, Default)]
+pub struct MqttSettings {
+    /// A port of its own for devices; port 0 takes any. With or without it, they reach the broker on the
+    /// API's port by the ALPN name `x-amzn-mqtt-ca`.
+    pub listen: Option<SocketAddr>,
+    /// Bounds of its connections.
+    pub limits: BrokerLimits,
+    /// Bounds of what it keeps.
+    pub mailbox: MailboxLimits,
 }
 
 /// The API's listener: an address that only this machine reaches.

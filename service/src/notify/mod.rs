@@ -12,6 +12,7 @@
 pub(crate) mod conformance;
 mod mailbox;
 mod memory;
+mod notices;
 mod notification;
 mod seal;
 
@@ -26,6 +27,7 @@ pub use mailbox::{
     Mailbox, MailboxError, MailboxLimits, Message, Opened, Qos, Queued, SessionStart,
 };
 pub use memory::MemoryMailbox;
+pub(crate) use notices::Notices;
 pub use notification::{Notification, notify_topic};
 pub use seal::{SealError, Sealer};
 

@@ -238,6 +238,7 @@ fn serve(args: ServeArgs) -> Result<ServeSettings, BadInput> {
         data_dir: args.data_dir,
         api_listen: args.api_listen,
         tunnel_listen: args.tunnel_listen,
+        mqtt_listen: args.mqtt_listen,
         loops: args.loops.and_then(NonZeroU16::new),
         io: args.io,
         records: args.tls_records,

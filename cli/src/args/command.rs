@@ -43,6 +43,9 @@ pub struct ServeArgs {
     /// Where both sides of tunnels connect to; port 0 picks a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7443")]
     pub tunnel_listen: SocketAddr,
+    /// Where devices wait for notifications, over MQTT with client certificates; port 0 picks a free one
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub mqtt_listen: Option<SocketAddr>,
     /// Loops that carry tunnels, one thread each [default: one per core]
     #[arg(long, value_name = "COUNT", value_parser = value_parser!(u16).range(1..=1024))]
     pub loops: Option<u16>,

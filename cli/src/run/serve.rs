@@ -35,6 +35,7 @@ async fn run(settings: ServeSettings) -> ExitCode {
         }
     };
     let mut service = Settings::new(api, settings.tunnel_listen);
+    service.mqtt.listen = settings.mqtt_listen;
     service.data_dir = Some(settings.data_dir.clone());
     let loops = settings.loops.map(NonZeroUsize::from);
     let mut stop = match Stop::new() {
@@ -86,8 +87,9 @@ async fn run(settings: ServeSettings) -> ExitCode {
 fn print_endpoints(endpoints: &Endpoints, settings: &ServeSettings) {
     let (api, tunnel) = (&endpoints.api, &endpoints.tunnel);
     let ca = settings.data_dir.join("ca.pem");
+    let mqtt = (endpoints.mqtt.as_ref()).map_or(String::new(), |mqtt| format!("mqtt    {mqtt}\n"));
     let text = format!(
-        "api     {api}\ntunnel  {tunnel}\nca      {}\n",
+        "api     {api}\ntunnel  {tunnel}\n{mqtt}ca      {}\n",
         ca.display()
     );
     // A closed standard output is the reader's choice.

@@ -105,6 +105,8 @@ pub struct ServeSettings {
     pub api_listen: SocketAddr,
     /// Where both sides of tunnels connect to.
     pub tunnel_listen: SocketAddr,
+    /// Where devices wait for notifications, besides the API's port.
+    pub mqtt_listen: Option<SocketAddr>,
     /// Number of loops; `None` is one per core.
     pub loops: Option<NonZeroU16>,
     /// Kernel interface of the data path.

@@ -85,11 +85,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         Ok(true)
     }
 
-    /// Says goodbye to TLS, within a bound.
+    /// Says goodbye to TLS, and lets the client finish its sentence, within a bound: closing a socket with
+    /// bytes unread would reset it, and what was sent last might never be seen.
     pub(super) async fn close(&mut self) {
-        let _ = timeout(self.write_timeout, self.stream.shutdown()).await;
+        let goodbye = async {
+            self.stream.shutdown().await?;
+            let mut rest = [0; 512];
+            while self.stream.read(&mut rest).await? > 0 {}
+            io::Result::Ok(())
+        };
+        let _ = timeout(self.write_timeout.min(LINGER), goodbye).await;
     }
 }
+
+/// For a client to close its side once we have closed ours.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Bytes read at once.
 const READ_SIZE: usize = 2048;

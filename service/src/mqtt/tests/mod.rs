@@ -1,6 +1,7 @@
 //! The broker against clients that are written down byte by byte.
 
 mod client;
+mod mosquitto;
 mod protocol;
 mod sessions;
 mod subscriptions;
@@ -66,6 +67,12 @@ impl Lab {
 
     /// Registers a thing with a certificate of this content.
     async fn device(&self, name: &str) -> CertificateId {
+        let id = CertificateId::of(name.as_bytes());
+        self.device_with(name, id).await;
+        id
+    }
+
+    async fn device_with(&self, name: &str, id: CertificateId) {
         let thing = thing(name);
         let new = NewThing {
             name: thing.clone(),
@@ -74,7 +81,6 @@ impl Lab {
             attributes: Default::default(),
         };
         self.registry.create_thing(new).await.unwrap();
-        let id = CertificateId::of(name.as_bytes());
         let now = Timestamp::from_millis(1);
         let certificate = Certificate {
             id,
@@ -88,7 +94,6 @@ impl Lab {
         };
         self.registry.add_certificate(certificate).await.unwrap();
         self.registry.attach_thing(&thing, &id).await.unwrap();
-        id
     }
 
     async fn policy(&self, certificate: &CertificateId, document: &str) {

@@ -277,6 +277,7 @@ fn serve(args: ServeArgs) -> Result<(ServeSettings, Vec<String>), BadInput> {
         api_listen: args.api_listen,
         tunnel_listen: args.tunnel_listen,
         unregistered_things: args.unregistered_things,
+        mqtt_listen: args.mqtt_listen,
         loops: args.loops.and_then(NonZeroU16::new),
         io: args.io,
         records: args.tls_records,

@@ -17,6 +17,7 @@ use crate::audit::{Audit, Change as Audited, ClosedBy, Event};
 use crate::clock::{Clock, Timestamp};
 use crate::gate::LinkEvent;
 use crate::links::Links;
+use crate::notify::{Notices, Notifier};
 use crate::registry::{KnownThings, RegistryError};
 use crate::store::{Change, Store};
 use crate::token::{RoutingKey, TokenHash, mint};
@@ -34,6 +35,7 @@ pub struct ControlPlane<S> {
     links: Arc<Links>,
     clock: Clock,
     audit: Audit,
+    notices: Notices,
 }
 
 /// What a caller says about a tunnel to be opened.
@@ -117,6 +119,15 @@ impl<S: Store> ControlPlane<S> {
             links,
             clock,
             audit: Audit::none(),
+            notices: Notices::default(),
+        }
+    }
+
+    /// Tells devices of their tunnels; `region` is what they are told.
+    pub(crate) fn with_notifier(self, notifier: Arc<dyn Notifier>, region: Arc<str>) -> Self {
+        Self {
+            notices: Notices::new(notifier, region),
+            ..self
         }
     }
 
@@ -139,6 +150,8 @@ impl<S: Store> ControlPlane<S> {
             source: mint(routing_key)?,
             destination: mint(routing_key)?,
         };
+        let config = request.config.clone();
+        let _turn = self.notices.turn(&id).await;
         let new = NewTunnel {
             id,
             routing_key,
@@ -152,6 +165,9 @@ impl<S: Store> ControlPlane<S> {
         self.store.open_tunnel(self.clock.now(), new).await?;
         debug!(tunnel = %opened.id, "tunnel opened");
         self.changed(&opened.id, Audited::Opened).await;
+        self.notices
+            .publish(&opened.id, config, &opened.destination)
+            .await;
         Ok(opened)
     }
 
@@ -167,8 +183,10 @@ impl<S: Store> ControlPlane<S> {
 
     /// Closes a tunnel and cuts both its sides; forgets it when `delete` is set.
     pub async fn close(&self, id: &TunnelId, delete: bool) -> Result<(), ControlError> {
+        let _turn = self.notices.turn(id).await;
         self.store.close(self.clock.now(), id, delete).await?;
         debug!(tunnel = %id, delete, "tunnel closed");
+        self.notices.revoke(id).await;
         self.relay.end_tunnel(id);
         let by = match delete {
             true => ClosedBy::Deletion,
@@ -197,6 +215,7 @@ impl<S: Store> ControlPlane<S> {
             destination: tokens.destination.as_ref().map(TokenHash::of),
             config,
         };
+        let _turn = self.notices.turn(id).await;
         self.store.rotate(self.clock.now(), id, rotation).await?;
         debug!(tunnel = %id, ?sides, "tokens rotated");
         for mode in [Mode::Source, Mode::Destination] {
@@ -204,6 +223,14 @@ impl<S: Store> ControlPlane<S> {
                 self.relay.end_side(id, mode);
                 let change = Audited::TokenRotated { side: mode };
                 self.changed(id, change).await;
+            }
+        }
+        if let Some(token) = &tokens.destination {
+            self.notices.revoke(id).await;
+            // Who is told, and of what, is what the rotation has left.
+            match self.store.describe(self.clock.now(), id).await {
+                Ok(tunnel) => self.notices.publish(id, tunnel.config, token).await,
+                Err(error) => error!(%error, tunnel = %id, "no notification of a rotated token"),
             }
         }
         Ok(tokens)
@@ -349,6 +376,8 @@ impl<S: Store> ControlPlane<S> {
                 for tunnel in &expired.ended {
                     debug!(%tunnel, "tunnel ended");
                     self.relay.end_tunnel(tunnel);
+                    let _turn = self.notices.turn(tunnel).await;
+                    self.notices.revoke(tunnel).await;
                     let by = ClosedBy::Timeout;
                     self.changed(tunnel, Audited::Closed { by }).await;
                 }

@@ -13,19 +13,23 @@ pub struct Endpoints {
     pub api: String,
     /// Endpoint for proxies, like `localhost:8444`.
     pub tunnel: String,
+    /// Host and port for devices, like `localhost:8883`, when there is a port for them alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mqtt: Option<String>,
 }
 
 impl Endpoints {
-    pub(crate) fn new(api: SocketAddr, tunnel: SocketAddr) -> Self {
+    pub(crate) fn new(api: SocketAddr, tunnel: SocketAddr, mqtt: Option<SocketAddr>) -> Self {
         Self {
             api: format!("https://{}", endpoint(api)),
             tunnel: endpoint(tunnel),
+            mqtt: mqtt.map(endpoint),
         }
     }
 
     /// Tells whoever waits for the file that all listeners are ready.
     pub(crate) fn write(&self, dir: &DataDir) -> Result<(), DataDirError> {
-        let mut text = serde_json::to_string_pretty(self).expect("two texts become JSON");
+        let mut text = serde_json::to_string_pretty(self).expect("texts become JSON");
         text.push('\n');
         dir.write(ENDPOINTS_JSON, text.as_bytes(), 0o644)
     }

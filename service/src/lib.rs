@@ -24,6 +24,8 @@ pub mod gate;
 mod iot;
 mod links;
 mod listen;
+pub mod mqtt;
+pub mod notify;
 pub mod quotas;
 pub mod registry;
 pub mod service;

@@ -30,8 +30,10 @@ use crate::endpoints::Endpoints;
 use crate::gate::Gate;
 use crate::iot::Iot;
 use crate::links::Links;
-use crate::listen::HttpsListener;
-use crate::registry::{KnownThings, MemoryRegistry};
+use crate::listen::{DeviceDoor, HttpsListener, device_config};
+use crate::mqtt::Broker;
+use crate::notify::{MemoryMailbox, SealError, Sealer};
+use crate::registry::{KnownThings, MemoryRegistry, Registry};
 use crate::settings::{ApiAccess, Settings};
 use crate::store::{AnyStore, Store, StoreError};
 use crate::sts::Sts;
@@ -70,6 +72,13 @@ impl Service {
         let tunnel_listener = bind(settings.tunnel_listen).await?;
         let api_address = local_address(&api_listener, settings.api.listen())?;
         let tunnel_address = local_address(&tunnel_listener, settings.tunnel_listen)?;
+        let mqtt_listener = match settings.mqtt.listen {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        let mqtt_address = (mqtt_listener.as_ref().zip(settings.mqtt.listen))
+            .map(|(listener, address)| local_address(listener, address))
+            .transpose()?;
         let names = certificate_names(&settings);
         let certificates = Arc::new(certificates(&settings, &names, data_dir.as_deref())?);
 
@@ -84,7 +93,13 @@ impl Service {
         let relay = Arc::new(relay.await.map_err(StartError::Relay)?);
 
         let control_relay: Arc<dyn RelayControl> = relay.clone();
-        let registry = Arc::new(MemoryRegistry::new(settings.registry));
+        let registry = Arc::new(MemoryRegistry::new(settings.registry.clone()));
+        let broker = Arc::new(broker(&settings, data_dir.as_deref(), &registry)?);
+        let device_changes = registry.changes();
+        let door = DeviceDoor {
+            tls: Arc::new(device_config(certificates.identity()).map_err(StartError::DeviceTls)?),
+            broker: broker.clone(),
+        };
         let known = Arc::clone(&registry) as Arc<dyn KnownThings>;
         let things = (!settings.unregistered_things).then_some(known);
         let control = ControlPlane::new(
@@ -94,7 +109,10 @@ impl Service {
             links,
             settings.clock.clone(),
         );
-        let control = Arc::new(control.with_audit(audit.clone()));
+        let control = control
+            .with_audit(audit.clone())
+            .with_notifier(broker.clone(), settings.naming.region().into());
+        let control = Arc::new(control);
         let (stop, stopping) = watch::channel(false);
         let limits = settings.api.connections;
         let naming = settings.naming;
@@ -121,8 +139,12 @@ impl Service {
             listener: api_listener,
             tls: Arc::new(certificates.server_config()),
             limits,
+            devices: Some(door.clone()),
         };
         let mut api_tasks = JoinSet::new();
+        if let Some(listener) = mqtt_listener {
+            api_tasks.spawn(door.serve_port(listener, stopping.clone()));
+        }
         api_tasks.spawn(https.serve(api.router(), stopping));
         let mut background = JoinSet::new();
         let links = Arc::clone(&control);
@@ -134,8 +156,9 @@ impl Service {
             let shown = Arc::clone(&certificates);
             background.spawn(keep_certificate(shown, dir, names, clock));
         }
+        background.spawn(async move { broker.follow(device_changes).await });
 
-        let endpoints = Endpoints::new(api_address, tunnel_address);
+        let endpoints = Endpoints::new(api_address, tunnel_address, mqtt_address);
         if let Some(dir) = &data_dir {
             endpoints.write(dir)?;
         }
@@ -143,6 +166,7 @@ impl Service {
         Ok(Running {
             api_address,
             tunnel_address,
+            mqtt_address,
             endpoints,
             ca_pem: certificates.ca_pem().to_owned(),
             relay,
@@ -163,7 +187,9 @@ pub struct Running<R> {
     pub api_address: SocketAddr,
     /// Where the data plane listens.
     pub tunnel_address: SocketAddr,
-    /// The same two for clients on this machine.
+    /// Where devices have a port of their own.
+    pub mqtt_address: Option<SocketAddr>,
+    /// The same for clients on this machine.
     pub endpoints: Endpoints,
     /// What clients have to trust.
     pub ca_pem: String,
@@ -241,6 +267,12 @@ pub enum StartError {
     /// Keys and certificates.
     #[error(transparent)]
     Certificates(#[from] CertificateError),
+    /// The key that seals what waits for devices.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The TLS library refuses to serve devices.
+    #[error("cannot serve devices: {0}")]
+    DeviceTls(rustls::Error),
     /// The data plane.
     #[error("the relay did not start: {0:#}")]
     Relay(anyhow::Error),
@@ -320,6 +352,28 @@ async fn keep_certificate(
     }
 }
 
+fn broker(
+    settings: &Settings,
+    dir: Option<&DataDir>,
+    registry: &Arc<MemoryRegistry>,
+) -> Result<Broker<MemoryMailbox, MemoryRegistry>, SealError> {
+    let sealer = match dir {
+        Some(dir) => Sealer::in_dir(dir)?,
+        None => Sealer::in_memory()?,
+    };
+    let mailbox = Arc::new(MemoryMailbox::new(settings.mqtt.mailbox));
+    let names = (settings.naming.region(), settings.naming.account());
+    let (clock, limits) = (settings.clock.clone(), settings.mqtt.limits.clone());
+    Ok(Broker::new(
+        mailbox,
+        Arc::clone(registry),
+        sealer,
+        clock,
+        limits,
+        names,
+    ))
+}
+
 fn certificate_names(settings: &Settings) -> Vec<ServerName<'static>> {
     let localhost = ServerName::try_from("localhost").expect("a DNS name");
     let mut names = vec![
@@ -328,7 +382,11 @@ fn certificate_names(settings: &Settings) -> Vec<ServerName<'static>> {
         ServerName::from(std::net::IpAddr::V6(Ipv6Addr::LOCALHOST)),
     ];
     let bound = [settings.api.listen().ip(), settings.tunnel_listen.ip()];
-    let bound = bound.into_iter().filter(|ip| !ip.is_unspecified());
+    let mqtt = settings.mqtt.listen.map(|address| address.ip());
+    let bound = bound
+        .into_iter()
+        .chain(mqtt)
+        .filter(|ip| !ip.is_unspecified());
     for name in bound.map(ServerName::from).chain(settings.names.clone()) {
         if !names.contains(&name) {
             names.push(name);

@@ -9,6 +9,8 @@ use rustls_pki_types::ServerName;
 use crate::access::sigv4::SKEW_MAX;
 use crate::api::Naming;
 use crate::clock::Clock;
+use crate::mqtt::BrokerLimits;
+use crate::notify::MailboxLimits;
 use crate::quotas::{Quota, Quotas};
 use crate::registry::RegistryLimits;
 use crate::store::StoreChoice;
@@ -33,6 +35,8 @@ pub struct Settings {
     pub naming: Naming,
     /// Bounds of what is stored.
     pub limits: Limits,
+    /// Where devices wait for notifications.
+    pub mqtt: MqttSettings,
     /// Bounds of the registry.
     pub registry: RegistryLimits,
     /// Whether tunnels may be opened to names that are no things of the registry: for an installation
@@ -59,6 +63,7 @@ impl Settings {
             names: Vec::new(),
             naming: Naming::default(),
             limits: Limits::default(),
+            mqtt: MqttSettings::default(),
             registry: RegistryLimits::default(),
             unregistered_things: false,
             calls_per_second: None,
@@ -79,6 +84,18 @@ impl Settings {
         self.bytes_per_second = quotas.get(Quota::BytesPerSecond);
         self
     }
+}
+
+/// The embedded notifier.
+#[derive(Clone, Debug, Default)]
+pub struct MqttSettings {
+    /// A port of its own for devices; port 0 takes any. With or without it, they reach the broker on the
+    /// API's port by the ALPN name `x-amzn-mqtt-ca`.
+    pub listen: Option<SocketAddr>,
+    /// Bounds of its connections.
+    pub limits: BrokerLimits,
+    /// Bounds of what it keeps.
+    pub mailbox: MailboxLimits,
 }
 
 /// The API's listener, and who may use it.

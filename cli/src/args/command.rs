@@ -54,6 +54,9 @@ pub struct ServeArgs {
     /// Where both sides of tunnels connect to; port 0 picks a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7443")]
     pub tunnel_listen: SocketAddr,
+    /// Where devices wait for notifications, over MQTT with client certificates; port 0 picks a free one
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub mqtt_listen: Option<SocketAddr>,
     /// Name or address by which clients reach this machine, for the server's certificate; repeatable
     #[arg(long = "name", value_name = "NAME")]
     pub names: Vec<String>,

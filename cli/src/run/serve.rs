@@ -49,6 +49,7 @@ async fn run(settings: ServeSettings) -> ExitCode {
     let mut service = Settings::new(api, settings.tunnel_listen).with_quotas(&settings.quotas);
     service.naming = settings.naming.clone();
     service.data_dir = Some(settings.data_dir.clone());
+    service.mqtt.listen = settings.mqtt_listen;
     service.names = settings.names.clone();
     service.store = Some(settings.store.clone());
     service.unregistered_things = settings.unregistered_things;
@@ -141,8 +142,9 @@ fn print_environment(endpoints: &Endpoints, settings: &ServeSettings) {
 fn print_endpoints(endpoints: &Endpoints, settings: &ServeSettings) {
     let (api, tunnel) = (&endpoints.api, &endpoints.tunnel);
     let ca = settings.data_dir.join("ca.pem");
+    let mqtt = (endpoints.mqtt.as_ref()).map_or(String::new(), |mqtt| format!("mqtt    {mqtt}\n"));
     let text = format!(
-        "api     {api}\ntunnel  {tunnel}\nca      {}\n",
+        "api     {api}\ntunnel  {tunnel}\n{mqtt}ca      {}\n",
         ca.display()
     );
     // A closed standard output is the reader's choice.

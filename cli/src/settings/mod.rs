@@ -126,6 +126,8 @@ pub struct ServeSettings {
     pub names: Vec<ServerName<'static>>,
     /// Open tunnels to any thing name.
     pub unregistered_things: bool,
+    /// Where devices wait for notifications, besides the API's port.
+    pub mqtt_listen: Option<SocketAddr>,
     /// Number of loops; `None` is one per core.
     pub loops: Option<NonZeroU16>,
     /// Kernel interface of the data path.

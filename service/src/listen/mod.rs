@@ -1,6 +1,9 @@
-//! HTTP/1.1 over TLS with a bound on everything: connections, handshakes, heads, lifetimes.
+//! HTTP/1.1 over TLS with a bound on everything: connections, handshakes, heads, lifetimes. A client that
+//! names `x-amzn-mqtt-ca` in its TLS greeting is a device, and is led to the broker.
 
 mod accept;
+mod devices;
+mod mutual;
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,21 +13,28 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustls::server::{Acceptor, ClientHello};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_rustls::LazyConfigAcceptor;
 use tracing::{debug, error};
 
 use crate::api::Peer;
 use crate::settings::ConnectionLimits;
+
+pub(crate) use devices::DeviceDoor;
+use mutual::MQTT_ALPN;
+pub(crate) use mutual::device_config;
 
 /// A listener that is bound, and serves once asked to.
 pub(crate) struct HttpsListener {
     pub(crate) listener: TcpListener,
     pub(crate) tls: Arc<rustls::ServerConfig>,
     pub(crate) limits: ConnectionLimits,
+    /// Where devices are led that speak MQTT; without it they are refused.
+    pub(crate) devices: Option<DeviceDoor>,
 }
 
 /// Tells everything that serves to finish. Dropping the sender says the same.
@@ -34,20 +44,26 @@ impl HttpsListener {
     /// Serves until told to stop; then lets requests under way finish, within a bound.
     pub(crate) async fn serve(self, router: Router, mut stop: Stop) {
         let connection = Connection {
-            tls: TlsAcceptor::from(self.tls),
+            tls: self.tls,
+            devices: self.devices,
             router,
             limits: Arc::new(self.limits),
             stop: stop.clone(),
         };
         let limits = Arc::clone(&connection.limits);
         let mut connections = JoinSet::new();
+        let room = Arc::new(Semaphore::new(limits.connections_max));
         loop {
-            let has_room = connections.len() < limits.connections_max;
+            let permitted = async {
+                let permit = Arc::clone(&room).acquire_owned().await;
+                let permit = permit.expect("this semaphore is never closed");
+                (permit, accept::next(|| self.listener.accept()).await)
+            };
             tokio::select! {
                 () = stopped(&mut stop) => break,
                 Some(ended) = connections.join_next() => report(ended),
-                (socket, peer) = accept::next(|| self.listener.accept()), if has_room => {
-                    connections.spawn(connection.clone().run(socket, peer));
+                (permit, (socket, peer)) = permitted => {
+                    connections.spawn(connection.clone().run(socket, peer, permit));
                 }
             }
         }
@@ -62,25 +78,40 @@ impl HttpsListener {
 
 #[derive(Clone)]
 struct Connection {
-    tls: TlsAcceptor,
+    tls: Arc<rustls::ServerConfig>,
+    devices: Option<DeviceDoor>,
     router: Router,
     limits: Arc<ConnectionLimits>,
     stop: Stop,
 }
 
 impl Connection {
-    async fn run(self, socket: TcpStream, peer: SocketAddr) {
-        if let Err(error) = self.serve(socket, peer).await {
+    async fn run(self, socket: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+        if let Err(error) = self.serve(socket, peer, permit).await {
             debug!(%peer, %error, "API connection ended");
         }
     }
 
-    async fn serve(mut self, socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
+    async fn serve(
+        mut self,
+        socket: TcpStream,
+        peer: SocketAddr,
+        permit: OwnedSemaphorePermit,
+    ) -> io::Result<()> {
         socket.set_nodelay(true)?;
-        let handshake = timeout(self.limits.handshake_timeout, self.tls.accept(socket));
-        let stream = handshake.await.map_err(|_| {
-            io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long")
-        })??;
+        let deadline = Instant::now() + self.limits.handshake_timeout;
+        let too_long = |_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long");
+        let greeting = LazyConfigAcceptor::new(Acceptor::default(), socket);
+        let greeting = timeout_at(deadline, greeting).await.map_err(too_long)??;
+        if speaks_mqtt(&greeting.client_hello())
+            && let Some(door) = self.devices
+        {
+            // Devices have a bound of their own; they stay for long.
+            drop(permit);
+            return door.enter(greeting, self.stop).await;
+        }
+        let handshake = greeting.into_stream(self.tls);
+        let stream = timeout_at(deadline, handshake).await.map_err(too_long)??;
         let router = self.router.layer(Extension(Peer(peer)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -105,6 +136,14 @@ impl Connection {
     }
 }
 
+/// Whether the client would rather speak MQTT than HTTP.
+fn speaks_mqtt(hello: &ClientHello<'_>) -> bool {
+    let Some(mut names) = hello.alpn() else {
+        return false;
+    };
+    names.find(|name| [MQTT_ALPN, HTTP_ALPN].contains(name)) == Some(MQTT_ALPN)
+}
+
 /// Returns once the service is to stop.
 pub(crate) async fn stopped(stop: &mut Stop) {
     // An error says that the sender is gone, which is as good as the word itself.
@@ -116,6 +155,8 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
         error!(%error, "an API connection's task failed");
     }
 }
+
+const HTTP_ALPN: &[u8] = b"http/1.1";
 
 /// Signed requests with session tokens have heads of some 4 KiB.
 const MAX_HEAD_SIZE: usize = 16 * 1024;

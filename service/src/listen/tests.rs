@@ -114,7 +114,7 @@ async fn protocols_other_than_http_1_are_refused_in_the_handshake() {
         (&[b"h2", b"http/1.1"], true),
         (&[], true),
         (&[b"h2"], false),
-        (&[b"x-amzn-mqtt-ca"], false),
+        (&[b"x-amzn-http-ca"], false),
     ] {
         let mut config = client_config(&running.ca_pem);
         config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();

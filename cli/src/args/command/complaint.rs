@@ -96,7 +96,7 @@ fn allowed(option: &str) -> &'static str {
         "--log-format" => "allowed are text and json",
         "--verbose" => "allowed are 0 (off) to 6 (trace)",
         "--loops" => "allowed are 1 to 1024",
-        "--api-listen" | "--tunnel-listen" => {
+        "--api-listen" | "--tunnel-listen" | "--mqtt-listen" => {
             "write an address and a port, for example 127.0.0.1:7443 or [::]:7443"
         }
         _ => "see `adit --help`",

@@ -1,0 +1,155 @@
+//! From a socket to the broker: TLS with the device's certificate, on a port of its own or shared.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{StartHandshake, TlsAcceptor};
+use tracing::{debug, error};
+
+use super::{Stop, accept, stopped};
+use crate::mqtt::Broker;
+use crate::notify::Mailbox;
+use crate::registry::{CertificateId, Registry};
+
+/// Lets devices in: the broker, and the TLS settings in front of it.
+#[derive(Clone)]
+pub(crate) struct DeviceDoor {
+    pub(crate) tls: Arc<ServerConfig>,
+    pub(crate) broker: Arc<dyn ServeDevice>,
+}
+
+/// A broker, whatever its store is.
+pub(crate) trait ServeDevice: Send + Sync {
+    /// Serves one client to its end.
+    fn serve_device(
+        self: Arc<Self>,
+        stream: TlsStream<TcpStream>,
+        certificate: CertificateId,
+        stranger: OwnedSemaphorePermit,
+        stop: Stop,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// Permits to begin with a client.
+    fn strangers(&self) -> Arc<Semaphore>;
+
+    /// For the TLS handshake.
+    fn handshake_timeout(&self) -> Duration;
+}
+
+impl<M: Mailbox, R: Registry> ServeDevice for Broker<M, R> {
+    fn serve_device(
+        self: Arc<Self>,
+        stream: TlsStream<TcpStream>,
+        certificate: CertificateId,
+        stranger: OwnedSemaphorePermit,
+        stop: Stop,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move { self.serve(stream, certificate, stranger, stop).await })
+    }
+
+    fn strangers(&self) -> Arc<Semaphore> {
+        self.strangers()
+    }
+
+    fn handshake_timeout(&self) -> Duration {
+        self.limits().handshake_timeout
+    }
+}
+
+impl DeviceDoor {
+    /// Goes on with a handshake that was begun on a shared port, unless there are too many strangers.
+    pub(super) async fn enter(
+        self,
+        start: StartHandshake<TcpStream>,
+        stop: Stop,
+    ) -> io::Result<()> {
+        let Ok(stranger) = self.broker.strangers().try_acquire_owned() else {
+            return Err(io::Error::other("too many clients that are not let in yet"));
+        };
+        let handshake = start.into_stream(Arc::clone(&self.tls));
+        let stream = self.in_time(handshake).await?;
+        self.serve(stream, stranger, stop).await
+    }
+
+    /// Serves a port of its own until told to stop.
+    pub(crate) async fn serve_port(self, listener: TcpListener, mut stop: Stop) {
+        let mut connections = JoinSet::new();
+        let strangers = self.broker.strangers();
+        loop {
+            let permitted = async {
+                let permit = Arc::clone(&strangers).acquire_owned().await;
+                let permit = permit.expect("the broker's semaphore is never closed");
+                (permit, accept::next(|| listener.accept()).await)
+            };
+            tokio::select! {
+                () = stopped(&mut stop) => break,
+                Some(ended) = connections.join_next() => report(ended),
+                (permit, (socket, peer)) = permitted => {
+                    connections.spawn(self.clone().run(socket, peer, permit, stop.clone()));
+                }
+            }
+        }
+        drop(listener);
+        // Each bounds its own end: a word of goodbye that has to be taken in time.
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    }
+
+    async fn run(
+        self,
+        socket: TcpStream,
+        peer: SocketAddr,
+        stranger: OwnedSemaphorePermit,
+        stop: Stop,
+    ) {
+        let served = async {
+            socket.set_nodelay(true)?;
+            let handshake = TlsAcceptor::from(Arc::clone(&self.tls)).accept(socket);
+            let stream = self.in_time(handshake).await?;
+            self.serve(stream, stranger, stop).await
+        };
+        if let Err(error) = served.await {
+            debug!(%peer, %error, "device connection ended");
+        }
+    }
+
+    async fn serve(
+        &self,
+        stream: TlsStream<TcpStream>,
+        stranger: OwnedSemaphorePermit,
+        stop: Stop,
+    ) -> io::Result<()> {
+        let chain = stream.get_ref().1.peer_certificates();
+        let certificate = chain.and_then(<[_]>::first);
+        let certificate = certificate.ok_or_else(|| io::Error::other("no client certificate"))?;
+        let id = CertificateId::of(certificate);
+        let broker = Arc::clone(&self.broker);
+        broker.serve_device(stream, id, stranger, stop).await;
+        Ok(())
+    }
+
+    async fn in_time<T>(&self, handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        let limit = self.broker.handshake_timeout();
+        timeout(limit, handshake).await.unwrap_or_else(|_| {
+            let text = "TLS handshake took too long";
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        })
+    }
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        error!(%error, "a device connection's task failed");
+    }
+}

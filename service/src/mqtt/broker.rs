@@ -1,0 +1,203 @@
+//! What all connections share, and how notifications get to them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use adit_proto::TunnelId;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, error, warn};
+
+use super::codec::Ending;
+use super::connection::Connection;
+use super::limits::BrokerLimits;
+use super::live::Live;
+use super::rules::Rules;
+use crate::clock::{Clock, Timestamp};
+use crate::notify::{Mailbox, MailboxError, Message, Notification, Notifier, Pending, Sealer};
+use crate::registry::{CertificateId, Change, Changes, Device, Registry};
+use crate::tunnels::ThingName;
+
+/// The embedded notifier. Listeners hand it connections whose client has proved to hold the key of a
+/// certificate; everything else is decided here.
+pub struct Broker<M, R> {
+    pub(super) mailbox: Arc<M>,
+    pub(super) registry: Arc<R>,
+    pub(super) sealer: Sealer,
+    pub(super) clock: Clock,
+    pub(super) limits: BrokerLimits,
+    pub(super) rules: Rules,
+    pub(super) live: Arc<Live>,
+    pub(super) connections: Arc<Semaphore>,
+    pub(super) strangers: Arc<Semaphore>,
+}
+
+impl<M: Mailbox, R: Registry> Broker<M, R> {
+    /// A broker without connections. Region and account are those of the ARNs in policies.
+    pub fn new(
+        mailbox: Arc<M>,
+        registry: Arc<R>,
+        sealer: Sealer,
+        clock: Clock,
+        limits: BrokerLimits,
+        (region, account): (&str, &str),
+    ) -> Self {
+        Self {
+            mailbox,
+            registry,
+            sealer,
+            clock,
+            rules: Rules::new(region, account),
+            live: Arc::default(),
+            connections: Arc::new(Semaphore::new(limits.connections_max)),
+            strangers: Arc::new(Semaphore::new(limits.strangers_max)),
+            limits,
+        }
+    }
+
+    /// Serves one client until it leaves, breaks a rule, loses its right, or `stop` says so.
+    ///
+    /// `certificate` is the one whose key the client has proved to hold; `stranger` a permit of
+    /// [`strangers`](Self::strangers), held since before the TLS handshake.
+    pub async fn serve<S>(
+        &self,
+        stream: S,
+        certificate: CertificateId,
+        stranger: OwnedSemaphorePermit,
+        stop: watch::Receiver<bool>,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        Connection::new(self, stream, certificate, stranger, stop)
+            .run()
+            .await;
+    }
+
+    /// Permits to begin with a client.
+    pub fn strangers(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.strangers)
+    }
+
+    /// Its bounds.
+    pub fn limits(&self) -> &BrokerLimits {
+        &self.limits
+    }
+
+    /// There may be a message for this device that another node has queued.
+    pub fn wake(&self, thing: &ThingName) {
+        self.live.wake(thing);
+    }
+
+    /// Cuts connections that lost their right, and forgets what has run out, until the registry is gone.
+    ///
+    /// `changes` has to be listening since before the first connection was served.
+    pub async fn follow(&self, mut changes: Changes) {
+        loop {
+            tokio::select! {
+                change = changes.next() => match change {
+                    Some(change) => self.take_in(&change).await,
+                    None => return,
+                },
+                () = sleep(SWEEP_INTERVAL) => self.sweep().await,
+            }
+        }
+    }
+
+    /// What the certificate stands for, if it may be here at all. An answer that does not come is a no.
+    pub(super) async fn device(&self, certificate: CertificateId) -> Option<Device> {
+        match self.registry.device(&certificate).await {
+            Ok(device) => device.filter(Rules::is_active),
+            Err(error) => {
+                error!(%error, "a device cannot be looked up");
+                None
+            }
+        }
+    }
+
+    /// In steady time.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now().steady
+    }
+
+    async fn take_in(&self, change: &Change) {
+        if let Change::ThingDeleted(thing) = change
+            && let Err(error) = self.mailbox.forget(thing).await
+        {
+            error!(%error, thing = thing.as_str(), "the session of a deleted thing stays");
+        }
+        let concerned = self.live.seen(|thing, certificate| match change {
+            Change::Certificate(changed) => *changed == certificate,
+            Change::ThingDeleted(deleted) => deleted == thing,
+            Change::Anything => true,
+        });
+        for (thing, generation, certificate) in concerned {
+            let device = self.device(certificate).await;
+            let stays = device.is_some_and(|device| self.rules.may_stay(&device, &thing));
+            if !stays {
+                debug!(thing = thing.as_str(), "a connected device lost its right");
+                self.live.end(&thing, generation, Ending::Revoked);
+            }
+        }
+    }
+
+    async fn sweep(&self) {
+        match self.mailbox.expire(self.now()).await {
+            Ok(0) => {}
+            Ok(removed) => debug!(removed, "sessions and messages ran out"),
+            Err(error) => error!(%error, "sessions and messages that ran out stay"),
+        }
+    }
+
+    async fn queue(
+        &self,
+        thing: &ThingName,
+        notification: &Notification,
+    ) -> Result<bool, MailboxError> {
+        let now = self.now();
+        let message = Message {
+            tunnel: notification.tunnel.clone(),
+            expires: now.after(self.limits.retention),
+            sealed: self
+                .sealer
+                .seal(thing, &notification.tunnel, &notification.payload()),
+        };
+        self.mailbox.push(now, thing, message).await
+    }
+}
+
+impl<M: Mailbox, R: Registry> Notifier for Broker<M, R> {
+    fn publish<'a>(&'a self, thing: &'a ThingName, notification: Notification) -> Pending<'a> {
+        Box::pin(async move {
+            let tunnel = &notification.tunnel;
+            let queued = timeout(
+                self.limits.publish_timeout,
+                self.queue(thing, &notification),
+            );
+            match queued.await {
+                Ok(Ok(true)) => self.live.wake(thing),
+                Ok(Ok(false)) => {
+                    debug!(%tunnel, thing = thing.as_str(), "the device does not listen");
+                }
+                Ok(Err(error)) => error!(%error, %tunnel, "a notification is lost"),
+                Err(_) => error!(%tunnel, "a notification is lost: the store is too slow"),
+            }
+        })
+    }
+
+    fn revoke<'a>(&'a self, tunnel: &'a TunnelId) -> Pending<'a> {
+        Box::pin(async move {
+            let revoked = timeout(self.limits.publish_timeout, self.mailbox.revoke(tunnel));
+            match revoked.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => warn!(%error, %tunnel, "a stale notification may be delivered"),
+                Err(_) => {
+                    warn!(%tunnel, "a stale notification may be delivered: the store is too slow")
+                }
+            }
+        })
+    }
+}
+
+/// How often what has run out is removed; nothing that has run out is given out meanwhile.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);

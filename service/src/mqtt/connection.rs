@@ -1,0 +1,340 @@
+//! One client, from its first byte to its last.
+
+mod deliver;
+mod requests;
+mod transport;
+
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{debug, error};
+
+use super::broker::Broker;
+use super::codec::{Accepted, Connect, Ending, Incoming, Outgoing, Refused};
+use super::live::Seat;
+use crate::notify::{Mailbox, MailboxError, Opened, SessionStart};
+use crate::registry::{CertificateId, Registry};
+use crate::tunnels::ThingName;
+use deliver::InFlight;
+use transport::{Lost, Transport};
+
+/// A client before it is let in.
+pub(super) struct Connection<'a, M, R, S> {
+    broker: &'a Broker<M, R>,
+    transport: Transport<S>,
+    certificate: CertificateId,
+    /// Counts against the bound on clients that were not let in, until this one is.
+    stranger: Option<OwnedSemaphorePermit>,
+    stop: watch::Receiver<bool>,
+}
+
+/// A client that was let in: a device.
+struct Session<'a, M, R, S> {
+    connection: Connection<'a, M, R, S>,
+    thing: ThingName,
+    seat: Seat,
+    opened: Opened,
+    /// How long the session is to live after this connection.
+    keep: Duration,
+    /// How long the client may be silent, the half on top included.
+    silence_max: Duration,
+    in_flight: Option<InFlight>,
+    /// Counts against the broker's bound for as long as the session runs.
+    _permit: OwnedSemaphorePermit,
+}
+
+/// How a connection ended.
+enum Left {
+    /// The client said so.
+    Politely,
+    /// We say so.
+    Dismissed(Ending),
+    /// The socket is gone.
+    Lost(Lost),
+}
+
+impl<'a, M: Mailbox, R: Registry, S> Connection<'a, M, R, S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    pub(super) fn new(
+        broker: &'a Broker<M, R>,
+        stream: S,
+        certificate: CertificateId,
+        stranger: OwnedSemaphorePermit,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            broker,
+            transport: Transport::new(stream, broker.limits.write_timeout),
+            certificate,
+            stranger: Some(stranger),
+            stop,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        // Nobody who is not registered is answered at all.
+        if self.broker.device(self.certificate).await.is_none() {
+            debug!(certificate = ?self.certificate, "not an active device");
+            return self.transport.close().await;
+        }
+        let deadline = self.broker.limits.handshake_timeout;
+        let mut stop = self.stop.clone();
+        let first = tokio::select! {
+            first = timeout(deadline, self.transport.receive()) => first,
+            () = stopped(&mut stop) => return self.transport.close().await,
+        };
+        match first {
+            Ok(Ok(Incoming::Connect(connect))) => self.let_in(connect).await,
+            Ok(Ok(_)) => self.transport.close().await,
+            Ok(Err(lost)) => {
+                debug!(%lost, "a client did not get to its CONNECT");
+                self.transport.close().await;
+            }
+            Err(_) => {
+                debug!("a client sent no CONNECT in time");
+                self.transport.close().await;
+            }
+        }
+    }
+
+    async fn let_in(mut self, connect: Connect) {
+        match self.admit(&connect).await {
+            Ok((thing, seat, opened, permit)) => {
+                self.stranger = None;
+                Session::new(self, &connect, (thing, seat, opened, permit))
+                    .run(&connect)
+                    .await;
+            }
+            Err(refused) => {
+                debug!(?refused, certificate = ?self.certificate, "a client is not let in");
+                let _ = self.transport.send(Outgoing::Refused(refused)).await;
+                self.transport.close().await;
+            }
+        }
+    }
+
+    async fn admit(
+        &mut self,
+        connect: &Connect,
+    ) -> Result<(ThingName, Seat, Opened, OwnedSemaphorePermit), Refused> {
+        check(connect)?;
+        if let Some(size) = connect.packet_size_max {
+            self.transport.limit_outgoing(size);
+        }
+        let thing = self.authorize(&connect.client_id).await?;
+        let permit = self.broker.connections.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| Refused::Full)?;
+        let seat = self.broker.live.enter(&thing, self.certificate);
+        // Once more: what was taken away between the first look and the seat was told to nobody.
+        self.authorize(&connect.client_id).await?;
+        let limits = &self.broker.limits;
+        let start = SessionStart {
+            clean: connect.clean,
+            resumable: connect.session_expiry > 0,
+            until: self.broker.now().after(limits.lease),
+        };
+        match self
+            .broker
+            .mailbox
+            .open(self.broker.now(), &thing, start)
+            .await
+        {
+            Ok(opened) => Ok((thing, seat, opened, permit)),
+            Err(MailboxError::Full { max }) => {
+                error!(max, "no room for another device's session");
+                Err(Refused::Full)
+            }
+            Err(fault) => {
+                error!(%fault, "a session cannot be opened");
+                Err(Refused::Unavailable)
+            }
+        }
+    }
+
+    async fn authorize(&mut self, client_id: &str) -> Result<ThingName, Refused> {
+        let device = self.broker.device(self.certificate).await;
+        let device = device.ok_or(Refused::NotAuthorized)?;
+        let thing = self.broker.rules.connect(&device, client_id);
+        thing.ok_or(Refused::NotAuthorized)
+    }
+}
+
+/// What is wrong with a CONNECT whoever sends it.
+fn check(connect: &Connect) -> Result<(), Refused> {
+    if !connect.supported {
+        return Err(Refused::Version);
+    }
+    if ThingName::new(&connect.client_id).is_none() {
+        return Err(Refused::ClientId);
+    }
+    if connect.has_auth_method {
+        return Err(Refused::AuthMethod);
+    }
+    // A will is never published, so what it says does not matter, except where MQTT 5 wants an answer
+    // (§3.2.2.3.4, §3.2.2.3.5); 3.1.1 has none for it.
+    match connect.will {
+        Some(will) if will.exactly_once && connect.is_v5 => Err(Refused::WillQos),
+        Some(will) if will.retain && connect.is_v5 => Err(Refused::WillRetain),
+        _ => Ok(()),
+    }
+}
+
+impl<'a, M: Mailbox, R: Registry, S> Session<'a, M, R, S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    fn new(
+        connection: Connection<'a, M, R, S>,
+        connect: &Connect,
+        (thing, seat, opened, permit): (ThingName, Seat, Opened, OwnedSemaphorePermit),
+    ) -> Self {
+        let limits = &connection.broker.limits;
+        let keep = Duration::from_secs(connect.session_expiry.into());
+        let silence = Self::silence(limits.keep_alive_max, connect);
+        Self {
+            keep: keep.min(limits.session_expiry_max),
+            // MQTT 3.1.1 §3.1.2.10: one and a half times the keep-alive.
+            silence_max: silence + silence / 2,
+            connection,
+            thing,
+            seat,
+            opened,
+            in_flight: None,
+            _permit: permit,
+        }
+    }
+
+    /// 3.1.1 cannot tell a client another keep-alive than its own, so only its absence is changed.
+    fn silence(max: Duration, connect: &Connect) -> Duration {
+        let asked = Duration::from_secs(connect.keep_alive.into());
+        match asked {
+            Duration::ZERO => max,
+            asked if connect.is_v5 => asked.min(max),
+            asked => asked,
+        }
+    }
+
+    async fn run(mut self, connect: &Connect) {
+        debug!(
+            thing = self.thing.as_str(),
+            resumed = self.opened.present,
+            "device connected"
+        );
+        let left = match self.welcome(connect).await {
+            Ok(()) => self.serve().await,
+            Err(left) => left,
+        };
+        if let Left::Dismissed(ending) = left {
+            // MQTT 3.1.1 has no such packet: `send` leaves it out.
+            let _ = self
+                .connection
+                .transport
+                .send(Outgoing::Disconnect(ending))
+                .await;
+        }
+        match &left {
+            Left::Politely => debug!(thing = self.thing.as_str(), "device left"),
+            Left::Dismissed(ending) => {
+                debug!(thing = self.thing.as_str(), ?ending, "device dismissed");
+            }
+            Left::Lost(lost) => debug!(thing = self.thing.as_str(), %lost, "device lost"),
+        }
+        // The session first: whoever sees the connection end may count on what it left.
+        let broker = self.connection.broker;
+        let number = self.opened.connection;
+        let closed = broker
+            .mailbox
+            .close(broker.now(), &self.thing, number, self.keep);
+        if let Err(error) = closed.await {
+            error!(%error, "the end of a device's connection could not be stored");
+        }
+        self.connection.transport.close().await;
+    }
+
+    async fn welcome(&mut self, connect: &Connect) -> Result<(), Left> {
+        // A resumed subscription was allowed once; whether it still is, only the policy of now knows.
+        if self.opened.subscription.is_some() && !self.may_subscribe_still().await {
+            self.set_subscription(None).await?;
+        }
+        let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+        let kept = seconds(self.keep);
+        let silence = Self::silence(self.connection.broker.limits.keep_alive_max, connect);
+        let silence = u16::try_from(silence.as_secs()).unwrap_or(u16::MAX);
+        let accepted = Accepted {
+            session_present: self.opened.present,
+            session_expiry: (kept != connect.session_expiry).then_some(kept),
+            keep_alive: (silence != connect.keep_alive).then_some(silence),
+        };
+        self.send(Outgoing::Accepted(accepted)).await
+    }
+
+    async fn serve(&mut self) -> Left {
+        let mut silent_until = Instant::now() + self.silence_max;
+        let mut stop = self.connection.stop.clone();
+        let (mut end, bell) = (self.seat.end(), self.seat.bell());
+        let renewal = self.connection.broker.limits.lease / 3;
+        let mut renew_at = Instant::now() + renewal;
+        if let Err(left) = self.deliver().await {
+            return left;
+        }
+        loop {
+            let result = tokio::select! {
+                biased;
+                ending = end.told() => Err(Left::Dismissed(ending)),
+                () = stopped(&mut stop) => Err(Left::Dismissed(Ending::ShuttingDown)),
+                received = self.connection.transport.receive() => {
+                    silent_until = Instant::now() + self.silence_max;
+                    match received {
+                        Ok(packet) => self.handle(packet).await,
+                        Err(Lost::Malformed(fault)) => Err(Left::Dismissed(fault.into())),
+                        Err(lost) => Err(Left::Lost(lost)),
+                    }
+                }
+                () = bell.notified() => self.deliver().await,
+                () = sleep_until(silent_until) => Err(Left::Dismissed(Ending::KeepAlive)),
+                () = sleep_until(renew_at) => {
+                    renew_at = Instant::now() + renewal;
+                    self.renew().await
+                }
+            };
+            if let Err(left) = result {
+                return left;
+            }
+        }
+    }
+
+    async fn renew(&mut self) -> Result<(), Left> {
+        let broker = self.connection.broker;
+        let until = broker.now().after(broker.limits.lease);
+        let renewed = broker
+            .mailbox
+            .renew(&self.thing, self.opened.connection, until);
+        match renewed.await {
+            Ok(true) => Ok(()),
+            // Another node serves the device now, or the session was forgotten with its thing.
+            Ok(false) => Err(Left::Dismissed(Ending::TakenOver)),
+            Err(error) => {
+                error!(%error, "a device's session could not be renewed; trying again later");
+                Ok(())
+            }
+        }
+    }
+
+    async fn send(&mut self, packet: Outgoing) -> Result<(), Left> {
+        self.connection
+            .transport
+            .send(packet)
+            .await
+            .map_err(Left::Lost)
+    }
+}
+
+/// Returns once the service is to stop.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error says that the sender is gone, which is as good as the word itself.
+    let _ = stop.wait_for(|stop| *stop).await;
+}

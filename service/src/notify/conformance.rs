@@ -1,0 +1,435 @@
+//! What every mailbox has to do: one function a rule, instantiated for a store by `mailbox_rules!`.
+
+use std::time::Duration;
+
+use adit_proto::TunnelId;
+
+use super::{Mailbox, MailboxError, MailboxLimits, Message, Opened, Qos, SessionStart};
+use crate::clock::Timestamp;
+use crate::tunnels::ThingName;
+
+/// The limits that the rules expect of the mailbox they are given.
+pub(crate) const LIMITS: MailboxLimits = MailboxLimits {
+    sessions_max: 3,
+    queued_max: 4,
+};
+
+/// Makes one test of each rule. The argument makes an empty mailbox with given limits:
+/// `|limits: MailboxLimits| async { … }`.
+macro_rules! mailbox_rules {
+    ($make:expr) => {
+        conformance::rule_tests! { $make;
+            a_session_is_resumed_only_when_it_was_to_outlive_its_connection,
+            a_clean_start_forgets_what_was_queued,
+            a_session_ends_after_its_time,
+            a_displaced_connection_disturbs_nothing,
+            messages_wait_in_order_until_they_are_settled,
+            a_message_that_was_given_out_is_given_out_again_as_such,
+            nothing_is_queued_without_a_subscription,
+            at_most_once_is_given_out_once_and_never_kept_for_later,
+            the_oldest_of_too_many_messages_goes,
+            a_message_replaces_the_one_about_the_same_tunnel,
+            a_revoked_message_is_never_given_out,
+            an_expired_message_is_never_given_out,
+            unsubscribing_empties_the_queue,
+            a_forgotten_device_has_neither_session_nor_messages,
+            sessions_beyond_the_limit_are_refused_until_others_end,
+            a_renewed_session_lives_longer,
+        }
+    };
+}
+pub(crate) use mailbox_rules;
+
+macro_rules! rule_tests {
+    ($make:expr; $($rule:ident,)*) => {
+        $(
+            #[tokio::test]
+            async fn $rule() {
+                let make = $make;
+                let mailbox = make(conformance::LIMITS).await;
+                conformance::$rule(&mailbox).await;
+            }
+        )*
+    };
+}
+pub(crate) use rule_tests;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(1_763_900_000_000 + seconds * 1000)
+}
+
+fn thing(name: &str) -> ThingName {
+    ThingName::new(name).unwrap()
+}
+
+fn tunnel(name: &str) -> TunnelId {
+    name.parse().unwrap()
+}
+
+fn message(name: &str) -> Message {
+    Message {
+        tunnel: tunnel(name),
+        expires: at(3600),
+        sealed: name.as_bytes().into(),
+    }
+}
+
+fn start(clean: bool, resumable: bool) -> SessionStart {
+    SessionStart {
+        clean,
+        resumable,
+        until: at(7200),
+    }
+}
+
+async fn open<M: Mailbox>(mailbox: &M, name: &str) -> Opened {
+    let start = start(false, true);
+    mailbox.open(at(0), &thing(name), start).await.unwrap()
+}
+
+/// A connection whose session is subscribed with QoS 1.
+async fn subscribed<M: Mailbox>(mailbox: &M, name: &str) -> u64 {
+    let connection = open(mailbox, name).await.connection;
+    let qos = Some(Qos::AtLeastOnce);
+    assert!(
+        mailbox
+            .subscribe(&thing(name), connection, qos)
+            .await
+            .unwrap()
+    );
+    connection
+}
+
+async fn push<M: Mailbox>(mailbox: &M, name: &str, about: &str) -> bool {
+    let (thing, message) = (thing(name), message(about));
+    mailbox.push(at(1), &thing, message).await.unwrap()
+}
+
+/// Takes and settles everything; the tunnels that it was about.
+async fn drain<M: Mailbox>(mailbox: &M, name: &str, connection: u64) -> Vec<String> {
+    let mut tunnels = Vec::new();
+    while let Some(queued) = mailbox.next(at(2), &thing(name), connection).await.unwrap() {
+        assert_eq!(&queued.message, &message(queued.message.tunnel.as_str()));
+        tunnels.push(queued.message.tunnel.to_string());
+        mailbox
+            .settle(&thing(name), connection, queued.id)
+            .await
+            .unwrap();
+        assert!(tunnels.len() < 100, "a settled message came again");
+    }
+    tunnels
+}
+
+pub(crate) async fn a_session_is_resumed_only_when_it_was_to_outlive_its_connection<M: Mailbox>(
+    mailbox: &M,
+) {
+    let first = open(mailbox, "a").await;
+    assert!(!first.present && first.subscription.is_none());
+    let connection = subscribed(mailbox, "a").await;
+    mailbox
+        .close(at(1), &thing("a"), connection, HOUR)
+        .await
+        .unwrap();
+    let again = open(mailbox, "a").await;
+    assert_eq!(
+        (again.present, again.subscription),
+        (true, Some(Qos::AtLeastOnce))
+    );
+    mailbox
+        .close(at(2), &thing("a"), again.connection, Duration::ZERO)
+        .await
+        .unwrap();
+    assert!(!open(mailbox, "a").await.present);
+    // Also when nobody could say that it ended.
+    let short = mailbox
+        .open(at(3), &thing("b"), start(false, false))
+        .await
+        .unwrap();
+    mailbox
+        .subscribe(&thing("b"), short.connection, Some(Qos::AtLeastOnce))
+        .await
+        .unwrap();
+    let after = open(mailbox, "b").await;
+    assert_eq!((after.present, after.subscription), (false, None));
+}
+
+pub(crate) async fn a_clean_start_forgets_what_was_queued<M: Mailbox>(mailbox: &M) {
+    let connection = subscribed(mailbox, "a").await;
+    assert!(push(mailbox, "a", "t1").await);
+    mailbox
+        .close(at(1), &thing("a"), connection, HOUR)
+        .await
+        .unwrap();
+    let opened = mailbox
+        .open(at(2), &thing("a"), start(true, true))
+        .await
+        .unwrap();
+    assert_eq!((opened.present, opened.subscription), (false, None));
+    let qos = Some(Qos::AtLeastOnce);
+    mailbox
+        .subscribe(&thing("a"), opened.connection, qos)
+        .await
+        .unwrap();
+    assert!(drain(mailbox, "a", opened.connection).await.is_empty());
+}
+
+pub(crate) async fn a_session_ends_after_its_time<M: Mailbox>(mailbox: &M) {
+    let connection = subscribed(mailbox, "a").await;
+    mailbox
+        .close(at(10), &thing("a"), connection, HOUR)
+        .await
+        .unwrap();
+    let late = at(10 + 3600);
+    assert!(
+        !mailbox
+            .push(late, &thing("a"), message("t1"))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !mailbox
+            .open(late, &thing("a"), start(false, true))
+            .await
+            .unwrap()
+            .present
+    );
+    let connection = subscribed(mailbox, "b").await;
+    mailbox
+        .close(at(10), &thing("b"), connection, HOUR)
+        .await
+        .unwrap();
+    assert_eq!(mailbox.expire(at(3609)).await.unwrap(), 0);
+    assert_eq!(mailbox.expire(late).await.unwrap(), 1);
+}
+
+pub(crate) async fn a_displaced_connection_disturbs_nothing<M: Mailbox>(mailbox: &M) {
+    let old = subscribed(mailbox, "a").await;
+    let new = open(mailbox, "a").await;
+    assert!(new.present && new.connection != old);
+    assert!(push(mailbox, "a", "t1").await);
+    let name = thing("a");
+    assert!(!mailbox.subscribe(&name, old, None).await.unwrap());
+    assert!(!mailbox.renew(&name, old, at(1)).await.unwrap());
+    assert!(mailbox.next(at(2), &name, old).await.unwrap().is_none());
+    let queued = mailbox
+        .next(at(2), &name, new.connection)
+        .await
+        .unwrap()
+        .unwrap();
+    mailbox.settle(&name, old, queued.id).await.unwrap();
+    mailbox
+        .close(at(2), &name, old, Duration::ZERO)
+        .await
+        .unwrap();
+    assert_eq!(drain(mailbox, "a", new.connection).await, ["t1"]);
+}
+
+pub(crate) async fn messages_wait_in_order_until_they_are_settled<M: Mailbox>(mailbox: &M) {
+    let connection = subscribed(mailbox, "a").await;
+    subscribed(mailbox, "b").await;
+    for about in ["t1", "t2", "t3"] {
+        assert!(push(mailbox, "a", about).await);
+    }
+    assert!(push(mailbox, "b", "t4").await);
+    let name = thing("a");
+    for _ in 0..2 {
+        let queued = mailbox
+            .next(at(2), &name, connection)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(queued.message, message("t1"), "the first stays first");
+    }
+    assert_eq!(drain(mailbox, "a", connection).await, ["t1", "t2", "t3"]);
+}
+
+pub(crate) async fn a_message_that_was_given_out_is_given_out_again_as_such<M: Mailbox>(
+    mailbox: &M,
+) {
+    let connection = subscribed(mailbox, "a").await;
+    push(mailbox, "a", "t1").await;
+    let name = thing("a");
+    let first = mailbox
+        .next(at(2), &name, connection)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(!first.again && first.qos == Qos::AtLeastOnce);
+    mailbox.close(at(2), &name, connection, HOUR).await.unwrap();
+    let opened = open(mailbox, "a").await;
+    let second = mailbox
+        .next(at(3), &name, opened.connection)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(second.again && second.id == first.id);
+    assert_eq!(drain(mailbox, "a", opened.connection).await, ["t1"]);
+}
+
+pub(crate) async fn nothing_is_queued_without_a_subscription<M: Mailbox>(mailbox: &M) {
+    assert!(!push(mailbox, "nobody", "t1").await);
+    let opened = open(mailbox, "a").await;
+    assert!(!push(mailbox, "a", "t1").await);
+    let qos = Some(Qos::AtLeastOnce);
+    mailbox
+        .subscribe(&thing("a"), opened.connection, qos)
+        .await
+        .unwrap();
+    assert!(drain(mailbox, "a", opened.connection).await.is_empty());
+}
+
+pub(crate) async fn at_most_once_is_given_out_once_and_never_kept_for_later<M: Mailbox>(
+    mailbox: &M,
+) {
+    let name = thing("a");
+    let connection = open(mailbox, "a").await.connection;
+    let qos = Some(Qos::AtMostOnce);
+    mailbox.subscribe(&name, connection, qos).await.unwrap();
+    assert!(push(mailbox, "a", "t1").await);
+    let queued = mailbox
+        .next(at(2), &name, connection)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(queued.qos == Qos::AtMostOnce && !queued.again);
+    assert!(
+        mailbox
+            .next(at(2), &name, connection)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    mailbox.close(at(3), &name, connection, HOUR).await.unwrap();
+    assert!(!push(mailbox, "a", "t2").await);
+    let opened = open(mailbox, "a").await;
+    assert_eq!((opened.present, opened.subscription), (true, qos));
+    assert!(drain(mailbox, "a", opened.connection).await.is_empty());
+}
+
+pub(crate) async fn the_oldest_of_too_many_messages_goes<M: Mailbox>(mailbox: &M) {
+    let connection = subscribed(mailbox, "a").await;
+    mailbox
+        .close(at(1), &thing("a"), connection, HOUR)
+        .await
+        .unwrap();
+    for about in ["t1", "t2", "t3", "t4", "t5", "t6"] {
+        assert!(push(mailbox, "a", about).await);
+    }
+    let connection = open(mailbox, "a").await.connection;
+    let drained = drain(mailbox, "a", connection).await;
+    assert_eq!(drained, ["t3", "t4", "t5", "t6"]);
+}
+
+pub(crate) async fn a_message_replaces_the_one_about_the_same_tunnel<M: Mailbox>(mailbox: &M) {
+    let (a, b) = (
+        subscribed(mailbox, "a").await,
+        subscribed(mailbox, "b").await,
+    );
+    for (name, about) in [("a", "t1"), ("a", "t2"), ("a", "t1"), ("b", "t2")] {
+        assert!(push(mailbox, name, about).await);
+    }
+    // Also when the device it moves to has no session.
+    assert!(push(mailbox, "a", "t3").await);
+    assert!(!push(mailbox, "nobody", "t3").await);
+    assert_eq!(drain(mailbox, "a", a).await, ["t1"]);
+    assert_eq!(drain(mailbox, "b", b).await, ["t2"]);
+}
+
+pub(crate) async fn a_revoked_message_is_never_given_out<M: Mailbox>(mailbox: &M) {
+    let connection = subscribed(mailbox, "a").await;
+    for about in ["t1", "t2", "t3"] {
+        push(mailbox, "a", about).await;
+    }
+    let name = thing("a");
+    mailbox
+        .next(at(2), &name, connection)
+        .await
+        .unwrap()
+        .unwrap();
+    for gone in ["t1", "t3", "t3", "never-there"] {
+        mailbox.revoke(&tunnel(gone)).await.unwrap();
+    }
+    assert_eq!(drain(mailbox, "a", connection).await, ["t2"]);
+}
+
+pub(crate) async fn an_expired_message_is_never_given_out<M: Mailbox>(mailbox: &M) {
+    let connection = subscribed(mailbox, "a").await;
+    push(mailbox, "a", "t1").await;
+    let mut later = message("t2");
+    later.expires = at(3700);
+    mailbox.push(at(1), &thing("a"), later).await.unwrap();
+    let queued = mailbox
+        .next(at(3600), &thing("a"), connection)
+        .await
+        .unwrap();
+    assert_eq!(queued.unwrap().message.tunnel, tunnel("t2"));
+    assert_eq!(mailbox.expire(at(3700)).await.unwrap(), 1);
+    assert!(drain(mailbox, "a", connection).await.is_empty());
+}
+
+pub(crate) async fn unsubscribing_empties_the_queue<M: Mailbox>(mailbox: &M) {
+    let connection = subscribed(mailbox, "a").await;
+    push(mailbox, "a", "t1").await;
+    let name = thing("a");
+    assert!(mailbox.subscribe(&name, connection, None).await.unwrap());
+    assert!(
+        mailbox
+            .next(at(2), &name, connection)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(!push(mailbox, "a", "t2").await);
+    let qos = Some(Qos::AtLeastOnce);
+    mailbox.subscribe(&name, connection, qos).await.unwrap();
+    assert!(drain(mailbox, "a", connection).await.is_empty());
+}
+
+pub(crate) async fn a_forgotten_device_has_neither_session_nor_messages<M: Mailbox>(mailbox: &M) {
+    let connection = subscribed(mailbox, "a").await;
+    push(mailbox, "a", "t1").await;
+    let name = thing("a");
+    mailbox.forget(&name).await.unwrap();
+    assert!(!mailbox.renew(&name, connection, at(9000)).await.unwrap());
+    assert!(!open(mailbox, "a").await.present);
+    let connection = subscribed(mailbox, "a").await;
+    assert!(drain(mailbox, "a", connection).await.is_empty());
+}
+
+pub(crate) async fn sessions_beyond_the_limit_are_refused_until_others_end<M: Mailbox>(
+    mailbox: &M,
+) {
+    for name in ["a", "b", "c"] {
+        open(mailbox, name).await;
+    }
+    let refused = mailbox.open(at(0), &thing("d"), start(true, true)).await;
+    assert_eq!(refused, Err(MailboxError::Full { max: 3 }));
+    let again = open(mailbox, "c").await;
+    assert!(again.present);
+    mailbox
+        .close(at(1), &thing("c"), again.connection, HOUR)
+        .await
+        .unwrap();
+    // The others live until 7200 s, this one does not.
+    let opened = mailbox
+        .open(at(3601), &thing("d"), start(true, true))
+        .await
+        .unwrap();
+    assert!(!opened.present);
+}
+
+pub(crate) async fn a_renewed_session_lives_longer<M: Mailbox>(mailbox: &M) {
+    let connection = subscribed(mailbox, "a").await;
+    assert!(
+        mailbox
+            .renew(&thing("a"), connection, at(9000))
+            .await
+            .unwrap()
+    );
+    assert_eq!(mailbox.expire(at(7200)).await.unwrap(), 0);
+    let mut late = message("t1");
+    late.expires = at(9999);
+    assert!(mailbox.push(at(8999), &thing("a"), late).await.unwrap());
+}

@@ -21,7 +21,7 @@ use crate::access::keys::{AccessKeys, KeysError};
 use crate::access::rate::CallRate;
 use crate::access::sigv4::Credentials;
 use crate::api::{Access, Api, RECORDS_OF_NOBODY_MAX, Tunnelling};
-use crate::audit::{Audit, AuditFile};
+use crate::audit::{Audit, AuditFile, AuditRows, RowsWriter};
 use crate::certificates::{CertificateError, Certificates, Identity};
 use crate::clock::Clock;
 use crate::control::ControlPlane;
@@ -32,14 +32,16 @@ use crate::iot::Iot;
 use crate::links::Links;
 use crate::listen::{DeviceDoor, HttpsListener, device_config};
 use crate::mqtt::Broker;
-use crate::notify::{MemoryMailbox, SealError, Sealer};
-use crate::registry::{KnownThings, MemoryRegistry, Registry};
+use crate::notify::{SealError, Sealer};
+use crate::registry::{KnownThings, Registry};
 use crate::settings::{ApiAccess, Settings};
-use crate::store::{AnyStore, Store, StoreError};
+use crate::store::{AnyStore, Change, Changes, Store, StoreError, StoreLimits};
 use crate::sts::Sts;
 
 /// The gate of a service with the store that its settings ask for.
 pub type ServiceGate = Gate<AnyStore>;
+
+type ServiceBroker = Broker<AnyStore, AnyStore>;
 
 /// The service, not running.
 pub struct Service;
@@ -82,25 +84,29 @@ impl Service {
         let names = certificate_names(&settings);
         let certificates = Arc::new(certificates(&settings, &names, data_dir.as_deref())?);
 
-        let (choice, limits) = (settings.store.as_ref(), settings.limits.clone());
+        let choice = settings.store.as_ref();
+        let limits = StoreLimits {
+            tunnels: settings.limits.clone(),
+            registry: settings.registry.clone(),
+            mailbox: settings.mqtt.mailbox,
+        };
         let clock = settings.clock.clone();
         let store = AnyStore::open(choice, data_dir.as_ref(), limits, &clock).await?;
         let (store, links) = (Arc::new(store), Arc::new(Links::default()));
-        let audit = audit(data_dir.as_deref())?;
+        let (audit, rows, rows_writer) = audit(data_dir.as_deref())?;
         let (gate, events) = Gate::new(Arc::clone(&store), Arc::clone(&links), clock.clone());
         let gate = gate.with_audit(audit.clone());
         let relay = start_relay(tunnel_listener, certificates.identity(), Arc::new(gate));
         let relay = Arc::new(relay.await.map_err(StartError::Relay)?);
 
         let control_relay: Arc<dyn RelayControl> = relay.clone();
-        let registry = Arc::new(MemoryRegistry::new(settings.registry.clone()));
-        let broker = Arc::new(broker(&settings, data_dir.as_deref(), &registry)?);
-        let device_changes = registry.changes();
+        let broker = Arc::new(broker(&settings, data_dir.as_deref(), &store)?);
+        let device_changes = Registry::changes(&*store);
         let door = DeviceDoor {
             tls: Arc::new(device_config(certificates.identity()).map_err(StartError::DeviceTls)?),
             broker: broker.clone(),
         };
-        let known = Arc::clone(&registry) as Arc<dyn KnownThings>;
+        let known = Arc::clone(&store) as Arc<dyn KnownThings>;
         let things = (!settings.unregistered_things).then_some(known);
         let control = ControlPlane::new(
             Arc::clone(&store),
@@ -117,7 +123,7 @@ impl Service {
         let limits = settings.api.connections;
         let naming = settings.naming;
         let iot = Iot {
-            registry,
+            registry: Arc::clone(&store),
             issuer: certificates.device_issuer(),
             naming: naming.clone(),
             clock: settings.clock.clone(),
@@ -156,6 +162,8 @@ impl Service {
             let shown = Arc::clone(&certificates);
             background.spawn(keep_certificate(shown, dir, names, clock));
         }
+        background.spawn(rows_writer.run(Arc::clone(&store)));
+        background.spawn(wake_devices(Store::changes(&*store), broker.clone()));
         background.spawn(async move { broker.follow(device_changes).await });
 
         let endpoints = Endpoints::new(api_address, tunnel_address, mqtt_address);
@@ -173,6 +181,7 @@ impl Service {
             first_key: made,
             keys,
             store,
+            rows,
             data_dir,
             stop,
             api: api_tasks,
@@ -199,6 +208,7 @@ pub struct Running<R> {
     pub first_key: Option<Credentials>,
     keys: Option<Arc<AccessKeys>>,
     store: Arc<AnyStore>,
+    rows: Arc<AuditRows>,
     data_dir: Option<Arc<DataDir>>,
     stop: watch::Sender<bool>,
     api: JoinSet<()>,
@@ -237,6 +247,8 @@ impl<R: RelayControl> Running<R> {
         let removed = self.data_dir.as_deref().map_or(Ok(()), Endpoints::remove);
         self.stop.send_replace(true);
         while self.api.join_next().await.is_some() {}
+        // In the audit's file they are already.
+        let _ = tokio::time::timeout(FLUSH_MAX, self.rows.flush()).await;
         self.background.shutdown().await;
         self.store.shut_down().await;
         removed.map(|()| self.relay)
@@ -278,11 +290,26 @@ pub enum StartError {
     Relay(anyhow::Error),
 }
 
-fn audit(dir: Option<&DataDir>) -> Result<Audit, DataDirError> {
-    let audit = Audit::none();
-    match dir {
-        Some(dir) => Ok(audit.with(Arc::new(AuditFile::in_dir(dir)?))),
-        None => Ok(audit),
+/// The audit, in the file of the directory and on the way to the store.
+fn audit(dir: Option<&DataDir>) -> Result<(Audit, Arc<AuditRows>, RowsWriter), DataDirError> {
+    let audit = match dir {
+        Some(dir) => Audit::none().with(Arc::new(AuditFile::in_dir(dir)?)),
+        None => Audit::none(),
+    };
+    let (rows, writer) = AuditRows::new();
+    let rows = Arc::new(rows);
+    Ok((audit.with(Arc::clone(&rows)), rows, writer))
+}
+
+/// Rings at the devices of this node for what other nodes have queued, for ever.
+async fn wake_devices(mut changes: Changes, broker: Arc<ServiceBroker>) {
+    loop {
+        let change = changes.next().await;
+        if change == Change::Everything {
+            broker.wake_all();
+        } else if let Some(thing) = change.queued_for() {
+            broker.wake(&thing);
+        }
     }
 }
 
@@ -355,18 +382,17 @@ async fn keep_certificate(
 fn broker(
     settings: &Settings,
     dir: Option<&DataDir>,
-    registry: &Arc<MemoryRegistry>,
-) -> Result<Broker<MemoryMailbox, MemoryRegistry>, SealError> {
+    store: &Arc<AnyStore>,
+) -> Result<ServiceBroker, SealError> {
     let sealer = match dir {
         Some(dir) => Sealer::in_dir(dir)?,
         None => Sealer::in_memory()?,
     };
-    let mailbox = Arc::new(MemoryMailbox::new(settings.mqtt.mailbox));
     let names = (settings.naming.region(), settings.naming.account());
     let (clock, limits) = (settings.clock.clone(), settings.mqtt.limits.clone());
     Ok(Broker::new(
-        mailbox,
-        Arc::clone(registry),
+        Arc::clone(store),
+        Arc::clone(store),
         sealer,
         clock,
         limits,
@@ -398,6 +424,9 @@ fn certificate_names(settings: &Settings) -> Vec<ServerName<'static>> {
 /// Between two looks at the certificate. It is renewed 30 days before it ends, so that about sixty looks
 /// may fail.
 const CERTIFICATE_LOOK_INTERVAL: Duration = Duration::from_secs(12 * 3_600);
+
+/// For the last records of the audit to get into the store.
+const FLUSH_MAX: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;

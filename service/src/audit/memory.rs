@@ -24,14 +24,19 @@ impl MemoryAudit {
 
 impl AuditSink for MemoryAudit {
     async fn append(&self, record: Arc<Record>) -> Result<(), AuditError> {
-        let mut records = self.records.lock().expect("nobody panics holding it");
-        records.push_front(record);
-        records.truncate(self.records_max);
-        Ok(())
+        self.append_all(vec![record]).await
     }
 }
 
 impl AuditLog for MemoryAudit {
+    async fn append_all(&self, new: Vec<Arc<Record>>) -> Result<(), AuditError> {
+        let mut records = self.records.lock().expect("nobody panics holding it");
+        new.into_iter()
+            .for_each(|record| records.push_front(record));
+        records.truncate(self.records_max);
+        Ok(())
+    }
+
     async fn latest(&self, count: usize) -> Result<Vec<String>, AuditError> {
         let records = self.records.lock().expect("nobody panics holding it");
         Ok(records.iter().take(count).map(|r| r.to_json()).collect())

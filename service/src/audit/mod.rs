@@ -12,6 +12,7 @@
 mod file;
 mod memory;
 mod record;
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,8 @@ use crate::clock::Timestamp;
 pub use file::{AuditFile, FILE_SIZE_MAX, FILES_KEPT};
 pub use memory::MemoryAudit;
 pub use record::{ApiCall, Change, ClosedBy, Event, Record};
+pub use rows::AuditRows;
+pub(crate) use rows::RowsWriter;
 
 /// Where records go.
 pub trait AuditSink: Send + Sync + 'static {
@@ -35,6 +38,12 @@ pub trait AuditSink: Send + Sync + 'static {
 
 /// A sink that can be asked, like a store.
 pub trait AuditLog: AuditSink {
+    /// Adds records, all of them or none; they are written when this returns.
+    fn append_all(
+        &self,
+        records: Vec<Arc<Record>>,
+    ) -> impl Future<Output = Result<(), AuditError>> + Send;
+
     /// The newest records, the newest first, each as its line of JSON.
     fn latest(&self, count: usize) -> impl Future<Output = Result<Vec<String>, AuditError>> + Send;
 }

@@ -89,6 +89,11 @@ impl<M: Mailbox, R: Registry> Broker<M, R> {
         self.live.wake(thing);
     }
 
+    /// There may be messages for all devices: what other nodes said was lost.
+    pub fn wake_all(&self) {
+        self.live.wake_all();
+    }
+
     /// Cuts connections that lost their right, and forgets what has run out, until the registry is gone.
     ///
     /// `changes` has to be listening since before the first connection was served.

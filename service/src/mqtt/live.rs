@@ -70,6 +70,15 @@ impl Live {
         }
     }
 
+    /// There may be messages for any device.
+    pub(super) fn wake_all(&self) {
+        let table = self.table();
+        table
+            .by_thing
+            .values()
+            .for_each(|entry| entry.wake.notify_one());
+    }
+
     /// Ends the connection of this device, if it is still the one seen.
     pub(super) fn end(&self, thing: &ThingName, generation: u64, ending: Ending) {
         let table = self.table();

@@ -243,3 +243,87 @@ async fn a_relay_that_fails_is_a_failure_of_the_service() {
     let error = running.failed().await.to_string();
     assert!(error.contains("a loop of the relay"), "{error}");
 }
+
+/// One request to the registry's API that succeeds.
+async fn registry_call(
+    client: &mut Client,
+    method: &str,
+    path: &str,
+    principal: &str,
+    body: Value,
+) -> Value {
+    let request = axum::http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost")
+        .header("x-amzn-principal", principal);
+    let answered = client.send(request.body(body.to_string().into()).unwrap());
+    let answered = answered.await;
+    let (status, text) = (answered.head.status(), &answered.text);
+    assert_eq!(status, 200, "{method} {path}: {text}");
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn devices_and_what_waits_for_them_outlive_a_restart() {
+    use crate::audit::AuditLog;
+    use crate::notify::{Mailbox, Qos, SessionStart};
+    use crate::registry::{CertificateId, CertificateStatus};
+    use crate::tunnels::ThingName;
+
+    let parent = tempfile::tempdir().unwrap();
+    let first = start(settings_in(parent.path())).await;
+    let mut client = Client::new(&first).await;
+    let call = registry_call;
+    call(&mut client, "POST", "/things/press-7", "-", json!({})).await;
+    let path = "/keys-and-certificate?setAsActive=true";
+    let made = call(&mut client, "POST", path, "-", json!({})).await;
+    let arn = made["certificateArn"].as_str().unwrap();
+    let path = "/things/press-7/principals";
+    call(&mut client, "PUT", path, arn, json!({})).await;
+    let document = r#"{"Version":"2012-10-17","Statement":[]}"#;
+    let document = document.replace(
+        "[]",
+        r#"[{"Effect":"Allow","Action":"iot:*","Resource":"*"}]"#,
+    );
+    let body = json!({"policyDocument": document});
+    call(&mut client, "POST", "/policies/p", "-", body).await;
+    let target = json!({"target": arn});
+    call(&mut client, "PUT", "/target-policies/p", "-", target).await;
+
+    let thing = ThingName::new("press-7").unwrap();
+    let now = Clock::system().now().steady;
+    let session = SessionStart {
+        clean: false,
+        resumable: true,
+        until: now.after(Duration::from_secs(3_600)),
+    };
+    let opened = Mailbox::open(&*first.store, now, &thing, session).await;
+    let (connection, qos) = (opened.unwrap().connection, Some(Qos::AtLeastOnce));
+    let subscribed = first.store.subscribe(&thing, connection, qos).await;
+    assert!(subscribed.unwrap());
+    let destination = json!({"thingName": "press-7", "services": ["SSH"]});
+    let body = json!({"destinationConfig": destination});
+    let tunnel = client.ok("OpenTunnel", body).await;
+    first.stop().await.unwrap();
+
+    let second = start(settings_in(parent.path())).await;
+    let id = CertificateId::from_hex(made["certificateId"].as_str().unwrap()).unwrap();
+    let device = second.store.device(&id).await.unwrap().unwrap();
+    assert_eq!(device.status, CertificateStatus::Active);
+    assert_eq!(device.things, std::slice::from_ref(&thing));
+    assert_eq!(device.policies, [document.into()]);
+    let mut client = Client::new(&second).await;
+    let described = registry_call(&mut client, "GET", "/things/press-7", "-", json!({})).await;
+    assert_eq!(described["thingName"], "press-7");
+
+    let opened = Mailbox::open(&*second.store, now, &thing, session).await;
+    let opened = opened.unwrap();
+    assert!(opened.present);
+    let queued = second.store.next(now, &thing, opened.connection).await;
+    let about = queued.unwrap().unwrap().message.tunnel;
+    assert_eq!(Some(about.as_str()), tunnel["tunnelId"].as_str());
+    let records = second.store.latest(100).await.unwrap();
+    let opened = records.iter().any(|line| line.contains("iot:OpenTunnel"));
+    assert!(opened, "{records:?}");
+}

@@ -3,6 +3,8 @@
 use adit_proto::{Mode, TunnelId};
 use tokio::sync::broadcast;
 
+use crate::tunnels::ThingName;
+
 /// Something that a node has to look at again, because another one changed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -15,6 +17,16 @@ pub enum Change {
     Other(String, String),
     /// News may have been lost: everything has to be looked at again.
     Everything,
+}
+
+impl Change {
+    /// The device that another node has queued a message for, if that is what it is.
+    pub(crate) fn queued_for(&self) -> Option<ThingName> {
+        match self {
+            Self::Other(topic, what) if topic == super::relational::MAILBOX => ThingName::new(what),
+            _ => None,
+        }
+    }
 }
 
 /// Changes in the order in which they were committed. Looking again too often does no harm.

@@ -254,6 +254,10 @@ impl AuditSink for AnyStore {
 }
 
 impl AuditLog for AnyStore {
+    async fn append_all(&self, records: Vec<Arc<Record>>) -> Result<(), AuditError> {
+        each!(self, audit, store => store.append_all(records).await)
+    }
+
     async fn latest(&self, count: usize) -> Result<Vec<String>, AuditError> {
         each!(self, audit, store => store.latest(count).await)
     }

@@ -4,7 +4,17 @@ use super::{Failure, Row, Sql};
 use crate::audit::AuditError;
 
 /// Adds records, and drops the oldest beyond the bound now and then.
-pub(in crate::store) async fn append(db: &impl Sql, line: &str) -> Result<(), Failure<AuditError>> {
+pub(in crate::store) async fn append(
+    db: &impl Sql,
+    lines: &[String],
+) -> Result<(), Failure<AuditError>> {
+    for line in lines {
+        append_one(db, line).await?;
+    }
+    Ok(())
+}
+
+async fn append_one(db: &impl Sql, line: &str) -> Result<(), Failure<AuditError>> {
     let sql = "INSERT INTO audit (record) VALUES ($1) RETURNING sequence";
     let sequence = super::scalar(db, sql, &[line.into()]).await?;
     if sequence % PRUNED_TOGETHER == 0 {

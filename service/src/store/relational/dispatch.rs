@@ -310,12 +310,16 @@ macro_rules! audit_in_tables {
     ($store:ty, $change:ident, $look:ident) => {
         impl AuditSink for $store {
             async fn append(&self, record: Arc<Record>) -> Result<(), AuditError> {
-                let line = record.to_json();
-                $change!(self, db => audit::append(db, &line))
+                self.append_all(vec![record]).await
             }
         }
 
         impl AuditLog for $store {
+            async fn append_all(&self, records: Vec<Arc<Record>>) -> Result<(), AuditError> {
+                let lines: Vec<_> = records.iter().map(|record| record.to_json()).collect();
+                $change!(self, db => audit::append(db, &lines))
+            }
+
             async fn latest(&self, count: usize) -> Result<Vec<String>, AuditError> {
                 $look!(self, db => audit::latest(db, count))
             }

@@ -7,8 +7,8 @@ use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use adit_engine::link::RelayControl;
 use rustls_pki_types::ServerName;

@@ -263,6 +263,8 @@ impl EventLoop {
             }
             Command::EndTunnel { tunnel } => self.command_relay(&tunnel, RelayIo::end),
             Command::Stop => self.is_stopping = true,
+            #[cfg(test)]
+            Command::Run(action) => action(),
         }
     }
 

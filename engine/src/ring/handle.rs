@@ -100,6 +100,9 @@ pub(super) enum Command {
         tunnel: TunnelId,
     },
     Stop,
+    /// Whatever a test wants to happen between two turns.
+    #[cfg(test)]
+    Run(Box<dyn FnOnce() + Send>),
 }
 
 /// What a proxy tells its owner. Bounded by what the proxy does: one event for each link, each
@@ -277,6 +280,11 @@ impl LoopHandle {
     /// Ends the loop; its sockets are closed as they are.
     pub fn stop(&self) {
         self.send(Command::Stop);
+    }
+
+    #[cfg(test)]
+    pub(super) fn run(&self, action: impl FnOnce() + Send + 'static) {
+        self.send(Command::Run(Box::new(action)));
     }
 
     fn send(&self, command: Command) {

@@ -298,14 +298,13 @@ impl RelayIo {
             let Some(side) = &mut self.sides[index_of(to)] else {
                 return;
             };
-            side.flush(io);
+            let has_sent = side.flush(io);
             if let Some(fault) = side.fault.take() {
                 return self.end_link(io, to, &LinkEnd::of(&fault));
             }
             // Sending may have made the room that composing lacked, and a socket that took
             // everything reports no edge.
-            let is_blocked = !side.link.is_writable() || side.link.output_size() > 0;
-            if is_blocked || !self.relay.outbox(to).is_waiting() {
+            if !has_sent || !self.relay.outbox(to).is_waiting() {
                 return;
             }
         }
@@ -383,10 +382,13 @@ impl Side {
         }
     }
 
-    fn flush(&mut self, io: &mut Io) {
+    /// Offers what was composed to the socket. Returns whether it took some of it.
+    fn flush(&mut self, io: &mut Io) -> bool {
         self.finish();
+        let waiting = self.link.output_size();
         if let Err(error) = self.link.flush(io) {
             self.fault = Some(error.into());
         }
+        self.link.output_size() < waiting
     }
 }

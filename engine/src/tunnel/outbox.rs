@@ -104,20 +104,29 @@ impl Outbox {
         *self = Self::default();
     }
 
-    /// Writes whole waiting messages to `area`. Returns the bytes written, and whether the
-    /// frame must end here.
+    /// Writes waiting messages to `area`, which is a whole frame's. Returns the bytes written, and
+    /// whether the frame must end here.
+    ///
+    /// A message that is larger than a frame is cut, since the ends of frames have no meaning
+    /// (specification 3); the rest of it comes first in the next one.
     pub fn write_messages(&mut self, area: &mut [u8]) -> (usize, bool) {
         let mut written = 0;
-        while let Some(waiting) = self.sizes.front() {
+        while let Some(waiting) = self.sizes.front_mut() {
             let size = usize::from(waiting.size);
-            if written + size > area.len() {
+            let taken = size.min(area.len() - written);
+            if taken < size && written > 0 {
                 return (written, false);
             }
-            area[written..written + size].copy_from_slice(&self.bytes[self.head..self.head + size]);
+            area[written..written + taken]
+                .copy_from_slice(&self.bytes[self.head..self.head + taken]);
+            self.head += taken;
+            written += taken;
+            if taken < size {
+                waiting.size -= taken as u16;
+                return (written, true);
+            }
             let ends_frame = waiting.ends_frame;
             self.sizes.pop_front();
-            self.head += size;
-            written += size;
             if self.sizes.is_empty() {
                 self.bytes.clear();
                 self.head = 0;
@@ -148,5 +157,51 @@ impl Outbox {
             return false;
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 128 names of 128 characters.
+    fn largest_list() -> Vec<ServiceId> {
+        let names = (0..128).map(|at| format!("{at:0>128}").parse());
+        names.collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn a_message_larger_than_a_frame_is_cut_and_stays_alone() {
+        let ids = largest_list();
+        let mut expected = Vec::new();
+        encode_service_ids(ids.iter(), false, &mut expected);
+        let mut outbox = Outbox::default();
+        outbox.push_service_ids(ids.iter(), false);
+        outbox.push(&Control {
+            kind: Kind::StreamReset,
+            stream_id: 1,
+            service_id: "A",
+            connection_id: 0,
+        });
+        let mut area = [0; 16_380];
+        assert_eq!(outbox.write_messages(&mut area), (16_380, true));
+        assert_eq!(area[..], expected[..16_380]);
+        let rest = expected.len() - 16_380;
+        assert_eq!(outbox.write_messages(&mut area), (rest, true));
+        assert_eq!(area[..rest], expected[16_380..]);
+        assert_eq!(outbox.write_messages(&mut area), (9, true));
+        assert!(!outbox.is_waiting());
+    }
+
+    #[test]
+    fn a_close_frame_waits_for_all_of_a_cut_message() {
+        let mut outbox = Outbox::default();
+        outbox.push_service_ids(largest_list().iter(), false);
+        outbox.close(CloseCode::Normal, "");
+        let (mut area, mut frame) = ([0; 16_380], Vec::new());
+        outbox.write_messages(&mut area);
+        assert!(!outbox.write_frame(None, &mut frame));
+        outbox.write_messages(&mut area);
+        assert!(outbox.write_frame(None, &mut frame));
     }
 }

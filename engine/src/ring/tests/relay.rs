@@ -1,0 +1,111 @@
+//! The relay's driver.
+
+use super::super::IoChoice;
+use super::support::{Bench, both, control, data};
+use crate::tls::{PlainRecords, Records};
+use adit_proto::ids::Mode;
+use adit_proto::message::{Kind, MessageView};
+
+/// A stream with one connection.
+fn open_stream(source: &mut super::support::Peer, destination: &mut super::support::Peer) {
+    let mut start = Vec::new();
+    control(Kind::StreamStart, 1, 1, &mut start);
+    source.says(&start);
+    assert_eq!(destination.hears_kind(), Kind::StreamStart);
+}
+
+#[test]
+fn a_list_of_services_that_is_larger_than_a_record_arrives() {
+    both(|io| {
+        let names: Vec<String> = (0..128).map(|at| format!("{at:0>128}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        for count in [125, 126, 127, 128] {
+            let mut bench = Bench::new(io, &names[..count]);
+            let mut peer =
+                bench.attach_with(Mode::Destination, None, Records::Plain(PlainRecords));
+            let message = peer.hears();
+            let view = MessageView::parse(&message).expect("a message");
+            let ids = view.service_ids().expect("valid ids");
+            assert_eq!(ids.len(), count);
+            assert!(ids.iter().zip(&names).all(|(id, name)| id.as_str() == *name));
+        }
+    });
+}
+
+/// The output towards the source is nearly full, 64 KiB of answers wait for it, and the
+/// destination's largest message comes in the same turn.
+#[test]
+fn answers_and_data_for_a_source_that_does_not_read_neither_panic_nor_change_places() {
+    both(|io| {
+        for size in (150_000..210_000).step_by(4_000) {
+            answers_and_data(io, size);
+        }
+    });
+}
+
+fn answers_and_data(io: IoChoice, size: usize) {
+    const ANSWERS: u32 = 6_000;
+    let mut bench = Bench::new(io, &["A"]);
+    let plain = Records::Plain(PlainRecords);
+    let mut source = bench.attach_with(Mode::Source, Some(2_048), plain);
+    assert_eq!(source.hears_kind(), Kind::ServiceIds);
+    let mut destination = bench.attach(Mode::Destination);
+    open_stream(&mut source, &mut destination);
+
+    // One burst, so that the relay's output starts at the front of its buffer once.
+    let mut first = Vec::new();
+    while first.len() < size {
+        first.extend(data(&[b'a'; 4_000]));
+    }
+    destination.says(&first);
+    // Until the relay has taken it, or as much as it takes.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+
+    let held = bench.hold();
+    let mut starts = Vec::new();
+    for id in 0..ANSWERS {
+        control(Kind::ConnectionStart, 9, 100 + id, &mut starts);
+    }
+    source.says(&starts);
+    destination.says(&data(&[b'b'; 64_512]));
+    drop(held);
+
+    let (mut answers, mut is_done) = (0, false);
+    while answers < ANSWERS || !is_done {
+        let message = source.hears();
+        let view = MessageView::parse(&message).expect("a message");
+        match view.kind {
+            Kind::ConnectionReset => {
+                assert_eq!(view.connection_id, 100 + answers, "of {size}");
+                answers += 1;
+            }
+            Kind::Data => is_done |= view.payload.first() == Some(&b'b'),
+            kind => panic!("{kind:?}"),
+        }
+    }
+}
+
+/// More answers than the outbox holds pause the reading; nothing but the relay itself is there
+/// to go on with it.
+#[test]
+fn reading_goes_on_after_the_answers_have_left() {
+    const STARTS: u32 = 20_000;
+    both(|io| {
+        let mut bench = Bench::new(io, &["A"]);
+        let mut source = bench.attach(Mode::Source);
+        let mut destination = bench.attach(Mode::Destination);
+        open_stream(&mut source, &mut destination);
+        let mut starts = Vec::new();
+        for id in 0..STARTS {
+            control(Kind::ConnectionStart, 9, 100 + id, &mut starts);
+        }
+        let held = bench.hold();
+        source.says(&starts);
+        drop(held);
+        for id in 0..STARTS {
+            let message = source.hears();
+            let view = MessageView::parse(&message).expect("a message");
+            assert_eq!((view.kind, view.connection_id), (Kind::ConnectionReset, 100 + id));
+        }
+    });
+}

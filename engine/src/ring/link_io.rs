@@ -248,8 +248,13 @@ impl LinkIo {
 
     /// Whether another record may be composed.
     pub(super) fn has_room(&self) -> bool {
+        self.output_size() < OUTPUT_MARK && self.fits_record()
+    }
+
+    /// Whether the buffer has room for another record, be it over the mark.
+    pub(super) fn fits_record(&self) -> bool {
         let room = BUFFER_SIZE - self.output.end - self.output.own.len();
-        self.output_size() < OUTPUT_MARK && room >= self.records.room(MAX_PLAINTEXT)
+        room >= self.records.room(MAX_PLAINTEXT)
     }
 
     /// Whether the socket took everything and may take more.
@@ -257,7 +262,8 @@ impl LinkIo {
         self.writable
     }
 
-    /// Where the plaintext of the next record is composed; only while [`has_room`](Self::has_room).
+    /// Where the plaintext of the next record is composed; only while
+    /// [`fits_record`](Self::fits_record).
     pub(super) fn area(&mut self, buffers: &mut Buffers) -> &mut [u8] {
         // Its own records were sealed before this one will be, so they go before it.
         self.place_own(buffers);
@@ -356,4 +362,6 @@ pub(super) enum LinkFault {
     Io(#[from] io::Error),
     #[error("the TLS session failed: {0}")]
     Record(#[from] RecordError),
+    #[error("its output has no room left (a mistake of ours)")]
+    NoRoom,
 }

@@ -234,22 +234,28 @@ impl RelayIo {
         }
     }
 
-    /// Whether the side can take what one more record of the other may bring. What was composed
-    /// is offered to its socket first, if that is what it takes.
+    /// Whether the side can take what one more record of the other may bring, behind all that
+    /// waits for it already: what was caused earlier goes earlier, or a reset of an old stream
+    /// would follow the start of a new one. What was composed is offered to its socket if that is
+    /// what it takes.
     fn make_room(&mut self, io: &mut Io, to: Mode) -> bool {
-        let Some(side) = &mut self.sides[index_of(to)] else {
-            return true;
-        };
-        if !side.link.has_room_for(ROOM_PER_RECORD) {
-            side.flush(io);
+        loop {
+            self.compose_outbox(io, to);
+            let Some(side) = &mut self.sides[index_of(to)] else {
+                return true;
+            };
+            let is_settled = !self.relay.outbox(to).is_waiting();
+            if side.fault.is_some() || (is_settled && side.link.has_room_for(ROOM_PER_RECORD)) {
+                return true;
+            }
+            // A socket that takes nothing is full, and tells when it is not.
+            if !side.flush(io) {
+                return side.fault.is_some();
+            }
         }
-        side.fault.is_some() || side.link.has_room_for(ROOM_PER_RECORD)
     }
 
     fn forward_runs(&mut self, io: &mut Io, from: Mode) {
-        // A message that was caused earlier goes earlier: a reset of an old stream must not
-        // follow the start of a new one.
-        self.compose_outbox(io, from.other());
         let [source, destination] = &mut self.sides;
         let (side, other) = match from {
             Mode::Source => (source, destination),
@@ -343,7 +349,7 @@ impl RelayIo {
 
 impl Side {
     /// Adds whole messages to the frame being composed, or to new ones. There is room for them,
-    /// see `make_room`.
+    /// see `make_room`; a mistake about that costs this link, not the loop.
     fn append(&mut self, io: &mut Io, mut bytes: &[u8], ends_frame: bool) {
         let start = End::Server.header_room();
         while !bytes.is_empty() && self.fault.is_none() {
@@ -355,6 +361,10 @@ impl Side {
             }
             let size = room.min(bytes.len());
             let area = match self.composed {
+                0 if !self.link.fits_record() => {
+                    tracing::error!("more was forwarded to a link than it has room for");
+                    return self.fault = Some(LinkFault::NoRoom);
+                }
                 0 => self.link.area(&mut io.buffers),
                 _ => self.link.area_again(),
             };

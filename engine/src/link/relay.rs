@@ -21,7 +21,7 @@ use crate::ring::{self, IoChoice, LinkNews, LoopHandle, StartError};
 
 /// A running relay. Dropping it leaves it running; see [`stop`](Self::stop).
 pub struct Relay {
-    loops: Arc<[LoopHandle]>,
+    pub(super) loops: Arc<[LoopHandle]>,
     threads: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<io::Result<()>>,

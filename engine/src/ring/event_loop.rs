@@ -247,14 +247,15 @@ impl EventLoop {
                 let status = self.proxy_status(id);
                 let _ = reply.send(status);
             }
-            Command::Attach { grant, link, news } => {
+            Command::Attach { admitted, link } => {
+                let grant = &admitted.grant;
                 let index = self.relay_of(&grant.tunnel, &grant.services);
                 if let Some(Tunnel {
                     kind: Kind::Relay(relay),
                     ..
                 }) = self.tunnels.get_mut(index as usize)
                 {
-                    relay.attach(&mut self.io, grant, *link, news);
+                    relay.attach(&mut self.io, admitted, *link);
                 }
                 self.mark_due(index);
             }

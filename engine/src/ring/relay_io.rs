@@ -2,7 +2,7 @@
 //! side's.
 
 use super::backend::Ready;
-use super::handle::{LinkEnd, LinkNews};
+use super::handle::{Admitted, LinkEnd};
 use super::io::{Io, Owner};
 use super::link_io::{LinkFault, LinkIo, Received};
 use super::socket;
@@ -14,7 +14,6 @@ use crate::tunnel::relay::Relay;
 use adit_proto::ids::{Mode, ServiceId, Subprotocol, TunnelId};
 use adit_proto::websocket::CloseCode;
 use std::sync::Arc;
-use tokio::sync::mpsc::UnboundedSender;
 
 /// Times that one turn reads one side (256 KiB each) before others get theirs.
 const READS_PER_TURN: usize = 2;
@@ -34,8 +33,8 @@ pub(super) struct RelayIo {
 
 struct Side {
     link: LinkIo,
-    grant: Grant,
-    news: UnboundedSender<LinkNews>,
+    /// Reported as gone when this side is dropped.
+    admitted: Admitted,
     /// Content of the frame being composed in the link's area.
     composed: usize,
     /// Why it can send no more; it is ended at the end of the turn.
@@ -78,18 +77,11 @@ impl RelayIo {
     }
 
     /// Takes an admitted WebSocket; an earlier one of its side is closed (specification 12.10).
-    pub(super) fn attach(
-        &mut self,
-        io: &mut Io,
-        grant: Grant,
-        link: Link,
-        news: UnboundedSender<LinkNews>,
-    ) {
-        let mode = grant.mode;
+    pub(super) fn attach(&mut self, io: &mut Io, admitted: Admitted, link: Link) {
+        let Grant { mode, session, .. } = admitted.grant;
         let present = self.sides[index_of(mode)].as_ref();
-        if present.is_some_and(|side| side.grant.session > grant.session) {
+        if present.is_some_and(|side| side.admitted.grant.session > session) {
             // Two handshakes overtook each other on the way here; the later admitted one stays.
-            let _ = news.send(LinkNews::Gone(grant));
             return;
         }
         if present.is_some() {
@@ -105,7 +97,6 @@ impl RelayIo {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::error!(%error, "a link's socket cannot be watched");
-                let _ = news.send(LinkNews::Gone(grant));
                 return;
             }
         };
@@ -117,14 +108,13 @@ impl RelayIo {
             &link.unread,
             &mut io.buffers,
         );
+        admitted.attached();
         self.sides[index_of(mode)] = Some(Side {
             link: link_io,
-            grant: grant.clone(),
-            news: news.clone(),
+            admitted,
             composed: 0,
             fault: None,
         });
-        let _ = news.send(LinkNews::Attached(grant));
         // The server half agreed on the newest that the client offered.
         let offered = Subprotocol::parse(&link.subprotocol).unwrap_or(Subprotocol::V3);
         self.relay.connected(mode, offered);
@@ -343,7 +333,6 @@ impl RelayIo {
         self.relay.lost(mode);
         // The other side hears of it now, before anything newer reaches it.
         self.compose_outbox(io, mode.other());
-        let _ = side.news.send(LinkNews::Gone(side.grant));
     }
 }
 

@@ -1,6 +1,6 @@
 //! The relay's driver.
 
-use super::super::IoChoice;
+use super::super::{IoChoice, LinkNews};
 use super::support::{Bench, both, control, data};
 use crate::tls::{PlainRecords, Records};
 use adit_proto::ids::Mode;
@@ -21,13 +21,16 @@ fn a_list_of_services_that_is_larger_than_a_record_arrives() {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         for count in [125, 126, 127, 128] {
             let mut bench = Bench::new(io, &names[..count]);
-            let mut peer =
-                bench.attach_with(Mode::Destination, None, Records::Plain(PlainRecords));
+            let mut peer = bench.attach_with(Mode::Destination, None, Records::Plain(PlainRecords));
             let message = peer.hears();
             let view = MessageView::parse(&message).expect("a message");
             let ids = view.service_ids().expect("valid ids");
             assert_eq!(ids.len(), count);
-            assert!(ids.iter().zip(&names).all(|(id, name)| id.as_str() == *name));
+            assert!(
+                ids.iter()
+                    .zip(&names)
+                    .all(|(id, name)| id.as_str() == *name)
+            );
         }
     });
 }
@@ -105,7 +108,25 @@ fn reading_goes_on_after_the_answers_have_left() {
         for id in 0..STARTS {
             let message = source.hears();
             let view = MessageView::parse(&message).expect("a message");
-            assert_eq!((view.kind, view.connection_id), (Kind::ConnectionReset, 100 + id));
+            assert_eq!(
+                (view.kind, view.connection_id),
+                (Kind::ConnectionReset, 100 + id)
+            );
         }
+    });
+}
+
+#[test]
+fn links_of_a_loop_that_breaks_are_reported_before_and_after() {
+    both(|io| {
+        let mut bench = Bench::new(io, &["A"]);
+        let mut before = bench.attach(Mode::Source);
+        assert!(matches!(bench.hears(), LinkNews::Attached(grant) if grant.session == 1));
+        bench.event_loop.run(|| panic!("as the test wants it"));
+        before.hears_the_end();
+        assert!(matches!(bench.hears(), LinkNews::Gone(grant) if grant.session == 1));
+        let mut after = bench.attach_with(Mode::Source, None, Records::Plain(PlainRecords));
+        after.hears_the_end();
+        assert!(matches!(bench.hears(), LinkNews::Gone(grant) if grant.session == 2));
     });
 }

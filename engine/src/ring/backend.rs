@@ -33,6 +33,8 @@ pub struct Ready {
     /// The peer ended its direction (RDHUP), both are over (HUP), or there is an error (ERR).
     /// Bytes may still be waiting to be read.
     pub hangup: bool,
+    /// Both are over, or there is an error: `send` takes nothing any more.
+    pub gone: bool,
 }
 
 impl Ready {
@@ -45,6 +47,7 @@ impl Ready {
             readable: any(libc::EPOLLIN | libc::EPOLLRDHUP | over),
             writable: any(libc::EPOLLOUT | over),
             hangup: any(libc::EPOLLRDHUP | over),
+            gone: any(over),
         }
     }
 }
@@ -197,6 +200,7 @@ mod tests {
         let token = Token::new(1, 2, 3);
         let of = |bits: i32| {
             let ready = Ready::from_bits(token, bits as u32);
+            assert_eq!(ready.gone, ready.hangup && ready.writable);
             (ready.readable, ready.writable, ready.hangup)
         };
         assert_eq!(of(0), (false, false, false));

@@ -141,6 +141,9 @@ impl ProxyIo {
     }
 
     pub(super) fn local_ready(&mut self, key: ConnectionKey, ready: &Ready) {
+        if ready.gone {
+            self.proxy.gone(key);
+        }
         if ready.readable {
             self.proxy.readable(key, ready.hangup);
         }
@@ -273,11 +276,13 @@ impl ProxyIo {
         let mut again = self.receive(io);
         self.act(io);
         self.accept(io);
+        let kept_waiting = self.kept_waiting();
         let was_paused = self.proxy.is_paused();
         again |= self.send(io);
         self.act(io);
         // Sending may have emptied the queue of control messages that paused the reading.
         again |= was_paused && !self.proxy.is_paused();
+        again |= self.kept_waiting() < kept_waiting;
         self.check_drained(io);
         if let Some(link) = &mut self.link {
             link.release(&mut io.buffers);
@@ -577,10 +582,21 @@ impl ProxyIo {
             return;
         }
         for index in 0..self.listeners.len() {
-            if self.listeners[index].is_ready {
+            let Listener {
+                is_ready, service, ..
+            } = self.listeners[index];
+            if is_ready && !self.proxy.keeps_waiting(service) {
                 self.accept_from(io, index);
             }
         }
+    }
+
+    /// Listeners whose applications wait for another's connection to end.
+    fn kept_waiting(&self) -> usize {
+        let waiting = self.listeners.iter().filter(|listener| listener.is_ready);
+        waiting
+            .filter(|listener| self.proxy.keeps_waiting(listener.service))
+            .count()
     }
 
     fn accept_from(&mut self, io: &mut Io, index: usize) {

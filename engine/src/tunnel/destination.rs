@@ -62,11 +62,11 @@ impl Proxy {
     }
 
     fn begin_connection(&mut self, now: Instant, index: usize, message: &Message) {
-        let at_bound = self.connections.count() >= self.limits.connections_max;
-        if at_bound || !self.accepting {
+        if !self.has_place() || !self.accepting {
             self.counters.refused += 1;
             return self.send_reset(index as u32, message.stream, message.connection);
         }
+        self.make_place();
         self.counters.connections += 1;
         let state = State::Dialling { peer_ended: false };
         let connection = Connection::new(

@@ -148,6 +148,8 @@ pub struct Proxy {
     pub(crate) timers: Timers,
     /// Connections whose queue is over the mark.
     pub(crate) full_queues: usize,
+    /// Connections in `State::LocalEnded`.
+    pub(crate) half_closed: usize,
     pub(crate) pool_is_full: bool,
     pub(crate) accepting: bool,
     masks: ChaCha12Rng,
@@ -178,6 +180,7 @@ impl Proxy {
             actions: VecDeque::new(),
             timers: Timers::default(),
             full_queues: 0,
+            half_closed: 0,
             pool_is_full: false,
             accepting: true,
             masks: ChaCha12Rng::from_seed(seed),
@@ -365,6 +368,7 @@ impl Proxy {
     pub(crate) fn forget(&mut self, key: ConnectionKey) -> Option<Connection> {
         self.leave_tables(key);
         let connection = self.connections.remove(key)?;
+        self.half_closed -= usize::from(connection.state == State::LocalEnded);
         let open = self.connections.count();
         self.schedule.forget_ended(open, &mut self.connections);
         self.timers.forget_ended(&self.connections);

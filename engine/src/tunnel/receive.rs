@@ -308,7 +308,8 @@ impl Proxy {
                 self.forget(key);
                 return self.act(Action::End { io });
             }
-            State::Open | State::LocalEnded => {
+            state @ (State::Open | State::LocalEnded) => {
+                self.half_closed -= usize::from(state == State::LocalEnded);
                 connection.state = State::Flushing;
                 connection.moved_at = now;
                 self.watch(key, now, FLUSH_TIMEOUT);

@@ -60,6 +60,17 @@ pub(crate) fn stack(
     targets: &[u16],
     records: impl Fn() -> (Records, Records),
 ) -> Stack {
+    stack_with(io, services, targets, records, Limits::default())
+}
+
+/// The same with other bounds of the proxies.
+pub(crate) fn stack_with(
+    io: IoChoice,
+    services: &[&str],
+    targets: &[u16],
+    records: impl Fn() -> (Records, Records),
+    limits: Limits,
+) -> Stack {
     let handles: Vec<LoopHandle> = (0..3)
         .map(|at| start(format!("loop-{at}"), io).expect("start a loop").0)
         .collect();
@@ -87,7 +98,7 @@ pub(crate) fn stack(
             mode,
             mapping,
             dialect: None,
-            limits: Limits::default(),
+            limits,
         };
         let (events, mut inbox) = unbounded_channel();
         let id = ProxyId(session);

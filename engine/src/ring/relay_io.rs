@@ -145,16 +145,27 @@ impl RelayIo {
     /// One turn: a bounded share of both directions. Returns whether more is to be done at once.
     pub(super) fn turn(&mut self, io: &mut Io) -> bool {
         let mut again = false;
+        let mut was_held = [false; 2];
         for mode in SIDES {
             again |= self.receive(io, mode);
+            was_held[index_of(mode)] = self.is_held(mode);
         }
         for mode in SIDES {
             self.send(io, mode);
+        }
+        for mode in SIDES {
+            again |= was_held[index_of(mode)] && !self.is_held(mode);
         }
         for side in self.sides.iter_mut().flatten() {
             side.link.release(&mut io.buffers);
         }
         again
+    }
+
+    /// Whether a side is not read because of what waits to be sent to itself. No event tells when
+    /// that has left.
+    fn is_held(&mut self, mode: Mode) -> bool {
+        self.relay.outbox(mode).is_full()
     }
 
     /// Reads one side. Returns whether the turn ended before its bytes did.

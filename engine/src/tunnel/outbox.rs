@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 /// Control messages and frames waiting for the tunnel. They leave before data.
 #[derive(Default)]
 pub struct Outbox {
-    /// Encoded messages with their prefixes, `bytes[head..]`.
+    /// Encoded messages with their prefixes, `bytes[head..]`; at most half of it has left when
+    /// one is added.
     bytes: Vec<u8>,
     head: usize,
     sizes: VecDeque<Waiting>,
@@ -30,6 +31,7 @@ struct Waiting {
 impl Outbox {
     /// Adds a control message.
     pub fn push(&mut self, message: &Control<'_>) {
+        self.compact();
         let before = self.bytes.len();
         message.encode(&mut self.bytes);
         self.note(
@@ -44,9 +46,19 @@ impl Outbox {
         ids: impl Iterator<Item = &'a ServiceId>,
         ignorable: bool,
     ) {
+        self.compact();
         let before = self.bytes.len();
         encode_service_ids(ids, ignorable, &mut self.bytes);
         self.note(before, true);
+    }
+
+    /// Drops what has left once it is most of the memory, so that a queue that never empties does
+    /// not grow; each byte is moved at most once for each that left.
+    fn compact(&mut self) {
+        if self.head > self.bytes.len() / 2 {
+            self.bytes.drain(..self.head);
+            self.head = 0;
+        }
     }
 
     fn note(&mut self, before: usize, ends_frame: bool) {
@@ -191,6 +203,29 @@ mod tests {
         assert_eq!(area[..rest], expected[16_380..]);
         assert_eq!(outbox.write_messages(&mut area), (9, true));
         assert!(!outbox.is_waiting());
+    }
+
+    #[test]
+    fn a_queue_that_never_empties_does_not_grow() {
+        let mut outbox = Outbox::default();
+        let reset = |stream_id| Control {
+            kind: Kind::ConnectionReset,
+            stream_id,
+            service_id: "A",
+            connection_id: 1,
+        };
+        let mut area = [0; 11];
+        outbox.push(&reset(0));
+        for stream_id in 1..100_000 {
+            outbox.push(&reset(stream_id % 100));
+            let (size, _) = outbox.write_messages(&mut area);
+            assert!(size > 0 && outbox.is_waiting());
+        }
+        assert!(
+            outbox.bytes.capacity() < 1024,
+            "{}",
+            outbox.bytes.capacity()
+        );
     }
 
     #[test]

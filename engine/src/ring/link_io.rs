@@ -168,6 +168,11 @@ impl LinkIo {
         }
     }
 
+    /// Whether records wait to be opened until the record layer's own have left.
+    pub(super) fn is_held(&self) -> bool {
+        self.output.own.len() >= OWN_MAX
+    }
+
     /// Opens the next record if nothing opened is left. `Ok(true)`: there are opened bytes.
     pub(super) fn open(&mut self) -> Result<bool, LinkFault> {
         let input = &mut self.input;

@@ -165,7 +165,8 @@ impl RelayIo {
     /// Whether a side is not read because of what waits to be sent to itself. No event tells when
     /// that has left.
     fn is_held(&mut self, mode: Mode) -> bool {
-        self.relay.outbox(mode).is_full()
+        let side = self.sides[index_of(mode)].as_ref();
+        self.relay.outbox(mode).is_full() || side.is_some_and(|side| side.link.is_held())
     }
 
     /// Reads one side. Returns whether the turn ended before its bytes did.
@@ -209,6 +210,9 @@ impl RelayIo {
             let Some(side) = &mut self.sides[index_of(from)] else {
                 return Ok(false);
             };
+            // Opening may make the record layer seal something of its own, with keys that it then
+            // replaces: what was composed before is sealed before.
+            side.finish();
             match side.link.open() {
                 Ok(true) => {}
                 Ok(false) => return Ok(true),

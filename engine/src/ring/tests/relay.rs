@@ -2,9 +2,12 @@
 
 use super::super::{IoChoice, LinkNews};
 use super::support::{Bench, both, control, data};
+use crate::tls::tests::support as tls;
 use crate::tls::{PlainRecords, Records};
 use adit_proto::ids::Mode;
 use adit_proto::message::{Kind, MessageView};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 /// A stream with one connection.
 fn open_stream(source: &mut super::support::Peer, destination: &mut super::support::Peer) {
@@ -129,4 +132,57 @@ fn links_of_a_loop_that_breaks_are_reported_before_and_after() {
         after.hears_the_end();
         assert!(matches!(bench.hears(), LinkNews::Gone(grant) if grant.session == 2));
     });
+}
+
+/// The destination asks for new keys while a record for it is being composed.
+#[test]
+fn an_update_of_keys_leaves_in_its_place_between_records() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.expect("a runtime");
+    both(|io| {
+        for kind in [tls::Kind::Library, tls::Kind::InPlace] {
+            let suite = tls::tls13_suites()[0];
+            let pair = runtime.block_on(tls::pair(suite, tls::Kind::Buffered, kind));
+            let (mut near, far) = pair;
+            let mut bench = Bench::new(io, &["A"]);
+            let mut source = bench.attach(Mode::Source);
+            let destination = bench.attach_with(Mode::Destination, None, far.into_records());
+            let mut wire = destination.stream;
+            hear(&mut wire, &mut near, |plaintext| !plaintext.is_empty());
+            let mut start = Vec::new();
+            control(Kind::StreamStart, 1, 1, &mut start);
+            source.says(&start);
+            hear(&mut wire, &mut near, |plaintext| {
+                contains(plaintext, &start)
+            });
+
+            for round in 0..5 {
+                let mut update = Vec::new();
+                near.update_keys(&mut update);
+                let held = bench.hold();
+                source.says(&data(&[b'x'; 100]));
+                wire.write_all(&update).expect("write");
+                drop(held);
+                let last = [b'0' + round; 100];
+                source.says(&data(&last));
+                hear(&mut wire, &mut near, |plaintext| contains(plaintext, &last));
+            }
+            let count = near.plaintext.iter().filter(|byte| **byte == b'x').count();
+            assert_eq!(count, 500);
+        }
+    });
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// Reads records until what came satisfies `is_enough`.
+fn hear(wire: &mut TcpStream, near: &mut tls::Peer, is_enough: impl Fn(&[u8]) -> bool) {
+    let mut buffer = vec![0; 65_536];
+    while !is_enough(&near.plaintext) {
+        let count = wire.read(&mut buffer).expect("read");
+        assert!(count > 0, "the link ended");
+        near.receive(&buffer[..count]).expect("records in order");
+    }
 }

@@ -274,13 +274,14 @@ impl ProxyIo {
         self.flush_writable(io);
         self.redial(io);
         let mut again = self.receive(io);
+        let was_paused = self.proxy.is_paused();
         self.act(io);
         self.accept(io);
         let kept_waiting = self.kept_waiting();
-        let was_paused = self.proxy.is_paused();
         again |= self.send(io);
         self.act(io);
-        // Sending may have emptied the queue of control messages that paused the reading.
+        // Sending may have emptied the queue of control messages that paused the reading, and a
+        // dial that failed at once the queue of its connection.
         again |= was_paused && !self.proxy.is_paused();
         again |= self.kept_waiting() < kept_waiting;
         self.check_drained(io);

@@ -64,6 +64,10 @@ fn answers_and_data(io: IoChoice, size: usize) {
         first.extend(data(&[b'a'; 4_000]));
     }
     destination.says(&first);
+    // All but the end of a large message, so that it leaves as a whole with the last record.
+    let last = data(&[b'b'; 64_512]);
+    let (begun, rest) = last.split_at(60_000);
+    destination.says(begun);
     // Until the relay has taken it, or as much as it takes.
     std::thread::sleep(std::time::Duration::from_millis(20));
 
@@ -73,7 +77,7 @@ fn answers_and_data(io: IoChoice, size: usize) {
         control(Kind::ConnectionStart, 9, 100 + id, &mut starts);
     }
     source.says(&starts);
-    destination.says(&data(&[b'b'; 64_512]));
+    destination.says(rest);
     drop(held);
 
     let (mut answers, mut is_done) = (0, false);

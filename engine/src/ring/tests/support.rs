@@ -4,19 +4,24 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use adit_proto::ids::{Mode, ServiceId, Subprotocol, TunnelId};
-use adit_proto::message::{Control, DataHeader, Kind, MessageView};
+use adit_proto::message::{Control, DataHeader, Kind, MessageView, encode_service_ids};
 use adit_proto::websocket::{FrameHeader, Opcode, Role, mask};
 use socket2::SockRef;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::super::{IoChoice, LinkNews, LoopHandle, Settings, open, start};
+use super::super::{
+    IoChoice, LinkNews, LoopHandle, ProxyId, ProxyOptions, ProxyStatus, Settings, TunnelEvent,
+    open, start,
+};
 use crate::link::{Grant, Link};
 use crate::tls::{PlainRecords, Records};
 use crate::tunnel::inbound::{Inbound, Item, Place};
+use crate::tunnel::limits::Limits;
+use crate::tunnel::mapping::Mapping;
+use crate::tunnel::proxy::{Proxy, ProxySettings};
 
 /// Longer than anything here takes, even on a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,7 +38,6 @@ pub(super) fn both(test: impl Fn(IoChoice)) {
 /// One tunnel at a relay, on a loop of its own.
 pub(super) struct Bench {
     pub(super) event_loop: LoopHandle,
-    pub(super) thread: Option<JoinHandle<()>>,
     pub(super) news: UnboundedReceiver<LinkNews>,
     pub(super) services: Arc<[ServiceId]>,
     sender: UnboundedSender<LinkNews>,
@@ -42,12 +46,11 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(io: IoChoice, services: &[&str]) -> Self {
-        let (event_loop, thread) = start("relay".to_owned(), io).expect("start a loop");
+        let (event_loop, _) = start("relay".to_owned(), io).expect("start a loop");
         let (sender, news) = unbounded_channel();
         let services = services.iter().map(|name| name.parse().expect("valid"));
         Self {
             event_loop,
-            thread: Some(thread),
             news,
             services: services.collect(),
             sender,
@@ -70,19 +73,11 @@ impl Bench {
         records: Records,
     ) -> Peer {
         let (near, far) = socket_pair(kernel);
-        far.set_nonblocking(true).expect("non-blocking");
         self.session += 1;
         let grant = self.grant(mode);
-        let link = Link {
-            socket: OwnedFd::from(far),
-            records,
-            opened: Vec::new(),
-            unread: Vec::new(),
-            channel_id: String::new(),
-            subprotocol: Subprotocol::V3.name().to_owned(),
-        };
+        let link = link(far, records);
         self.event_loop.attach(grant, link, self.sender.clone());
-        Peer::new(near)
+        Peer::new(near, Role::Client)
     }
 
     /// A grant for the newest session.
@@ -95,16 +90,9 @@ impl Bench {
         }
     }
 
-    /// Stops the loop between two turns until the result is dropped.
+    /// See [`hold`].
     pub(super) fn hold(&self) -> mpsc::Sender<()> {
-        let (entered, is_held) = mpsc::channel();
-        let (release, released) = mpsc::channel::<()>();
-        self.event_loop.run(move || {
-            let _ = entered.send(());
-            let _ = released.recv();
-        });
-        is_held.recv_timeout(PATIENCE).expect("the loop turns");
-        release
+        hold(&self.event_loop)
     }
 
     /// The next news of a link.
@@ -149,21 +137,111 @@ pub(super) fn socket_pair(kernel: Option<usize>) -> (TcpStream, TcpStream) {
     (near, far)
 }
 
-/// A client of the relay.
+/// A proxy on a loop of its own, whose service is the test.
+pub(super) struct ProxyBench {
+    pub(super) event_loop: LoopHandle,
+    /// Kept, so that the proxy has somebody to talk to.
+    _events: UnboundedReceiver<TunnelEvent>,
+}
+
+impl ProxyBench {
+    pub(super) const ID: ProxyId = ProxyId(7);
+
+    /// With a link that has brought SERVICE_IDS of `A`.
+    pub(super) fn new(io: IoChoice, mode: Mode, mapping: &str, limits: Limits) -> (Self, Peer) {
+        let (event_loop, _) = start("proxy".to_owned(), io).expect("start a loop");
+        let settings = ProxySettings {
+            mode,
+            mapping: Mapping::parse(mapping, mode).expect("a mapping"),
+            dialect: None,
+            limits,
+        };
+        let (sender, events) = unbounded_channel();
+        let proxy = Proxy::new(settings, [7; 32]);
+        event_loop.add_proxy(Self::ID, proxy, ProxyOptions::default(), sender);
+        let mut bench = Self {
+            event_loop,
+            _events: events,
+        };
+        let service = bench.connect();
+        (bench, service)
+    }
+
+    /// A fresh link.
+    pub(super) fn connect(&mut self) -> Peer {
+        let (near, far) = socket_pair(None);
+        self.event_loop.link_up(Self::ID, plain_link(near));
+        let mut service = Peer::new(far, Role::Server);
+        let mut ids = Vec::new();
+        encode_service_ids([&"A".parse().expect("an id")].into_iter(), false, &mut ids);
+        service.says(&ids);
+        let start = Instant::now();
+        while !self.status().is_running {
+            assert!(start.elapsed() < PATIENCE, "the proxy does not run");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        service
+    }
+
+    pub(super) fn status(&self) -> ProxyStatus {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let status = self.event_loop.status(Self::ID);
+        let status = runtime.expect("a runtime").block_on(status);
+        status.expect("a proxy")
+    }
+}
+
+impl Drop for ProxyBench {
+    fn drop(&mut self) {
+        self.event_loop.stop();
+    }
+}
+
+fn plain_link(stream: TcpStream) -> Link {
+    link(stream, Records::Plain(PlainRecords))
+}
+
+fn link(stream: TcpStream, records: Records) -> Link {
+    stream.set_nonblocking(true).expect("non-blocking");
+    Link {
+        socket: OwnedFd::from(stream),
+        records,
+        opened: Vec::new(),
+        unread: Vec::new(),
+        channel_id: String::new(),
+        subprotocol: Subprotocol::V3.name().to_owned(),
+    }
+}
+
+/// Stops a loop between two turns until the result is dropped.
+pub(super) fn hold(event_loop: &LoopHandle) -> mpsc::Sender<()> {
+    let (entered, is_held) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    event_loop.run(move || {
+        let _ = entered.send(());
+        let _ = released.recv();
+    });
+    is_held.recv_timeout(PATIENCE).expect("the loop turns");
+    release
+}
+
+/// The other end of a link.
 pub(super) struct Peer {
     pub(super) stream: TcpStream,
+    role: Role,
     inbound: Inbound,
     buffer: Vec<u8>,
     position: usize,
 }
 
 impl Peer {
-    fn new(stream: TcpStream) -> Self {
+    fn new(stream: TcpStream, role: Role) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("timeout");
         Self {
             stream,
-            inbound: Inbound::new(Role::Client),
+            role,
+            inbound: Inbound::new(role),
             buffer: Vec::new(),
             position: 0,
         }
@@ -171,7 +249,8 @@ impl Peer {
 
     /// Sends `content` in frames.
     pub(super) fn says(&mut self, content: &[u8]) {
-        self.stream.write_all(&frames(content)).expect("write");
+        let bytes = frames(content, self.role == Role::Client);
+        self.stream.write_all(&bytes).expect("write");
     }
 
     /// The next message.
@@ -220,15 +299,15 @@ impl Peer {
     }
 }
 
-/// `content` as a client sends it, in frames of at most a record.
-pub(super) fn frames(content: &[u8]) -> Vec<u8> {
+/// `content` in frames of at most a record, as a client sends it, or a server.
+fn frames(content: &[u8], is_masked: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     for content in content.chunks(16_000) {
         let key = [1, 2, 3, 4];
         let header = FrameHeader {
             fin: true,
             opcode: Opcode::Binary,
-            mask: Some(key),
+            mask: is_masked.then_some(key),
             payload_size: content.len() as u64,
         };
         let start = bytes.len();
@@ -236,7 +315,9 @@ pub(super) fn frames(content: &[u8]) -> Vec<u8> {
         header.write(&mut bytes[start..]);
         let at = bytes.len();
         bytes.extend_from_slice(content);
-        mask(key, 0, &mut bytes[at..]);
+        if is_masked {
+            mask(key, 0, &mut bytes[at..]);
+        }
     }
     bytes
 }

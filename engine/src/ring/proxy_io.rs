@@ -51,6 +51,8 @@ pub(super) struct ProxyIo {
     results: Vec<(usize, io::Result<usize>)>,
     options: ProxyOptions,
     events: UnboundedSender<TunnelEvent>,
+    /// Sockets that are being connected.
+    dials: HashMap<ConnectionKey, u32>,
     /// Dials that failed and are tried again, in order: the pause is the same for all.
     redials: VecDeque<(Instant, ConnectionKey)>,
     /// How often each of those was tried again.
@@ -95,6 +97,7 @@ impl ProxyIo {
             results: Vec::new(),
             options,
             events,
+            dials: HashMap::new(),
             redials: VecDeque::new(),
             tries: HashMap::new(),
             down_since: now,
@@ -213,6 +216,7 @@ impl ProxyIo {
         let Some(Owner::Dialling { key, rest, .. }) = io.take_owner(socket) else {
             return;
         };
+        self.dials.remove(&key);
         match result {
             Ok(()) => {
                 io.set_owner(
@@ -227,8 +231,9 @@ impl ProxyIo {
             }
             Err(error) => {
                 io.close(socket);
-                if io.dial(self.tunnel, key, rest).is_none() {
-                    self.dial_failed(io, key, &error);
+                match io.dial(self.tunnel, key, rest) {
+                    Some(next) => drop(self.dials.insert(key, next)),
+                    None => self.dial_failed(io, key, &error),
                 }
             }
         }
@@ -462,8 +467,7 @@ impl ProxyIo {
                     self.tell(TunnelEvent::Unlisten);
                 }
                 Action::Dial { key, service } => self.dial(io, key, service),
-                // A finished dial of an unknown key is closed when it reports.
-                Action::CancelDial { .. } => {}
+                Action::CancelDial { key } => self.cancel_dial(io, key),
                 Action::End { io: socket } => io.end(socket),
                 Action::Abort { io: socket } => io.reset(socket),
                 Action::LinkDead => self.end_link(io, LinkEnd::Lost(SILENT.into())),
@@ -515,8 +519,20 @@ impl ProxyIo {
             }
             Some(Endpoint::Stdio) | None => Vec::new(),
         };
-        if io.dial(self.tunnel, key, addresses).is_none() {
-            self.dial_failed(io, key, &io::ErrorKind::ConnectionRefused.into());
+        match io.dial(self.tunnel, key, addresses) {
+            Some(socket) => drop(self.dials.insert(key, socket)),
+            None => self.dial_failed(io, key, &io::ErrorKind::ConnectionRefused.into()),
+        }
+    }
+
+    /// Ends a dial that nobody waits for any more: its socket must not outlive the proxy, whose
+    /// place on the loop another one takes. What is dialled outside of the loop, or waits to be
+    /// tried again, ends when it reports.
+    fn cancel_dial(&mut self, io: &mut Io, key: ConnectionKey) {
+        if let Some(socket) = self.dials.remove(&key) {
+            io.close(socket);
+            self.tries.remove(&key);
+            self.proxy.dial_failed(key);
         }
     }
 

@@ -140,8 +140,7 @@ pub(super) fn socket_pair(kernel: Option<usize>) -> (TcpStream, TcpStream) {
 /// A proxy on a loop of its own, whose service is the test.
 pub(super) struct ProxyBench {
     pub(super) event_loop: LoopHandle,
-    /// Kept, so that the proxy has somebody to talk to.
-    _events: UnboundedReceiver<TunnelEvent>,
+    events: UnboundedReceiver<TunnelEvent>,
 }
 
 impl ProxyBench {
@@ -159,10 +158,7 @@ impl ProxyBench {
         let (sender, events) = unbounded_channel();
         let proxy = Proxy::new(settings, [7; 32]);
         event_loop.add_proxy(Self::ID, proxy, ProxyOptions::default(), sender);
-        let mut bench = Self {
-            event_loop,
-            _events: events,
-        };
+        let mut bench = Self { event_loop, events };
         let service = bench.connect();
         (bench, service)
     }
@@ -181,6 +177,15 @@ impl ProxyBench {
             std::thread::sleep(Duration::from_millis(2));
         }
         service
+    }
+
+    /// Waits until the proxy is gone from the loop.
+    pub(super) fn is_over(&mut self) {
+        let start = Instant::now();
+        while !matches!(self.events.try_recv(), Ok(TunnelEvent::Over)) {
+            assert!(start.elapsed() < PATIENCE, "the proxy is not over");
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     pub(super) fn status(&self) -> ProxyStatus {

@@ -18,6 +18,7 @@ mod client;
 mod dial;
 mod error;
 mod keeper;
+mod listening;
 mod proxy;
 mod relay;
 mod server;

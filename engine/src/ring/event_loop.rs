@@ -340,7 +340,11 @@ impl EventLoop {
                 proxy.next_timeout(),
                 proxy.is_over(),
             ),
-            Kind::Relay(relay) => (relay.turn(&mut self.io), None, relay.is_over()),
+            Kind::Relay(relay) => (
+                relay.turn(&mut self.io),
+                relay.next_timeout(),
+                relay.is_over(),
+            ),
         };
         if is_over {
             return self.remove(index);

@@ -367,6 +367,8 @@ pub(super) enum LinkFault {
     Io(#[from] io::Error),
     #[error("the TLS session failed: {0}")]
     Record(#[from] RecordError),
+    #[error("its host acknowledges nothing any more")]
+    Silent,
     #[error("its output has no room left (a mistake of ours)")]
     NoRoom,
 }

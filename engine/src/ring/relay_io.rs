@@ -14,6 +14,7 @@ use crate::tunnel::relay::Relay;
 use adit_proto::ids::{Mode, ServiceId, Subprotocol, TunnelId};
 use adit_proto::websocket::CloseCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Times that one turn reads one side (256 KiB each) before others get theirs.
 const READS_PER_TURN: usize = 2;
@@ -39,6 +40,48 @@ struct Side {
     composed: usize,
     /// Why it can send no more; it is ended at the end of the turn.
     fault: Option<LinkFault>,
+    silence: Silence,
+}
+
+/// Notices that a peer's host is gone although bytes are on their way to it: the keep-alive probes
+/// of an idle connection are not sent then, and the system itself gives up only after a quarter
+/// of an hour.
+#[derive(Default)]
+struct Silence {
+    /// When to look again; armed by sending.
+    check_at: Option<Instant>,
+    /// Something was sent after the last look.
+    has_sent: bool,
+    /// Looks in a row that found the system repeating itself.
+    repeats: u32,
+}
+
+/// Time between two looks.
+const SILENCE_CHECK: Duration = match cfg!(test) {
+    true => Duration::from_secs(1),
+    false => Duration::from_secs(20),
+};
+
+/// So many looks in a row that find nothing acknowledged end the link: after at least 40 seconds,
+/// as a proxy's unanswered pings do.
+const REPEATS_MAX: u32 = 3;
+
+impl Silence {
+    fn sent(&mut self, now: Instant) {
+        self.has_sent = true;
+        self.check_at.get_or_insert(now + SILENCE_CHECK);
+    }
+
+    /// Looks when it is time. Returns whether the peer is gone.
+    fn look(&mut self, now: Instant, is_repeating: impl FnOnce() -> bool) -> bool {
+        if self.check_at.is_none_or(|at| at > now) {
+            return false;
+        }
+        self.repeats = if is_repeating() { self.repeats + 1 } else { 0 };
+        let goes_on = self.repeats > 0 || std::mem::take(&mut self.has_sent);
+        self.check_at = goes_on.then(|| now + SILENCE_CHECK);
+        self.repeats >= REPEATS_MAX
+    }
 }
 
 const SIDES: [Mode; 2] = [Mode::Source, Mode::Destination];
@@ -67,6 +110,12 @@ impl RelayIo {
     /// Without a side it holds nothing worth keeping: streams end with their sides.
     pub(super) fn is_over(&self) -> bool {
         self.sides.iter().all(Option::is_none)
+    }
+
+    /// When time alone gives it something to do.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let sides = self.sides.iter().flatten();
+        sides.filter_map(|side| side.silence.check_at).min()
     }
 
     pub(super) fn link_ready(&mut self, side: u8, ready: &Ready) {
@@ -114,6 +163,7 @@ impl RelayIo {
             admitted,
             composed: 0,
             fault: None,
+            silence: Silence::default(),
         });
         // The server half agreed on the newest that the client offered.
         let offered = Subprotocol::parse(&link.subprotocol).unwrap_or(Subprotocol::V3);
@@ -144,6 +194,12 @@ impl RelayIo {
 
     /// One turn: a bounded share of both directions. Returns whether more is to be done at once.
     pub(super) fn turn(&mut self, io: &mut Io) -> bool {
+        for side in self.sides.iter_mut().flatten() {
+            let fd = io.fd(side.link.socket);
+            if side.silence.look(io.now, || socket::is_retransmitting(fd)) {
+                side.fault = Some(LinkFault::Silent);
+            }
+        }
         let mut again = false;
         let mut was_held = [false; 2];
         for mode in SIDES {
@@ -403,6 +459,10 @@ impl Side {
         if let Err(error) = self.link.flush(io) {
             self.fault = Some(error.into());
         }
-        self.link.output_size() < waiting
+        let has_sent = self.link.output_size() < waiting;
+        if has_sent {
+            self.silence.sent(io.now);
+        }
+        has_sent
     }
 }

@@ -190,3 +190,32 @@ fn hear(wire: &mut TcpStream, near: &mut tls::Peer, is_enough: impl Fn(&[u8]) ->
         near.receive(&buffer[..count]).expect("records in order");
     }
 }
+
+/// A peer whose host is gone: nothing reaches it, and it says nothing.
+#[test]
+fn a_side_that_acknowledges_nothing_is_given_up_and_one_that_only_does_not_read_is_not() {
+    both(|io| {
+        let mut bench = Bench::new(io, &["A"]);
+        let mut source = bench.attach(Mode::Source);
+        let mut destination = bench.attach(Mode::Destination);
+        open_stream(&mut source, &mut destination);
+        let mut quiet = Bench::new(io, &["A"]);
+        let mut unread = quiet.attach(Mode::Source);
+        let mut other = quiet.attach(Mode::Destination);
+        open_stream(&mut unread, &mut other);
+        for _ in 0..2 {
+            assert!(matches!(bench.hears(), LinkNews::Attached(_)));
+            assert!(matches!(quiet.hears(), LinkNews::Attached(_)));
+        }
+        // The system drops what comes for the socket before it looks at it.
+        let nothing = [socket2::SockFilter::new(0x06, 0, 0, 0)];
+        let socket = socket2::SockRef::from(&source.stream);
+        socket.attach_filter(&nothing).expect("a filter");
+        destination.says(&data(b"never acknowledged"));
+        other.says(&data(&[7; 60_000]));
+        assert!(matches!(bench.hears(), LinkNews::Gone(grant) if grant.mode == Mode::Source));
+        assert_eq!(destination.hears_kind(), Kind::StreamReset);
+        assert!(quiet.news.try_recv().is_err());
+        assert_eq!(unread.hears_kind(), Kind::Data);
+    });
+}

@@ -279,3 +279,34 @@ fn no_connections(stack: &Stack) {
         thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// RFC 6093: what is sent as urgent data belongs to the stream.
+#[test]
+fn bytes_around_urgent_data_arrive_in_their_order_and_wait_for_nothing() {
+    both(|io| {
+        let (listener, port) = listen();
+        let stack = with_grace(io, port, HOURS);
+        let mut client = connect(stack.ports[0]);
+        client.write_all(b"begin").expect("write");
+        let (mut server, _) = listener.accept().expect("accept");
+        socket2::SockRef::from(&server)
+            .set_out_of_band_inline(true)
+            .expect("inline");
+        server
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("timeout");
+        server.read_exact(&mut [0; 5]).expect("read");
+        for _ in 0..200 {
+            for (from, to) in [(&client, &server), (&server, &client)] {
+                let (mut from, mut to) = (from, to);
+                from.write_all(b"before").expect("write");
+                let urgent = socket2::SockRef::from(from).send_out_of_band(b"!");
+                assert_eq!(urgent.expect("write"), 1);
+                from.write_all(b"behind").expect("write");
+                let mut read = [0; 13];
+                to.read_exact(&mut read).expect("all of it");
+                assert_eq!(&read, b"before!behind", "on {io:?}");
+            }
+        }
+    });
+}

@@ -176,7 +176,7 @@ impl EventLoop {
             }
             Owner::Dialling { tunnel, .. } => {
                 self.with_proxy(tunnel, |proxy, io| {
-                    proxy.dial_ready(io, index, event.hangup, false)
+                    proxy.dial_ready(io, index, event.reads_short(), false)
                 });
                 tunnel
             }

@@ -1,6 +1,6 @@
 //! One WebSocket's socket: ciphertext in, records out, buffers only while something waits.
 
-use super::backend::{Backend, Outgoing};
+use super::backend::{Backend, Outgoing, Ready};
 use super::buffers::{BUFFER_SIZE, Buffers, OUTPUT_MARK};
 use super::io::Io;
 use crate::tls::{MAX_PLAINTEXT, Opened, RecordError, Records};
@@ -31,7 +31,8 @@ pub(super) struct LinkIo {
     /// The socket may have bytes; cleared when it shows that it has none.
     readable: bool,
     writable: bool,
-    hangup: bool,
+    /// See [`Ready::reads_short`].
+    reads_short: bool,
     bytes_moved: u64,
 }
 
@@ -100,7 +101,7 @@ impl LinkIo {
             output: Output::default(),
             readable: true,
             writable: true,
-            hangup: false,
+            reads_short: false,
             bytes_moved: 0,
         }
     }
@@ -110,10 +111,10 @@ impl LinkIo {
         self.bytes_moved
     }
 
-    pub(super) fn ready(&mut self, readable: bool, writable: bool, hangup: bool) {
-        self.readable |= readable;
-        self.writable |= writable;
-        self.hangup |= hangup;
+    pub(super) fn ready(&mut self, ready: &Ready) {
+        self.readable |= ready.readable;
+        self.writable |= ready.writable;
+        self.reads_short |= ready.reads_short();
     }
 
     /// Whether there is something to read: in the buffer, or as far as known in the socket.
@@ -153,9 +154,7 @@ impl LinkIo {
             Ok(0) => Ok(Received::Ended),
             Ok(count) => {
                 input.filled += count;
-                // A short read empties a stream socket; new bytes make a new edge. With the end
-                // in sight, read until it shows.
-                if count < wanted && !self.hangup {
+                if count < wanted && !self.reads_short {
                     self.readable = false;
                 }
                 Ok(Received::Some)

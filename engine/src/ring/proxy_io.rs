@@ -139,7 +139,7 @@ impl ProxyIo {
 
     pub(super) fn link_ready(&mut self, ready: &Ready) {
         if let Some(link) = &mut self.link {
-            link.ready(ready.readable, ready.writable, ready.hangup);
+            link.ready(ready);
         }
     }
 
@@ -148,7 +148,7 @@ impl ProxyIo {
             self.proxy.gone(key);
         }
         if ready.readable {
-            self.proxy.readable(key, ready.hangup);
+            self.proxy.readable(key, ready.reads_short());
         }
         if ready.writable && self.proxy.writable(key).is_some() {
             self.flushes.push(key);
@@ -204,7 +204,13 @@ impl ProxyIo {
     }
 
     /// A socket that is being connected has news.
-    pub(super) fn dial_ready(&mut self, io: &mut Io, socket: u32, hangup: bool, overdue: bool) {
+    pub(super) fn dial_ready(
+        &mut self,
+        io: &mut Io,
+        socket: u32,
+        reads_short: bool,
+        overdue: bool,
+    ) {
         let fd = io.fd(socket);
         let result = match io.backend.connect_result(fd) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && !overdue => return,
@@ -227,7 +233,7 @@ impl ProxyIo {
                     },
                 );
                 // Its end may have come along with its beginning, in one edge.
-                self.connected(io, key, socket, hangup);
+                self.connected(io, key, socket, reads_short);
             }
             Err(error) => {
                 io.close(socket);
@@ -536,14 +542,14 @@ impl ProxyIo {
         }
     }
 
-    fn connected(&mut self, io: &mut Io, key: ConnectionKey, socket: u32, hangup: bool) {
+    fn connected(&mut self, io: &mut Io, key: ConnectionKey, socket: u32, reads_short: bool) {
         if let Ok(peer) = io.peer(socket) {
             self.announce(format_args!("Connected to {}", peer_text(&peer)));
         }
         self.tries.remove(&key);
         if self.proxy.dialled(io.now, key, socket) {
             self.flush_one(io, key);
-            self.proxy.readable(key, hangup);
+            self.proxy.readable(key, reads_short);
         } else {
             io.close(socket);
         }

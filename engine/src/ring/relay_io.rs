@@ -120,8 +120,7 @@ impl RelayIo {
 
     pub(super) fn link_ready(&mut self, side: u8, ready: &Ready) {
         if let Some(side) = &mut self.sides[usize::from(side)] {
-            side.link
-                .ready(ready.readable, ready.writable, ready.hangup);
+            side.link.ready(ready);
         }
     }
 

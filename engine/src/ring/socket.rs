@@ -246,6 +246,9 @@ fn new_socket(address: &Address) -> io::Result<Socket> {
     let socket = Socket::new(domain, Type::STREAM.nonblocking(), None)?;
     if domain != Domain::UNIX {
         socket.set_tcp_nodelay(true)?;
+        // A byte sent as urgent stays in its place: the tunnel has no other for it, and without
+        // this it would be lost. Accepted connections inherit it.
+        socket.set_out_of_band_inline(true)?;
     }
     Ok(socket)
 }

@@ -46,8 +46,8 @@ pub(crate) struct Connection {
     /// Stream id that it was started under.
     pub(crate) stream: i32,
     pub(crate) state: State,
-    /// The socket reported the end of its stream or an error: read until it shows.
-    pub(crate) hangup: bool,
+    /// A read may give less than the socket has: its end or a mark is in sight.
+    pub(crate) reads_short: bool,
     /// The socket takes nothing any more.
     pub(crate) is_gone: bool,
     pub(crate) last_way: LastWay,
@@ -85,7 +85,7 @@ impl Connection {
             id,
             stream,
             state,
-            hangup: false,
+            reads_short: false,
             is_gone: false,
             last_way: LastWay::None,
             is_full: false,

@@ -7,13 +7,13 @@ use adit_proto::ids::Mode;
 use std::time::Instant;
 
 impl Proxy {
-    /// The local socket may have bytes, or its end. `hangup`: the system reported the end or an
-    /// error, so it is read until that shows, whatever a short read suggests.
-    pub fn readable(&mut self, key: ConnectionKey, hangup: bool) {
+    /// The local socket may have bytes, or its end. `reads_short`: a read may give less than there
+    /// is, so from now on it is read until it has nothing, whatever a short read suggests.
+    pub fn readable(&mut self, key: ConnectionKey, reads_short: bool) {
         let Some(connection) = self.connections.find_mut(key) else {
             return;
         };
-        connection.hangup |= hangup;
+        connection.reads_short |= reads_short;
         if connection.state == State::Open {
             self.schedule.ready(key, &mut connection.turn);
         }

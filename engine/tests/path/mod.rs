@@ -1,7 +1,9 @@
 //! Source, relay and destination on real loops over loopback sockets.
 
 use adit_engine::link::{Grant, Link};
-use adit_engine::ring::{IoChoice, LoopHandle, ProxyId, ProxyOptions, TunnelEvent, start};
+use adit_engine::ring::{
+    Address, IoChoice, LoopHandle, ProxyId, ProxyOptions, TunnelEvent, listen, local_address, start,
+};
 use adit_engine::tls::Records;
 use adit_engine::tunnel::limits::Limits;
 use adit_engine::tunnel::mapping::Mapping;
@@ -138,10 +140,13 @@ fn listeners(
         let TunnelEvent::Listen { service, .. } = event else {
             panic!("{event:?}")
         };
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
-        listener.set_nonblocking(true).expect("non-blocking");
-        ports[service as usize] = listener.local_addr().expect("address").port();
-        handle.add_listener(id, service, listener.into());
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = listen(&Address::Ip(any)).expect("listen");
+        let Ok(Address::Ip(address)) = local_address(&listener) else {
+            panic!("no address")
+        };
+        ports[service as usize] = address.port();
+        handle.add_listener(id, service, listener);
     }
     ports
 }

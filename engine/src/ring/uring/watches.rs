@@ -115,6 +115,7 @@ impl Watches {
             earlier.writable |= event.writable;
             earlier.hangup |= event.hangup;
             earlier.gone |= event.gone;
+            earlier.urgent |= event.urgent;
         } else {
             watch.reported = (wait, batch.len() as u32);
             batch.push(event);

@@ -54,6 +54,8 @@ impl<S: Store> Gate<S> {
             mode: request.mode,
             services: admitted.services,
             session: admitted.session,
+            bytes_per_second: None,
+            connections_per_second: None,
         })
     }
 

@@ -10,7 +10,7 @@ use crate::link::{Grant, Link};
 use crate::tls::MAX_PLAINTEXT;
 use crate::tunnel::compose::{End, finish_frame};
 use crate::tunnel::flow::Flow;
-use crate::tunnel::relay::Relay;
+use crate::tunnel::relay::{Quotas, Relay};
 use adit_proto::ids::{Mode, ServiceId, Subprotocol, TunnelId};
 use adit_proto::websocket::CloseCode;
 use std::sync::Arc;
@@ -115,7 +115,8 @@ impl RelayIo {
     /// When time alone gives it something to do.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let sides = self.sides.iter().flatten();
-        sides.filter_map(|side| side.silence.check_at).min()
+        let looks = sides.filter_map(|side| side.silence.check_at);
+        looks.chain(self.relay.poll_timeout()).min()
     }
 
     pub(super) fn link_ready(&mut self, side: u8, ready: &Ready) {
@@ -126,7 +127,13 @@ impl RelayIo {
 
     /// Takes an admitted WebSocket; an earlier one of its side is closed (specification 12.10).
     pub(super) fn attach(&mut self, io: &mut Io, admitted: Admitted, link: Link) {
-        let Grant { mode, session, .. } = admitted.grant;
+        let Grant {
+            mode,
+            session,
+            bytes_per_second,
+            connections_per_second,
+            ..
+        } = admitted.grant;
         let present = self.sides[index_of(mode)].as_ref();
         if present.is_some_and(|side| side.admitted.grant.session > session) {
             // Two handshakes overtook each other on the way here; the later admitted one stays.
@@ -156,6 +163,10 @@ impl RelayIo {
             &link.unread,
             &mut io.buffers,
         );
+        self.relay.limit(Quotas {
+            bytes_per_second,
+            connections_per_second,
+        });
         admitted.attached();
         self.sides[index_of(mode)] = Some(Side {
             link: link_io,
@@ -199,6 +210,7 @@ impl RelayIo {
                 side.fault = Some(LinkFault::Silent);
             }
         }
+        self.relay.tick(io.now);
         let mut again = false;
         let mut was_held = [false; 2];
         for mode in SIDES {

@@ -116,6 +116,8 @@ pub(crate) fn stack_with(
             mode,
             services: ids.clone(),
             session,
+            bytes_per_second: None,
+            connections_per_second: None,
         };
         let (gone, _) = unbounded_channel();
         handles[1].attach(grant, link(far, far_records), gone);

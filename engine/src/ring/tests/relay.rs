@@ -8,6 +8,8 @@ use adit_proto::ids::Mode;
 use adit_proto::message::{Kind, MessageView};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::num::NonZeroU64;
+use std::time::{Duration, Instant};
 
 /// A stream with one connection.
 fn open_stream(source: &mut super::support::Peer, destination: &mut super::support::Peer) {
@@ -69,7 +71,7 @@ fn answers_and_data(io: IoChoice, size: usize) {
     let (begun, rest) = last.split_at(60_000);
     destination.says(begun);
     // Until the relay has taken it, or as much as it takes.
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    std::thread::sleep(Duration::from_millis(20));
 
     let held = bench.hold();
     let mut starts = Vec::new();
@@ -217,5 +219,32 @@ fn a_side_that_acknowledges_nothing_is_given_up_and_one_that_only_does_not_read_
         assert_eq!(destination.hears_kind(), Kind::StreamReset);
         assert!(quiet.news.try_recv().is_err());
         assert_eq!(unread.hears_kind(), Kind::Data);
+    });
+}
+
+#[test]
+fn a_tunnel_over_its_quota_of_bytes_carries_all_of_them_later() {
+    const RATE: u64 = 100_000;
+    both(|io| {
+        let mut bench = Bench::new(io, &["A"]);
+        bench.bytes_per_second = NonZeroU64::new(RATE);
+        let mut source = bench.attach(Mode::Source);
+        let mut destination = bench.attach(Mode::Destination);
+        open_stream(&mut source, &mut destination);
+        let start = Instant::now();
+        for part in 0..25 {
+            source.says(&data(&[part; 10_000]));
+        }
+        for part in 0..25 {
+            let message = destination.hears();
+            let view = MessageView::parse(&message).expect("a message");
+            assert!(view.payload == [part; 10_000]);
+        }
+        // All but the burst of a second and the record that overdraws.
+        assert!(
+            start.elapsed() >= Duration::from_secs(1),
+            "{:?}",
+            start.elapsed()
+        );
     });
 }

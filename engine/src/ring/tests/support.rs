@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -42,6 +43,7 @@ pub(super) struct Bench {
     pub(super) services: Arc<[ServiceId]>,
     sender: UnboundedSender<LinkNews>,
     session: u64,
+    pub(super) bytes_per_second: Option<NonZeroU64>,
 }
 
 impl Bench {
@@ -55,6 +57,7 @@ impl Bench {
             services: services.collect(),
             sender,
             session: 0,
+            bytes_per_second: None,
         }
     }
 
@@ -87,6 +90,8 @@ impl Bench {
             mode,
             services: Arc::clone(&self.services),
             session: self.session,
+            bytes_per_second: self.bytes_per_second,
+            connections_per_second: None,
         }
     }
 

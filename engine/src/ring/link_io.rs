@@ -4,11 +4,15 @@ use super::backend::{Backend, Outgoing, Ready};
 use super::buffers::{BUFFER_SIZE, Buffers, OUTPUT_MARK};
 use super::io::Io;
 use crate::tls::{MAX_PLAINTEXT, Opened, RecordError, Records};
+use crate::tunnel::limits::MAX_RECORD_PLAINTEXT;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 
 /// Largest record with its header (RFC 8446 §5.2): so much room must be left behind a partial one.
 const MAX_RECORD: usize = MAX_PLAINTEXT + 256 + 5;
+
+// A frame that a core composes fits a record of any record layer.
+const _: () = assert!(MAX_RECORD_PLAINTEXT == MAX_PLAINTEXT);
 
 /// Plaintext of the smallest records that whole messages are cut into when there are many: a
 /// start or reset of a stream travels alone in its frame.

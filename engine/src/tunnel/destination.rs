@@ -12,10 +12,8 @@ use std::time::Instant;
 impl Proxy {
     /// STREAM_START or CONNECTION_START.
     pub(crate) fn on_start(&mut self, now: Instant, message: &Message) {
-        let index = match message.service {
-            Named::Known(index) => index as usize,
-            Named::Absent if self.services.len() == 1 => 0,
-            Named::Absent | Named::Unknown => return self.counters.stale += 1,
+        let Some(index) = self.service_of(message) else {
+            return;
         };
         let Some(stream) = StreamId::new(message.stream) else {
             return self.counters.stale += 1;

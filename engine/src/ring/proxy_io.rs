@@ -600,6 +600,10 @@ impl ProxyIo {
             return;
         }
         self.accept_at = None;
+        // Each would add to what waits for the tunnel already.
+        if self.proxy.is_outbox_full() {
+            return;
+        }
         let is_patient = !self.proxy.is_running() && io.now < self.down_since + DOWN_PATIENCE;
         if is_patient {
             return;

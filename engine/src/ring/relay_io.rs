@@ -175,7 +175,7 @@ impl RelayIo {
             fault: None,
             silence: Silence::default(),
         });
-        // The server half agreed on the newest that the client offered.
+        // What the server half has agreed on: the first that the client offered.
         let offered = Subprotocol::parse(&link.subprotocol).unwrap_or(Subprotocol::V3);
         self.relay.connected(mode, offered);
         // SERVICE_IDS is the first thing that it hears (specification 7.1).

@@ -291,6 +291,11 @@ impl Proxy {
         self.is_blocked() || self.outbox.is_full()
     }
 
+    /// Whether so many control messages wait that no connection should begin.
+    pub fn is_outbox_full(&self) -> bool {
+        self.outbox.is_full()
+    }
+
     /// Whether local sockets that take too little are the reason.
     pub(crate) fn is_blocked(&self) -> bool {
         self.full_queues > 0 || self.pool_is_full

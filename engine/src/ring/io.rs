@@ -184,13 +184,18 @@ impl Io {
         }
     }
 
-    /// Starts to connect to the first of `addresses` that can be tried. `None`: all failed.
+    /// Starts to connect to the first of `addresses` that can be tried.
+    ///
+    /// # Errors
+    /// All failed, the last one with this; `before` if there was none.
     pub(super) fn dial(
         &mut self,
         tunnel: u32,
         key: ConnectionKey,
         mut addresses: Vec<Address>,
-    ) -> Option<u32> {
+        before: io::Error,
+    ) -> io::Result<u32> {
+        let mut failure = before;
         while !addresses.is_empty() {
             let address = addresses.remove(0);
             let attempt = self.backend.connect(&address);
@@ -199,12 +204,15 @@ impl Io {
                 Ok(index) => {
                     self.dialling
                         .push_back((self.now + DIAL_TIMEOUT, self.token(index)));
-                    return Some(index);
+                    return Ok(index);
                 }
-                Err(error) => tracing::debug!(%address, %error, "could not connect"),
+                Err(error) => {
+                    tracing::debug!(%address, %error, "could not connect");
+                    failure = error;
+                }
             }
         }
-        None
+        Err(failure)
     }
 
     /// The next dial that took too long.

@@ -237,9 +237,9 @@ impl ProxyIo {
             }
             Err(error) => {
                 io.close(socket);
-                match io.dial(self.tunnel, key, rest) {
-                    Some(next) => drop(self.dials.insert(key, next)),
-                    None => self.dial_failed(io, key, &error),
+                match io.dial(self.tunnel, key, rest, error) {
+                    Ok(next) => drop(self.dials.insert(key, next)),
+                    Err(error) => self.dial_failed(io, key, &error),
                 }
             }
         }
@@ -525,9 +525,10 @@ impl ProxyIo {
             }
             Some(Endpoint::Stdio) | None => Vec::new(),
         };
-        match io.dial(self.tunnel, key, addresses) {
-            Some(socket) => drop(self.dials.insert(key, socket)),
-            None => self.dial_failed(io, key, &io::ErrorKind::ConnectionRefused.into()),
+        let nowhere = io::ErrorKind::AddrNotAvailable.into();
+        match io.dial(self.tunnel, key, addresses, nowhere) {
+            Ok(socket) => drop(self.dials.insert(key, socket)),
+            Err(error) => self.dial_failed(io, key, &error),
         }
     }
 

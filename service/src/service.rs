@@ -88,7 +88,9 @@ impl Service {
         let (store, links) = (Arc::new(store), Arc::new(Links::default()));
         let audit = audit(data_dir.as_deref())?;
         let (gate, events) = Gate::new(Arc::clone(&store), Arc::clone(&links), clock.clone());
-        let gate = gate.with_audit(audit.clone());
+        let gate = gate
+            .with_audit(audit.clone())
+            .with_quotas(settings.tunnel_quotas);
         let relay = start_relay(tunnel_listener, certificates.identity(), Arc::new(gate));
         let relay = Arc::new(relay.await.map_err(StartError::Relay)?);
 

@@ -387,7 +387,7 @@ const ACCESS_HELP: &str = "\
 Each of these works with `adit serve` and with AWS. Which service it is and who calls it:
   adit serve on this machine   --data-dir DIR, all that it takes
   another one                  --endpoint URL --ca-bundle FILE, and a key as for AWS
-  AWS                          --region REGION; keys from the environment or AWS's files, as `aws` takes them";
+  AWS                          --region REGION; keys as `aws` takes them";
 
 const OPEN_EXAMPLES: &str = "\
 Examples:
@@ -422,9 +422,10 @@ Examples:
   adit tunnel tag ID";
 
 const CREATE_EXAMPLES: &str = "\
-The key is made here and never sent anywhere. The directory gets certificate.pem, private.key (mode 0600),
-ca.pem where the service has an authority of its own, and agent.toml for `adit agent --config`.
-A create that was interrupted is repeated by the same command: what is there is kept.
+The key is made here and never sent anywhere. The directory gets certificate.pem, private.key
+(mode 0600), ca.pem where the service has an authority of its own, and agent.toml for `adit
+agent --config`. A create that was interrupted is repeated by the same command: what is there is
+kept.
 
 Examples:
   adit thing create lamp-17 --data-dir /var/lib/adit --service SSH=22
@@ -432,9 +433,10 @@ Examples:
   adit thing create lamp-17 --csr lamp.csr";
 
 const DELETE_HELP: &str = "\
-Each certificate of the thing is detached, made inactive, which cuts a device that is connected with it, and
-deleted. One that is also attached to another thing is only detached, and one that has policies of its own
-stops the command, unless --force is given: that takes it from the others and detaches the policies first.";
+Each certificate of the thing is detached, made inactive, which cuts a device that is connected
+with it, and deleted. One that is also attached to another thing is only detached, and one that
+has policies of its own stops the command, unless --force is given: that takes it from the
+others and detaches the policies first.";
 
 const SSH_EXAMPLES: &str = "\
 Examples:
@@ -442,14 +444,15 @@ Examples:
   adit ssh root@lamp-17 -- uptime
   adit ssh lamp-17 --keep -- -L 8080:localhost:80 -N
 
-An open tunnel to the device is used if it has the service, a quarter of an hour left and nobody at its other
-end. The exit status is that of ssh; before ssh is run it is 4 refused, 5 not reachable or no device, 2 usage.
-The name of the device is what ssh sees: `Host lamp-17` in ~/.ssh/config applies, known_hosts knows it so.";
+An open tunnel to the device is used if it has the service, a quarter of an hour left and nobody
+at its other end. The exit status is that of ssh; before ssh is run it is 4 refused, 5 not
+reachable or no device, 2 usage. The name of the device is what ssh sees: `Host lamp-17` in
+~/.ssh/config applies, known_hosts knows it so.";
 
 const CONNECT_EXAMPLES: &str = "\
 Examples:
   adit connect lamp-17 SSH=2222
   adit connect lamp-17 WEB=8080 DB=/run/user/1000/lamp-db.sock -b 127.0.0.1
 
-When the tunnel ends, or its token is replaced by somebody, the next one is taken and the ports stay the same.
-Ctrl-C ends it, and closes the tunnel that it opened.";
+When the tunnel ends, or its token is replaced by somebody, the next one is taken and the ports
+stay the same. Ctrl-C ends it, and closes the tunnel that it opened.";

@@ -103,19 +103,21 @@ impl Endpoint {
         if uri.query().is_some() {
             return Err(format!("`{shown}` has a query"));
         }
-        let host = authority.host();
-        let bare = host
+        let whole = authority.host();
+        let bare = whole
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'));
-        let host = bare.unwrap_or(host).to_ascii_lowercase();
+        let host = bare.unwrap_or(whole).to_ascii_lowercase();
         if host.is_empty() {
             return Err(format!("`{shown}` has no host"));
         }
-        let port = match (authority.port(), authority.port_u16()) {
-            (None, _) if is_tls => 443,
-            (None, _) => 80,
-            (Some(_), Some(port)) if port != 0 => port,
-            (Some(_), _) => return Err(format!("`{shown}` has no port from 1 to 65535")),
+        // What stands there is asked for, too: a port that is too large reads as none.
+        let behind = authority.as_str().strip_prefix(whole).unwrap_or_default();
+        let port = match (behind, authority.port_u16()) {
+            ("", _) if is_tls => 443,
+            ("", _) => 80,
+            (_, Some(port)) if port != 0 => port,
+            (_, _) => return Err(format!("`{shown}` has no port from 1 to 65535")),
         };
         if !is_tls && !is_loopback(&host) {
             return Err(format!(

@@ -42,11 +42,11 @@ pub struct ApiSettings {
 }
 
 impl ApiSettings {
-    /// Finds everything out. Reads files, calls nobody.
+    /// Finds everything out, for a command that calls `api`. Reads files, calls nobody.
     ///
     /// # Errors
     /// Something cannot be used or is missing; every place that was looked at is named.
-    pub fn resolve(args: &ApiArgs, world: &World) -> Result<Self, BadInput> {
+    pub fn resolve(args: &ApiArgs, api: Api, world: &World) -> Result<Self, BadInput> {
         let local = args
             .data_dir
             .as_deref()
@@ -64,8 +64,12 @@ impl ApiSettings {
             sources: user.as_ref(),
         };
         let (tunneling, iot) = (given.endpoint(Api::Tunneling)?, given.endpoint(Api::Iot)?);
-        let is_aws = tunneling.is_none();
-        let region = given.region(tunneling.is_none() || iot.is_none())?;
+        let is_aws = match api {
+            Api::Tunneling => tunneling.is_none(),
+            Api::Iot => iot.is_none(),
+        };
+        let region = given.region(is_aws)?;
+        let carries_at_aws = is_aws && tunneling.is_none();
         let credentials = match (&local, &user) {
             _ if args.no_sign_request => None,
             (Some(local), _) => {
@@ -80,7 +84,7 @@ impl ApiSettings {
             iot: iot.unwrap_or_else(|| Api::Iot.of_aws(&region)),
             credentials,
             ca: given.ca()?,
-            tunnel: given.tunnel(is_aws.then_some(region.as_str()))?,
+            tunnel: given.tunnel(carries_at_aws.then_some(region.as_str()))?,
             mqtt: local.and_then(|local| local.mqtt),
             region,
         })

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use adit_engine::ring::IoChoice;
 use adit_engine::tunnel::endpoint::{Endpoint, Excerpt};
 use adit_engine::tunnel::mapping::Mapping;
 use adit_proto::{Mode, ServiceId};
@@ -12,14 +13,13 @@ use crate::args::fleet::{
     ConnectArgs, CreateArgs, OpenArgs, RotateArgs, SshArgs, TagArgs, ThingArgs, ThingCommand,
     TunnelArgs, TunnelCommand,
 };
-use crate::aws::ApiSettings;
+use crate::aws::{Api, ApiSettings};
 use crate::fault::BadInput;
 use crate::settings::WebProxy;
 use crate::settings::check::web_proxy;
 use crate::settings::quantity::{Time, parse_time};
 use crate::settings::service::{ServiceAddress, parse_address};
 use crate::world::World;
-use adit_engine::ring::IoChoice;
 
 /// `adit tunnel`.
 #[derive(Debug)]
@@ -185,7 +185,7 @@ pub fn tunnel(args: TunnelArgs, world: &World) -> Result<TunnelSettings, BadInpu
         }
     };
     Ok(TunnelSettings {
-        api: ApiSettings::resolve(&api, world)?,
+        api: ApiSettings::resolve(&api, Api::Tunneling, world)?,
         is_json,
         action,
     })
@@ -209,7 +209,7 @@ pub fn thing(args: ThingArgs, world: &World) -> Result<ThingSettings, BadInput> 
         }
     };
     Ok(ThingSettings {
-        api: ApiSettings::resolve(&api, world)?,
+        api: ApiSettings::resolve(&api, Api::Iot, world)?,
         is_json,
         action,
     })
@@ -229,7 +229,7 @@ pub fn ssh(args: SshArgs, world: &World) -> Result<SshSettings, BadInput> {
             "write it like root@lamp-17",
         ));
     }
-    let api = ApiSettings::resolve(&args.api, world)?;
+    let api = ApiSettings::resolve(&args.api, Api::Tunneling, world)?;
     let session = SessionSettings {
         thing: check_thing(thing)?,
         services: vec![service_id("--service", &args.service)?],
@@ -275,7 +275,7 @@ pub fn connect(args: ConnectArgs, world: &World) -> Result<ConnectSettings, BadI
             "give a port, or see `adit proxy --help`",
         ));
     }
-    let api = ApiSettings::resolve(&args.api, world)?;
+    let api = ApiSettings::resolve(&args.api, Api::Tunneling, world)?;
     let session = SessionSettings {
         thing: check_thing(args.thing)?,
         services,

@@ -163,8 +163,8 @@ fn proxy_command(program: &Path, token: &Path, settings: &SshSettings) -> Result
         words.extend(["--capath".to_owned(), text(ca)?]);
     }
     let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
-    // The shell in between is not needed any more once it has read this.
-    Ok(format!("exec {}", words.join(" ")))
+    // ssh puts an `exec` in front by itself.
+    Ok(words.join(" "))
 }
 
 fn text(path: &Path) -> Result<String, Trouble> {

@@ -27,10 +27,7 @@ pub(super) fn translate(error: &Error) -> Result<Request, BadInput> {
             ),
             commands(error),
         ),
-        ErrorKind::ArgumentConflict => BadInput::usage(
-            format!("{option} is given more than once"),
-            "keep one of them",
-        ),
+        ErrorKind::ArgumentConflict => conflict(&option, &text(error, ContextKind::PriorArg)),
         ErrorKind::MissingRequiredArgument => BadInput::usage(
             format!("{option} is missing"),
             format!("add {}", text(error, ContextKind::InvalidArg)),
@@ -55,6 +52,17 @@ pub(super) fn translate(error: &Error) -> Result<Request, BadInput> {
         ),
         kind => BadInput::usage(kind.to_string(), "see `adit --help`"),
     })
+}
+
+/// clap says both with the same word: an option that is there twice, and two that exclude each other.
+fn conflict(option: &str, prior: &str) -> BadInput {
+    let prior = bare(prior);
+    let message = if prior.is_empty() || prior == option {
+        format!("{option} is given more than once")
+    } else {
+        format!("{option} and {prior} exclude each other")
+    };
+    BadInput::usage(message, "keep one of them")
 }
 
 fn unknown(option: &str, error: &Error) -> BadInput {

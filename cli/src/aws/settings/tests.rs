@@ -48,11 +48,11 @@ impl Bench {
     }
 
     fn settings(&self) -> ApiSettings {
-        ApiSettings::resolve(&self.args, &self.world).unwrap()
+        ApiSettings::resolve(&self.args, Api::Tunneling, &self.world).unwrap()
     }
 
     fn fault(&self) -> BadInput {
-        let fault = ApiSettings::resolve(&self.args, &self.world).unwrap_err();
+        let fault = ApiSettings::resolve(&self.args, Api::Tunneling, &self.world).unwrap_err();
         assert!(!format!("{fault:?}").contains("canary"), "{fault:?}");
         fault
     }
@@ -230,6 +230,17 @@ fn without_region_and_endpoint_there_is_no_service() {
     assert_eq!(bench.settings().region, "a");
     let bench = bench.args(|args| args.region = Some("a/b".into()));
     assert!(bench.fault().message().starts_with("--region: `a/b`"));
+}
+
+#[test]
+fn only_the_api_that_is_called_has_to_be_somewhere() {
+    let bench = Bench::keyed().variable("AWS_ENDPOINT_URL_IOTSECURETUNNELING", "https://h");
+    assert_eq!(bench.settings().region, "us-east-1");
+    let resolve = |bench: &Bench| ApiSettings::resolve(&bench.args, Api::Iot, &bench.world);
+    assert!(resolve(&bench).unwrap_err().message().contains("no region"));
+    let bench = Bench::keyed().variable("AWS_ENDPOINT_URL_IOT", "https://h");
+    let settings = resolve(&bench).unwrap();
+    assert!(settings.tunnel.is_none() && !settings.carries_at_aws());
 }
 
 #[test]

@@ -99,7 +99,10 @@ impl Service {
         let broker = Arc::new(broker(&settings, data_dir.as_deref(), &registry)?);
         let device_changes = registry.changes();
         let door = DeviceDoor {
-            tls: Arc::new(device_config(certificates.identity()).map_err(StartError::DeviceTls)?),
+            tls: Arc::new(
+                device_config(certificates.identity(), Broker::look_up(&broker))
+                    .map_err(StartError::DeviceTls)?,
+            ),
             broker: broker.clone(),
         };
         let known = Arc::clone(&registry) as Arc<dyn KnownThings>;

@@ -8,6 +8,7 @@ import urllib.request
 import botocore
 import botocore.auth
 import botocore.config
+import botocore.crt.auth
 import botocore.exceptions
 import pytest
 
@@ -39,7 +40,10 @@ def test_an_unsigned_request_is_refused(service):
 def test_the_clock_may_be_off_by_five_minutes(service, monkeypatch, minutes, accepted):
     offset = datetime.timedelta(minutes=minutes)
     real = botocore.auth.get_current_datetime
-    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *a, **k: real(*a, **k) + offset)
+    for signers in (botocore.auth, botocore.crt.auth):
+        monkeypatch.setattr(
+            signers, "get_current_datetime", lambda *a, **k: real(*a, **k) + offset
+        )
     client = service.client()
     if accepted:
         client.list_tunnels()
@@ -90,7 +94,8 @@ def test_errors_are_json_whatever_is_asked(service):
 
     context = ssl.create_default_context(cafile=service.ca)
     for path, method in (("/", "GET"), ("/nothing/here", "POST"), ("/", "BREW")):
-        request = urllib.request.Request(service.endpoints["api"] + path, method=method, data=b"")
+        request = urllib.request.Request(service.endpoints["api"] + path, method=method, data=b"{}")
+        request.add_header("Content-Type", "application/json")
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(request, context=context)
         json.loads(refused.value.read())

@@ -8,8 +8,12 @@ import configparser
 import json
 import os
 import pathlib
+import pwd
+import shutil
 import signal
+import socket
 import subprocess
+import tempfile
 import time
 
 import boto3
@@ -154,6 +158,63 @@ def new_service(tmp_path_factory):
 @pytest.fixture(scope="module")
 def service(new_service):
     return new_service()
+
+
+class Postgres:
+    """A PostgreSQL server of our own: Debian's programs, a temporary directory, a free port."""
+
+    def __init__(self, directory):
+        programs = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+        if not programs:
+            assert os.environ.get("ADIT_REQUIRE_PROGRAMS") != "1", "postgresql is not installed"
+            pytest.skip("postgresql is not installed")
+        place = programs[-1].parent
+        # The server refuses to run as root; nobody else may look into pytest's directories.
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="adit-postgres-"))
+        prefix = []
+        if os.getuid() == 0:
+            user = pwd.getpwnam("postgres")
+            os.chown(self.directory, user.pw_uid, user.pw_gid)
+            ids = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}"]
+            prefix = ["setpriv", *ids, "--clear-groups"]
+        data = self.directory / "data"
+        initdb = [place / "initdb", "-D", data, "-U", "adit", "--auth=trust", "--no-sync"]
+        subprocess.run([*prefix, *initdb], check=True, capture_output=True, cwd="/")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        options = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}"]
+        self.log = open(directory / "postgres.log", "wb")
+        self.process = subprocess.Popen(
+            [*prefix, place / "postgres", "-D", data, "-p", str(self.port), *options],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd="/",
+        )
+        deadline = time.monotonic() + READY_TIMEOUT
+        ready = [place / "pg_isready", "-h", "127.0.0.1", "-p", str(self.port)]
+        while subprocess.run(ready, capture_output=True).returncode != 0:
+            assert time.monotonic() < deadline, "PostgreSQL is not ready"
+            time.sleep(0.05)
+
+    @property
+    def url(self):
+        return f"postgres://adit@127.0.0.1:{self.port}/postgres?sslmode=disable"
+
+    def stop(self):
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(STOP_TIMEOUT)
+        self.log.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def store(request, tmp_path_factory):
+    """Options of `adit serve` for each store that outlives it."""
+    if request.param == "sqlite":
+        yield []
+        return
+    server = Postgres(tmp_path_factory.mktemp("postgres"))
+    yield ["--store", server.url]
+    server.stop()
 
 
 @pytest.fixture(scope="module")

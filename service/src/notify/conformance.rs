@@ -14,8 +14,8 @@ pub(crate) const LIMITS: MailboxLimits = MailboxLimits {
     queued_max: 4,
 };
 
-/// Makes one test of each rule. The argument makes an empty mailbox with given limits:
-/// `|limits: MailboxLimits| async { … }`.
+/// Makes one test of each rule. The argument makes what dereferences to an empty mailbox with given
+/// limits, and is dropped after the rule: `|limits: MailboxLimits| async { … }`.
 macro_rules! mailbox_rules {
     ($make:expr) => {
         conformance::rule_tests! { $make;
@@ -47,7 +47,7 @@ macro_rules! rule_tests {
             async fn $rule() {
                 let make = $make;
                 let mailbox = make(conformance::LIMITS).await;
-                conformance::$rule(&mailbox).await;
+                conformance::$rule(&*mailbox).await;
             }
         )*
     };

@@ -314,5 +314,5 @@ mod tests {
     use super::*;
     use crate::notify::conformance;
 
-    conformance::mailbox_rules!(|limits| async move { MemoryMailbox::new(limits) });
+    conformance::mailbox_rules!(|limits| async move { Box::new(MemoryMailbox::new(limits)) });
 }

@@ -7,13 +7,17 @@ use std::sync::Arc;
 use adit_proto::{Mode, TunnelId};
 
 use super::{
-    Changes, MemoryStore, PostgresStore, PostgresUrl, SqliteStore, Store, StoreError, TunnelStore,
+    Changes, MemoryStore, PostgresStore, PostgresUrl, SqliteStore, Store, StoreError, StoreLimits,
+    TunnelStore,
 };
+use crate::audit::MemoryAudit;
 use crate::clock::{Clock, Now};
 use crate::data_dir::DataDir;
+use crate::notify::MemoryMailbox;
+use crate::registry::MemoryRegistry;
 use crate::tunnels::{
-    Admitted, Connected, Expired, Limits, ListRequest, NewTunnel, Page, Presented, Refusal,
-    Rotation, Tags, TunnelError, TunnelView,
+    Admitted, Connected, Expired, ListRequest, NewTunnel, Page, Presented, Refusal, Rotation, Tags,
+    TunnelError, TunnelView,
 };
 
 /// Which store to use.
@@ -61,11 +65,30 @@ impl fmt::Debug for StoreChoice {
 /// Any of the stores.
 pub enum AnyStore {
     /// In memory.
-    Memory(Box<MemoryStore>),
+    Memory(Box<InMemory>),
     /// In the data directory.
     Sqlite(Box<SqliteStore>),
     /// On a server.
     Postgres(Box<PostgresStore>),
+}
+
+/// What ends with the process, each kind by itself.
+pub struct InMemory {
+    tunnels: MemoryStore,
+    registry: MemoryRegistry,
+    mailbox: MemoryMailbox,
+    audit: MemoryAudit,
+}
+
+impl InMemory {
+    fn new(limits: StoreLimits) -> Self {
+        Self {
+            tunnels: MemoryStore::new(limits.tunnels),
+            registry: MemoryRegistry::new(limits.registry),
+            mailbox: MemoryMailbox::new(limits.mailbox),
+            audit: MemoryAudit::new(AUDIT_RECORDS_MAX),
+        }
+    }
 }
 
 impl AnyStore {
@@ -76,9 +99,10 @@ impl AnyStore {
     pub async fn open(
         choice: Option<&StoreChoice>,
         dir: Option<&Arc<DataDir>>,
-        limits: Limits,
+        limits: impl Into<StoreLimits>,
         clock: &Clock,
     ) -> Result<Self, StoreError> {
+        let limits = limits.into();
         match (choice, dir) {
             (Some(StoreChoice::Postgres(url)), _) => {
                 let store = PostgresStore::open(url, limits, clock.clone()).await?;
@@ -93,7 +117,7 @@ impl AnyStore {
                 problem: "it needs a data directory".to_owned(),
             }),
             (Some(StoreChoice::Memory), _) | (None, None) => {
-                Ok(Self::Memory(Box::new(MemoryStore::new(limits))))
+                Ok(Self::Memory(Box::new(InMemory::new(limits))))
             }
         }
     }
@@ -101,60 +125,65 @@ impl AnyStore {
 
 /// The same operation of whichever store there is.
 macro_rules! each {
-    ($self:ident, $store:ident => $operation:expr) => {
+    ($self:ident, $part:ident, $store:ident => $operation:expr) => {
         match $self {
-            AnyStore::Memory($store) => $operation,
+            AnyStore::Memory(parts) => {
+                let $store = &parts.$part;
+                $operation
+            }
             AnyStore::Sqlite($store) => $operation,
             AnyStore::Postgres($store) => $operation,
         }
     };
 }
 
+mod devices;
+
 impl Store for AnyStore {
     fn changes(&self) -> Changes {
-        each!(self, store => store.changes())
+        each!(self, tunnels, store => store.changes())
     }
 
     async fn shut_down(&self) {
-        each!(self, store => store.shut_down().await)
+        each!(self, tunnels, store => store.shut_down().await)
     }
 }
 
 impl TunnelStore for AnyStore {
     async fn open_tunnel(&self, now: Now, new: NewTunnel) -> Result<(), TunnelError> {
-        each!(self, store => store.open_tunnel(now, new).await)
+        each!(self, tunnels, store => store.open_tunnel(now, new).await)
     }
 
     async fn describe(&self, now: Now, id: &TunnelId) -> Result<TunnelView, TunnelError> {
-        each!(self, store => store.describe(now, id).await)
+        each!(self, tunnels, store => store.describe(now, id).await)
     }
 
     async fn list(&self, now: Now, request: ListRequest) -> Result<Page, TunnelError> {
-        each!(self, store => store.list(now, request).await)
+        each!(self, tunnels, store => store.list(now, request).await)
     }
 
     async fn rotate(&self, now: Now, id: &TunnelId, rotation: Rotation) -> Result<(), TunnelError> {
-        each!(self, store => store.rotate(now, id, rotation).await)
+        each!(self, tunnels, store => store.rotate(now, id, rotation).await)
     }
 
     async fn close(&self, now: Now, id: &TunnelId, delete: bool) -> Result<(), TunnelError> {
-        each!(self, store => store.close(now, id, delete).await)
+        each!(self, tunnels, store => store.close(now, id, delete).await)
     }
 
     async fn tag(&self, id: &TunnelId, tags: Tags) -> Result<(), TunnelError> {
-        each!(self, store => store.tag(id, tags).await)
+        each!(self, tunnels, store => store.tag(id, tags).await)
     }
 
     async fn untag(&self, id: &TunnelId, keys: Vec<String>) -> Result<(), TunnelError> {
-        each!(self, store => store.untag(id, keys).await)
+        each!(self, tunnels, store => store.untag(id, keys).await)
     }
 
     async fn tags(&self, id: &TunnelId) -> Result<Tags, TunnelError> {
-        each!(self, store => store.tags(id).await)
+        each!(self, tunnels, store => store.tags(id).await)
     }
 
     async fn spend_token(&self, now: Now, presented: Presented) -> Result<Admitted, Refusal> {
-        each!(self, store => store.spend_token(now, presented).await)
+        each!(self, tunnels, store => store.spend_token(now, presented).await)
     }
 
     async fn set_connected(
@@ -164,7 +193,7 @@ impl TunnelStore for AnyStore {
         mode: Mode,
         session: u64,
     ) -> Result<Connected, TunnelError> {
-        each!(self, store => store.set_connected(now, id, mode, session).await)
+        each!(self, tunnels, store => store.set_connected(now, id, mode, session).await)
     }
 
     async fn set_disconnected(
@@ -174,10 +203,13 @@ impl TunnelStore for AnyStore {
         mode: Mode,
         session: u64,
     ) -> Result<(), TunnelError> {
-        each!(self, store => store.set_disconnected(now, id, mode, session).await)
+        each!(self, tunnels, store => store.set_disconnected(now, id, mode, session).await)
     }
 
     async fn expire(&self, now: Now) -> Result<Expired, TunnelError> {
-        each!(self, store => store.expire(now).await)
+        each!(self, tunnels, store => store.expire(now).await)
     }
 }
+
+/// Of a service that keeps nothing; about 500 bytes each.
+const AUDIT_RECORDS_MAX: usize = 1_000;

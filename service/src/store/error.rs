@@ -1,6 +1,9 @@
 //! Why a store cannot be used.
 
+use crate::audit::AuditError;
 use crate::data_dir::DataDirError;
+use crate::notify::MailboxError;
+use crate::registry::RegistryError;
 use crate::tunnels::{Refusal, TunnelError};
 
 /// Why a store did not open. Every message names the culprit and the next step, and no password.
@@ -58,6 +61,24 @@ pub(crate) trait Unavailable {
 impl Unavailable for TunnelError {
     fn unavailable() -> Self {
         Self::Unavailable
+    }
+}
+
+impl Unavailable for RegistryError {
+    fn unavailable() -> Self {
+        Self::Unavailable
+    }
+}
+
+impl Unavailable for MailboxError {
+    fn unavailable() -> Self {
+        Self::Unavailable
+    }
+}
+
+impl Unavailable for AuditError {
+    fn unavailable() -> Self {
+        Self("the store is unavailable".to_owned())
     }
 }
 

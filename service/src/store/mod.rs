@@ -19,6 +19,7 @@ mod crash;
 mod error;
 mod memory;
 mod postgres;
+mod relational;
 mod row;
 mod sqlite;
 
@@ -27,9 +28,11 @@ use std::future::Future;
 use adit_proto::{Mode, TunnelId};
 
 use crate::clock::Now;
+use crate::notify::MailboxLimits;
+use crate::registry::RegistryLimits;
 use crate::tunnels::{
-    Admitted, Connected, Expired, ListRequest, NewTunnel, Page, Presented, Refusal, Rotation, Tags,
-    TunnelError, TunnelView,
+    Admitted, Connected, Expired, Limits, ListRequest, NewTunnel, Page, Presented, Refusal,
+    Rotation, Tags, TunnelError, TunnelView,
 };
 
 pub use any::{AnyStore, StoreChoice};
@@ -38,6 +41,26 @@ pub use error::StoreError;
 pub use memory::MemoryStore;
 pub use postgres::{PostgresStore, PostgresUrl};
 pub use sqlite::SqliteStore;
+
+/// Bounds of everything that one store keeps.
+#[derive(Clone, Debug, Default)]
+pub struct StoreLimits {
+    /// Of tunnels.
+    pub tunnels: Limits,
+    /// Of things, certificates and policies.
+    pub registry: RegistryLimits,
+    /// Of sessions and messages of devices.
+    pub mailbox: MailboxLimits,
+}
+
+impl From<Limits> for StoreLimits {
+    fn from(tunnels: Limits) -> Self {
+        Self {
+            tunnels,
+            ..Self::default()
+        }
+    }
+}
 
 /// Everything that one store keeps.
 pub trait Store: TunnelStore {

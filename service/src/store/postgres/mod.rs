@@ -2,6 +2,7 @@
 
 mod node;
 mod schema;
+mod tables;
 mod tls;
 mod tunnels;
 mod url;
@@ -23,8 +24,10 @@ use self::tls::Tls;
 use self::tunnels::Key;
 use super::error::{self, Unavailable};
 use super::row::number;
-use super::{Change, Changes, Store, StoreError, TunnelStore};
+use super::{Change, Changes, Store, StoreError, StoreLimits, TunnelStore};
 use crate::clock::{Clock, Now, Timestamp};
+use crate::notify::MailboxLimits;
+use crate::registry::{ChangeSender, RegistryLimits};
 use crate::tunnels::{
     Admitted, Connected, Expired, Limits, ListRequest, NewTunnel, NodeId, Page, Presented, Record,
     Refusal, Rotation, Tags, TunnelError, TunnelView,
@@ -32,13 +35,16 @@ use crate::tunnels::{
 
 pub use url::PostgresUrl;
 
-/// Tunnels on a PostgreSQL server, which several services may share as nodes.
+/// Everything on a PostgreSQL server, which several services may share as nodes.
 ///
 /// An operation is one transaction, which has the rows that it decides on locked. While the server is
 /// away, operations fail as unavailable within ten seconds, and work again when it is back.
 pub struct PostgresStore {
     pool: Pool,
     limits: Limits,
+    registry_limits: Arc<RegistryLimits>,
+    mailbox_limits: MailboxLimits,
+    registry_changes: ChangeSender,
     begun: Begun,
     changes: broadcast::Sender<Change>,
     /// The heartbeat and the listener.
@@ -50,7 +56,13 @@ impl PostgresStore {
     ///
     /// # Errors
     /// A server that cannot be reached or refuses; tables of a newer version.
-    pub async fn open(url: &PostgresUrl, limits: Limits, clock: Clock) -> Result<Self, StoreError> {
+    pub async fn open(
+        url: &PostgresUrl,
+        limits: impl Into<StoreLimits>,
+        clock: Clock,
+    ) -> Result<Self, StoreError> {
+        let all = limits.into();
+        let limits = all.tunnels;
         let fault = |problem: String| StoreError::Server {
             server: url.to_string(),
             problem,
@@ -77,9 +89,15 @@ impl PostgresStore {
         if !matches!(heard.await, Ok(Ok(_))) {
             return Err(fault("it does not let us listen for changes".to_owned()));
         }
+        let registry_changes = ChangeSender::new();
+        let heard = changes.subscribe();
+        tasks.spawn(tables::pass_on(heard, registry_changes.clone()));
         Ok(Self {
             pool,
             limits,
+            registry_limits: Arc::new(all.registry),
+            mailbox_limits: all.mailbox,
+            registry_changes,
             begun,
             changes,
             tasks: Mutex::new(tasks),

@@ -80,6 +80,7 @@ async fn enter(
     if nodes.is_none() {
         let retention = i64::try_from(limits.retention.as_millis()).unwrap_or(i64::MAX / 2);
         transaction.execute(CLAMP, &[&shared, &retention]).await?;
+        super::tables::begin(transaction, shared).await?;
     }
     let enter = "INSERT INTO nodes (beat, steady_ms) VALUES (clock_timestamp(), $1) RETURNING id";
     let row = transaction.query_one(enter, &[&shared]).await?;

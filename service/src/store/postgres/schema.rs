@@ -2,7 +2,7 @@
 
 /// Each entry makes the next version out of the one before; the first, out of nothing. What was
 /// released is never edited, only added to. A node of the version before may still be running.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 const VERSION_1: &str = "
 CREATE TABLE tunnels (
@@ -56,3 +56,82 @@ CREATE TABLE nodes (
     steady_ms bigint NOT NULL
 );
 ";
+
+const VERSION_2: &str = r#"
+CREATE TABLE things (
+    name text COLLATE "C" PRIMARY KEY,
+    id text NOT NULL,
+    type_name text COLLATE "C",
+    attributes text NOT NULL,
+    version bigint NOT NULL
+);
+
+CREATE TABLE certificates (
+    id bytea PRIMARY KEY,
+    pem text NOT NULL,
+    status text COLLATE "C" NOT NULL,
+    origin text NOT NULL,
+    created_ms bigint NOT NULL,
+    updated_ms bigint NOT NULL,
+    not_before_ms bigint NOT NULL,
+    not_after_ms bigint NOT NULL
+);
+CREATE INDEX certificates_by_age ON certificates (created_ms, id);
+
+CREATE TABLE policies (
+    name text COLLATE "C" PRIMARY KEY,
+    document text NOT NULL,
+    version bigint NOT NULL,
+    created_ms bigint NOT NULL
+);
+CREATE INDEX policies_by_age ON policies (created_ms, name);
+
+-- What is attached to what.
+CREATE TABLE thing_certificates (
+    thing text COLLATE "C" NOT NULL REFERENCES things,
+    certificate bytea NOT NULL REFERENCES certificates,
+    PRIMARY KEY (thing, certificate)
+);
+CREATE INDEX thing_certificates_by_certificate ON thing_certificates (certificate, thing);
+CREATE TABLE certificate_policies (
+    policy text COLLATE "C" NOT NULL REFERENCES policies,
+    certificate bytea NOT NULL REFERENCES certificates,
+    PRIMARY KEY (policy, certificate)
+);
+CREATE INDEX certificate_policies_by_certificate ON certificate_policies (certificate, policy);
+
+-- Of devices, by the names of their things. The end is steady time; it was life_ms away when it was
+-- set, so that it is never further away after a restart.
+CREATE TABLE sessions (
+    thing text COLLATE "C" PRIMARY KEY,
+    connection bigint NOT NULL,
+    connected bigint NOT NULL,
+    resumable bigint NOT NULL,
+    until_ms bigint NOT NULL,
+    life_ms bigint NOT NULL,
+    subscription bigint
+);
+CREATE INDEX sessions_by_end ON sessions (until_ms);
+CREATE SEQUENCE connections;
+
+-- Notifications that wait, sealed: at most one about a tunnel.
+CREATE TABLE messages (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    thing text COLLATE "C" NOT NULL,
+    tunnel text COLLATE "C" NOT NULL UNIQUE,
+    sent bigint NOT NULL,
+    expires_ms bigint NOT NULL,
+    life_ms bigint NOT NULL,
+    sealed bytea NOT NULL
+);
+CREATE INDEX messages_by_thing ON messages (thing, id);
+CREATE INDEX messages_by_end ON messages (expires_ms);
+
+-- Lines of JSON.
+CREATE TABLE audit (
+    sequence bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    record text NOT NULL
+);
+
+INSERT INTO counters VALUES ('things', 0), ('certificates', 0), ('policies', 0), ('sessions', 0);
+"#;

@@ -4,9 +4,11 @@ mod database;
 mod import;
 mod readers;
 mod schema;
+mod tables;
 mod tunnels;
 mod writer;
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use adit_proto::{Mode, TunnelId};
@@ -16,20 +18,25 @@ use tracing::error;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::error::Unavailable;
-use super::{Changes, Store, TunnelStore, error};
+use super::{Changes, Store, StoreLimits, TunnelStore, error};
 use crate::clock::Now;
 use crate::data_dir::{DataDir, DataDirError};
+use crate::notify::MailboxLimits;
+use crate::registry::{ChangeSender, RegistryLimits};
 use crate::tunnels::{
     Admitted, Connected, Expired, Limits, ListRequest, NewTunnel, NodeId, Page, Presented, Record,
     Refusal, Rotation, Tags, TunnelError, TunnelView,
 };
 
-/// Tunnels in `adit.db`: there again after the process, however it ended.
+/// Everything in `adit.db`: there again after the process, however it ended.
 ///
 /// Writing is one thread's, which commits for all that wait at one time together; reading goes on
 /// beside it. A commit is durable (`synchronous=FULL`) before anything of it is answered or seen.
 pub struct SqliteStore {
     limits: Arc<Limits>,
+    registry_limits: Arc<RegistryLimits>,
+    mailbox_limits: MailboxLimits,
+    registry_changes: ChangeSender,
     writer: Arc<Writer>,
     readers: Readers,
     /// This run. Links of earlier ones are gone.
@@ -43,7 +50,13 @@ impl SqliteStore {
     /// # Errors
     /// A file that is damaged, of a newer version, or of another program; a directory that cannot be
     /// written.
-    pub fn open(dir: Arc<DataDir>, limits: Limits, now: Now) -> Result<Self, DataDirError> {
+    pub fn open(
+        dir: Arc<DataDir>,
+        limits: impl Into<StoreLimits>,
+        now: Now,
+    ) -> Result<Self, DataDirError> {
+        let all = limits.into();
+        let limits = all.tunnels;
         let mut connection = database::open(&dir)?;
         let old = import::read(&dir, limits.retention, now)?;
         let path = dir.file(database::FILE);
@@ -53,6 +66,9 @@ impl SqliteStore {
         let readers = Readers::open(&dir)?;
         Ok(Self {
             limits: Arc::new(limits),
+            registry_limits: Arc::new(all.registry),
+            mailbox_limits: all.mailbox,
+            registry_changes: ChangeSender::new(),
             writer: Arc::new(Writer::start(connection, dir)?),
             readers,
             node,
@@ -95,6 +111,7 @@ fn begin(
         }
     }
     tunnels::clamp(&transaction, now, limits)?;
+    tables::begin(&transaction, now)?;
     let sql = "UPDATE counters SET value = value + 1 WHERE name = 'node' RETURNING value";
     let node = transaction.query_row(sql, [], |row| row.get(0))?;
     transaction.commit()?;
@@ -236,7 +253,7 @@ impl TunnelStore for SqliteStore {
             let due = tunnels::due(connection, now, DUE_MAX)?;
             Ok((due, tunnels::next_deadline(connection)?))
         };
-        let (due, next) = self.readers.read::<_, TunnelError>(read).await?;
+        let (due, next) = self.readers.read::<_, TunnelError, _>(read).await?;
         if next.is_none_or(|next| next > now.steady) {
             let (ended, forgotten) = (Vec::new(), 0);
             return Ok(Expired {
@@ -269,11 +286,11 @@ impl<E> From<rusqlite::Error> for Fault<E> {
 }
 
 /// What the caller of an operation hears; the rest is for the log.
-fn answer<E: Unavailable>(fault: Fault<E>) -> E {
+fn answer<E: Unavailable, D: Display>(fault: error::Fault<E, D>) -> E {
     match fault {
-        Fault::Refused(refused) => return refused,
-        Fault::Database(error) => error!(%error, "an operation of the store failed"),
-        Fault::Damaged(what) => error!(what, "the store holds what cannot be"),
+        error::Fault::Refused(refused) => return refused,
+        error::Fault::Database(error) => error!(%error, "an operation of the store failed"),
+        error::Fault::Damaged(what) => error!(what, "the store holds what cannot be"),
     }
     E::unavailable()
 }

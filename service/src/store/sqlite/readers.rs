@@ -1,14 +1,15 @@
 //! A few connections that read what is committed, beside the thread that writes.
 
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
-use super::{Fault, database};
+use super::database;
 use crate::data_dir::{DataDir, DataDirError};
-use crate::store::error::Unavailable;
+use crate::store::error::{Fault, Unavailable};
 
 pub(super) struct Readers {
     /// As many as there are permits that nobody has.
@@ -27,13 +28,14 @@ impl Readers {
     }
 
     /// One look at what is committed; each statement of it sees one moment.
-    pub(super) async fn read<T, E>(
+    pub(super) async fn read<T, E, D>(
         &self,
-        query: impl FnOnce(&Connection) -> Result<T, Fault<E>> + Send + 'static,
+        query: impl FnOnce(&Connection) -> Result<T, Fault<E, D>> + Send + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,
         E: Unavailable + Send + 'static,
+        D: Display + 'static,
     {
         let permit = Arc::clone(&self.permits).acquire_owned();
         let Ok(Ok(permit)) = tokio::time::timeout(WAIT_MAX, permit).await else {

@@ -2,7 +2,7 @@
 
 /// Each entry makes the next version out of the one before; the first, out of nothing. What was
 /// released is never edited, only added to.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 const VERSION_1: &str = "
 CREATE TABLE tunnels (
@@ -47,4 +47,80 @@ CREATE INDEX client_tokens_by_tunnel ON client_tokens (tunnel);
 -- How many tunnels there are of each kind, and how often the file was opened.
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO counters VALUES ('open', 0), ('closed', 0), ('node', 0);
+";
+
+const VERSION_2: &str = "
+CREATE TABLE things (
+    name TEXT PRIMARY KEY,
+    id TEXT NOT NULL,
+    type_name TEXT,
+    attributes TEXT NOT NULL,
+    version INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE certificates (
+    id BLOB PRIMARY KEY,
+    pem TEXT NOT NULL,
+    status TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    updated_ms INTEGER NOT NULL,
+    not_before_ms INTEGER NOT NULL,
+    not_after_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX certificates_by_age ON certificates (created_ms, id);
+
+CREATE TABLE policies (
+    name TEXT PRIMARY KEY,
+    document TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    created_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX policies_by_age ON policies (created_ms, name);
+
+-- What is attached to what.
+CREATE TABLE thing_certificates (
+    thing TEXT NOT NULL REFERENCES things,
+    certificate BLOB NOT NULL REFERENCES certificates,
+    PRIMARY KEY (thing, certificate)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX thing_certificates_by_certificate ON thing_certificates (certificate, thing);
+CREATE TABLE certificate_policies (
+    policy TEXT NOT NULL REFERENCES policies,
+    certificate BLOB NOT NULL REFERENCES certificates,
+    PRIMARY KEY (policy, certificate)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX certificate_policies_by_certificate ON certificate_policies (certificate, policy);
+
+-- Of devices, by the names of their things. The end is steady time; it was life_ms away when it was
+-- set, so that it is never further away after a restart.
+CREATE TABLE sessions (
+    thing TEXT PRIMARY KEY,
+    connection INTEGER NOT NULL,
+    connected INTEGER NOT NULL,
+    resumable INTEGER NOT NULL,
+    until_ms INTEGER NOT NULL,
+    life_ms INTEGER NOT NULL,
+    subscription INTEGER
+) STRICT;
+CREATE INDEX sessions_by_end ON sessions (until_ms);
+
+-- Notifications that wait, sealed: at most one about a tunnel.
+CREATE TABLE messages (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    thing TEXT NOT NULL,
+    tunnel TEXT NOT NULL UNIQUE,
+    sent INTEGER NOT NULL,
+    expires_ms INTEGER NOT NULL,
+    life_ms INTEGER NOT NULL,
+    sealed BLOB NOT NULL
+) STRICT;
+CREATE INDEX messages_by_thing ON messages (thing, id);
+CREATE INDEX messages_by_end ON messages (expires_ms);
+
+-- Lines of JSON.
+CREATE TABLE audit (sequence INTEGER PRIMARY KEY AUTOINCREMENT, record TEXT NOT NULL) STRICT;
+
+INSERT INTO counters VALUES
+    ('things', 0), ('certificates', 0), ('policies', 0), ('sessions', 0), ('connection', 0);
 ";

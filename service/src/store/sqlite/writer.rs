@@ -9,6 +9,7 @@
 //!                                                     └─ failed ─► Unavailable
 //! ```
 
+use std::fmt::Display;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -17,9 +18,8 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use super::Fault;
 use crate::data_dir::{DataDir, DataDirError};
-use crate::store::error::Unavailable;
+use crate::store::error::{Fault, Unavailable};
 
 /// Makes a change within the transaction; gives what answers it, or `None` when nobody waits for it
 /// any more.
@@ -55,13 +55,30 @@ impl Writer {
     /// Makes a change, durable when this returns.
     ///
     /// When the caller gives up before the change's turn has come, it is not made.
-    pub(super) async fn change<T, E>(
+    pub(super) async fn change<T, E, D>(
         &self,
-        apply: impl FnOnce(&Connection) -> Result<T, Fault<E>> + Send + 'static,
+        apply: impl FnOnce(&Connection) -> Result<T, Fault<E, D>> + Send + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,
         E: Unavailable + Send + 'static,
+        D: Display,
+    {
+        self.change_then(apply, |value| value).await
+    }
+
+    /// Makes a change, and does `then` with its result once it is durable, even when the caller has given
+    /// up meanwhile. It holds up other changes, so it only tells.
+    pub(super) async fn change_then<T, U, E, D>(
+        &self,
+        apply: impl FnOnce(&Connection) -> Result<T, Fault<E, D>> + Send + 'static,
+        then: impl FnOnce(T) -> U + Send + 'static,
+    ) -> Result<U, E>
+    where
+        T: Send + 'static,
+        U: Send + 'static,
+        E: Unavailable + Send + 'static,
+        D: Display,
     {
         let (sender, receiver) = oneshot::channel();
         let job = Box::new(move |connection: &Connection| {
@@ -72,7 +89,7 @@ impl Writer {
             // Refusals too: the reason may be a change of the same transaction, which has not happened.
             let answer = move |durable| {
                 let _ = sender.send(if durable {
-                    result
+                    result.map(then)
                 } else {
                     Err(E::unavailable())
                 });
@@ -158,17 +175,17 @@ fn lost() -> rusqlite::Error {
     )
 }
 
-fn in_savepoint<T, E: Unavailable>(
+fn in_savepoint<T, E: Unavailable, D: Display>(
     connection: &Connection,
-    apply: impl FnOnce(&Connection) -> Result<T, Fault<E>>,
+    apply: impl FnOnce(&Connection) -> Result<T, Fault<E, D>>,
 ) -> Result<T, E> {
     if connection.is_autocommit() {
         return Err(E::unavailable());
     }
-    let result = connection
-        .execute_batch("SAVEPOINT operation")
-        .map_err(Fault::Database)
-        .and_then(|()| apply(connection));
+    if let Err(error) = connection.execute_batch("SAVEPOINT operation") {
+        return Err(super::answer(Fault::Database(error)));
+    }
+    let result = apply(connection);
     let end = match &result {
         Ok(_) => "RELEASE operation",
         Err(_) => "ROLLBACK TO operation; RELEASE operation",

@@ -3,6 +3,7 @@
 mod nodes;
 mod plans;
 mod server;
+mod tables;
 mod trouble;
 
 use super::*;

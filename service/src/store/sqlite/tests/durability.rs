@@ -18,7 +18,9 @@ async fn hold(store: &Arc<SqliteStore>) -> Held {
             let _ = released.recv_timeout(Duration::from_secs(10));
             Ok(())
         };
-        held.writer.change::<_, TunnelError>(wait).await
+        held.writer
+            .change::<_, TunnelError, rusqlite::Error>(wait)
+            .await
     });
     beginning.await.unwrap();
     Held(release)
@@ -135,7 +137,10 @@ async fn a_transaction_that_is_lost_answers_nobody_with_success() {
     let broken = tokio::spawn(async move {
         // As a failure of the disk does it.
         let lose = |connection: &Connection| Ok(connection.execute_batch("ROLLBACK")?);
-        breaking.writer.change::<_, TunnelError>(lose).await
+        breaking
+            .writer
+            .change::<_, TunnelError, rusqlite::Error>(lose)
+            .await
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
     drop(held);

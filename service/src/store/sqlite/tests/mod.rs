@@ -6,6 +6,7 @@ mod durability;
 mod import;
 mod plans;
 mod restart;
+mod tables;
 
 use std::path::{Path, PathBuf};
 
@@ -86,13 +87,19 @@ impl SqliteStore {
     /// Any statement, in the thread that writes.
     async fn write(&self, sql: &'static str) {
         let write = move |connection: &Connection| Ok(connection.execute_batch(sql)?);
-        self.writer.change::<_, TunnelError>(write).await.unwrap();
+        self.writer
+            .change::<_, TunnelError, rusqlite::Error>(write)
+            .await
+            .unwrap();
     }
 
     async fn number(&self, sql: &'static str) -> i64 {
         let read =
             move |connection: &Connection| Ok(connection.query_row(sql, [], |row| row.get(0))?);
-        self.readers.read::<_, TunnelError>(read).await.unwrap()
+        self.readers
+            .read::<_, TunnelError, rusqlite::Error>(read)
+            .await
+            .unwrap()
     }
 
     async fn is_open(&self, now: Now, name: &str) -> Option<bool> {

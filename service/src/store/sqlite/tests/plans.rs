@@ -13,7 +13,11 @@ async fn plan(store: &SqliteStore, sql: &str) -> String {
         })?;
         Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?.join("; "))
     };
-    store.readers.read::<_, TunnelError>(explain).await.unwrap()
+    store
+        .readers
+        .read::<_, TunnelError, rusqlite::Error>(explain)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]

@@ -1,0 +1,121 @@
+//! The suites of registry and mailbox, and what other nodes hear.
+
+use super::*;
+use crate::notify::{Mailbox, Message, Qos, SessionStart, conformance};
+use crate::registry::conformance::{limits, registry_conformance};
+use crate::registry::{Certificate, CertificateId, CertificateOrigin, CertificateStatus, Registry};
+use crate::store::{AnyStore, StoreChoice, StoreLimits};
+use crate::tunnels::ThingName;
+
+/// A store in a database of its own; in memory when there is no server.
+async fn store(limits: StoreLimits) -> Box<AnyStore> {
+    let choice = match Database::new() {
+        Some(database) => StoreChoice::Postgres(Box::new(database.url().await)),
+        None => StoreChoice::Memory,
+    };
+    let clock = ManualClock::new().clock();
+    let store = AnyStore::open(Some(&choice), None, limits, &clock).await;
+    Box::new(store.unwrap_or_else(|error| panic!("{error}")))
+}
+
+mod registry {
+    use super::*;
+
+    async fn empty() -> Box<AnyStore> {
+        let limits = StoreLimits {
+            registry: limits(),
+            ..StoreLimits::default()
+        };
+        store(limits).await
+    }
+
+    registry_conformance!(empty);
+}
+
+mod mailbox {
+    use super::*;
+
+    conformance::mailbox_rules!(|mailbox| async move {
+        let limits = StoreLimits {
+            mailbox,
+            ..StoreLimits::default()
+        };
+        store(limits).await
+    });
+}
+
+fn thing() -> ThingName {
+    ThingName::new("press-7").unwrap()
+}
+
+async fn told(changes: &mut Changes) -> Change {
+    let waiting = tokio::time::timeout(Duration::from_secs(10), changes.next());
+    waiting.await.expect("a change is heard")
+}
+
+#[tokio::test]
+async fn a_certificate_that_one_node_revokes_is_told_at_the_others() {
+    use crate::registry::Change as Lost;
+
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let (a, b) = (database.node(&clock).await, database.node(&clock).await);
+    let at = clock.now().wall;
+    let id = CertificateId::of(b"der");
+    let certificate = Certificate {
+        id,
+        pem: "pem".into(),
+        status: CertificateStatus::Active,
+        origin: CertificateOrigin::Issued,
+        created: at,
+        updated: at,
+        not_before: at,
+        not_after: at,
+    };
+    a.add_certificate(certificate).await.unwrap();
+    let mut heard = Registry::changes(&b);
+    let revoked = a.set_certificate_status(at, &id, CertificateStatus::Revoked);
+    revoked.await.unwrap();
+    let waiting = tokio::time::timeout(Duration::from_secs(10), heard.next());
+    assert_eq!(waiting.await.unwrap(), Some(Lost::Certificate(id)));
+    let device = b.device(&id).await.unwrap().unwrap();
+    assert_eq!(device.status, CertificateStatus::Revoked);
+}
+
+#[tokio::test]
+async fn a_message_queued_at_one_node_is_told_and_given_out_at_another() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let (clock, ahead) = (ManualClock::new(), ManualClock::new());
+    // The clocks of nodes need not agree.
+    ahead.jump_wall(3_600);
+    ahead.restart();
+    let (a, b) = (database.node(&clock).await, database.node(&ahead).await);
+    let (now, now_ahead) = (clock.now().steady, ahead.now().steady);
+    let start = SessionStart {
+        clean: true,
+        resumable: true,
+        until: now_ahead.after(Duration::from_secs(7_200)),
+    };
+    let opened = Mailbox::open(&b, now_ahead, &thing(), start).await;
+    let (connection, qos) = (opened.unwrap().connection, Some(Qos::AtLeastOnce));
+    b.subscribe(&thing(), connection, qos).await.unwrap();
+    let mut heard = Store::changes(&b);
+    let message = Message {
+        tunnel: "t".parse().unwrap(),
+        expires: now.after(Duration::from_secs(600)),
+        sealed: b"sealed".as_slice().into(),
+    };
+    assert!(a.push(now, &thing(), message).await.unwrap());
+    let expected = Change::Other("mailbox".to_owned(), "press-7".to_owned());
+    assert_eq!(told(&mut heard).await, expected);
+    let soon = now_ahead.after(Duration::from_secs(300));
+    let queued = b.next(soon, &thing(), connection).await.unwrap().unwrap();
+    assert_eq!(*queued.message.sealed, *b"sealed");
+    assert!(queued.message.expires > soon);
+    let late = now_ahead.after(Duration::from_secs(900));
+    assert_eq!(b.next(late, &thing(), connection).await, Ok(None));
+}

@@ -1,0 +1,163 @@
+//! The suites of registry and mailbox, and what outlives a run.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use super::*;
+use crate::notify::{Mailbox, MailboxLimits, Message, Qos, SessionStart, conformance};
+use crate::registry::conformance::{limits, registry_conformance};
+use crate::tunnels::ThingName;
+
+/// A store and its directory.
+struct Kept {
+    store: SqliteStore,
+    _dir: tempfile::TempDir,
+}
+
+impl Deref for Kept {
+    type Target = SqliteStore;
+
+    fn deref(&self) -> &SqliteStore {
+        &self.store
+    }
+}
+
+fn kept(limits: StoreLimits) -> Kept {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = Arc::new(DataDir::open(parent.path()).unwrap());
+    let store = SqliteStore::open(dir, limits, ManualClock::new().now()).unwrap();
+    Kept {
+        store,
+        _dir: parent,
+    }
+}
+
+mod registry {
+    use super::*;
+
+    async fn empty() -> Kept {
+        kept(StoreLimits {
+            registry: limits(),
+            ..StoreLimits::default()
+        })
+    }
+
+    registry_conformance!(empty);
+}
+
+mod mailbox {
+    use super::*;
+
+    async fn empty(mailbox: MailboxLimits) -> Kept {
+        kept(StoreLimits {
+            mailbox,
+            ..StoreLimits::default()
+        })
+    }
+
+    conformance::mailbox_rules!(|limits| empty(limits));
+}
+
+fn thing() -> ThingName {
+    ThingName::new("press-7").unwrap()
+}
+
+fn message(now: Now) -> Message {
+    Message {
+        tunnel: "t".parse().unwrap(),
+        expires: now.steady.after(HOUR),
+        sealed: b"sealed".as_slice().into(),
+    }
+}
+
+/// A session that was there when the process ended, with one message.
+async fn queue_one(store: &SqliteStore, now: Now) {
+    let start = SessionStart {
+        clean: true,
+        resumable: true,
+        until: now.steady.after(2 * HOUR),
+    };
+    let opened = Mailbox::open(store, now.steady, &thing(), start).await;
+    let connection = opened.unwrap().connection;
+    let qos = Some(Qos::AtLeastOnce);
+    let subscribed = store.subscribe(&thing(), connection, qos).await;
+    assert_eq!(subscribed, Ok(true));
+    let pushed = store.push(now.steady, &thing(), message(now)).await;
+    assert_eq!(pushed, Ok(true));
+}
+
+#[tokio::test]
+async fn a_session_and_its_messages_outlive_a_kill() {
+    let rig = Rig::new();
+    let store = rig.start();
+    queue_one(&store, rig.now()).await;
+    let rig = rig.after_a_kill();
+    let store = rig.start();
+    let now = rig.now();
+    let start = SessionStart {
+        clean: false,
+        resumable: true,
+        until: now.steady.after(2 * HOUR),
+    };
+    let opened = Mailbox::open(&store, now.steady, &thing(), start).await;
+    let opened = opened.unwrap();
+    assert!(opened.present);
+    let queued = store.next(now.steady, &thing(), opened.connection).await;
+    assert_eq!(queued.unwrap().unwrap().message, message(now));
+}
+
+#[tokio::test]
+async fn after_a_clock_that_went_back_nothing_is_kept_for_longer_than_its_life() {
+    let mut rig = Rig::new();
+    let store = rig.start();
+    queue_one(&store, rig.now()).await;
+    drop(store);
+    rig.clock = earlier(&rig.clock);
+    let store = rig.start();
+    let now = rig.now();
+    assert_eq!(Mailbox::expire(&store, now.steady.after(HOUR)).await, Ok(1));
+    let session = Mailbox::expire(&store, now.steady.after(2 * HOUR)).await;
+    assert_eq!(session, Ok(1));
+}
+
+/// The clock of a next start, a day before.
+fn earlier(clock: &ManualClock) -> ManualClock {
+    clock.jump_wall(-86_400);
+    clock.restart();
+    clock.clone()
+}
+
+#[tokio::test]
+async fn the_audit_keeps_the_newest_records() {
+    use crate::audit::{AuditLog, AuditSink, Change, Event, Record};
+    use crate::store::relational::audit::{PRUNED_TOGETHER, RECORDS_MAX};
+
+    const { assert!(RECORDS_MAX < 199_998 && 199_998 % PRUNED_TOGETHER != 0) };
+
+    let rig = Rig::new();
+    let store = rig.start();
+    let record = |number: u64| {
+        Arc::new(Record {
+            time: crate::clock::Timestamp::from_millis(number),
+            event: Event::Tunnel {
+                id: "t".parse().unwrap(),
+                change: Change::Opened,
+            },
+        })
+    };
+    store.append(record(1)).await.unwrap();
+    store.append(record(2)).await.unwrap();
+    let latest = store.latest(10).await.unwrap();
+    assert_eq!(latest, [record(2).to_json(), record(1).to_json()]);
+    // As if so many more had come.
+    store
+        .write("UPDATE sqlite_sequence SET seq = 199998 WHERE name = 'audit'")
+        .await;
+    for number in 3..3 + 2 * PRUNED_TOGETHER.unsigned_abs() {
+        store.append(record(number)).await.unwrap();
+    }
+    let kept = store.number("SELECT min(sequence) FROM audit").await;
+    assert_eq!(kept, 199_999);
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);

@@ -83,7 +83,8 @@ def test_the_credentials_of_the_first_start_are_a_profile(service):
 
 
 def test_a_device_made_with_the_iot_commands(aws, tmp_path):
-    aws("create-thing", "--thing-name", "cli-device", name="iot")
+    name = tmp_path.name
+    aws("create-thing", "--thing-name", name, name="iot")
     files = {
         option: str(tmp_path / option)
         for option in ("--certificate-pem-outfile", "--public-key-outfile", "--private-key-outfile")
@@ -91,8 +92,8 @@ def test_a_device_made_with_the_iot_commands(aws, tmp_path):
     words = [word for pair in files.items() for word in pair]
     made = aws("create-keys-and-certificate", "--set-as-active", *words, name="iot")
     arn = made["certificateArn"]
-    aws("attach-thing-principal", "--thing-name", "cli-device", "--principal", arn, name="iot")
-    principals = aws("list-thing-principals", "--thing-name", "cli-device", name="iot")
+    aws("attach-thing-principal", "--thing-name", name, "--principal", arn, name="iot")
+    principals = aws("list-thing-principals", "--thing-name", name, name="iot")
     assert principals["principals"] == [arn]
     endpoint = aws("describe-endpoint", "--endpoint-type", "iot:Data-ATS", name="iot")
     assert endpoint["endpointAddress"]

@@ -15,6 +15,7 @@ use crate::personality::Personality;
 /// | [`BadConfiguration`](Self::BadConfiguration) | 6 | 1 |
 /// | [`CannotListen`](Self::CannotListen) | 7 | 1 |
 /// | [`CannotConnect`](Self::CannotConnect) | 8 | 8 |
+/// | [`Program`](Self::Program) | that of the program | |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub enum ExitCode {
@@ -39,10 +40,12 @@ pub enum ExitCode {
     /// The service was not reached, and trying again would end the same way: a web proxy wants
     /// credentials, or an answer is none that a service of this protocol gives.
     CannotConnect,
+    /// A program that was run for the user ended so (`adit ssh`).
+    Program(u8),
 }
 
 impl ExitCode {
-    /// Every way to end.
+    /// Every way to end that is our own.
     pub const ALL: [Self; 9] = [
         Self::Ended,
         Self::Failure,
@@ -70,6 +73,7 @@ impl ExitCode {
             Self::BadConfiguration => (6, 1),
             Self::CannotListen => (7, 1),
             Self::CannotConnect => (8, 8),
+            Self::Program(number) => (number, number),
         };
         match personality {
             Personality::Adit => adit,

@@ -16,8 +16,10 @@
 
 pub mod agent;
 pub mod args;
+pub mod aws;
 pub mod exit;
 pub mod fault;
+pub mod fleet;
 pub mod log;
 pub mod output;
 pub mod personality;
@@ -86,6 +88,22 @@ fn carry_out(plan: Plan, personality: Personality, world: &World) -> ExitCode {
         Job::Demo(settings) => {
             begin(log, &warnings, personality, world);
             return run::demo(settings, world);
+        }
+        Job::Tunnel(settings) => {
+            begin(log, &warnings, personality, world);
+            return run::tunnel(*settings, world);
+        }
+        Job::Thing(settings) => {
+            begin(log, &warnings, personality, world);
+            return run::thing(*settings, world);
+        }
+        Job::Ssh(settings) => {
+            begin(log, &warnings, personality, world);
+            return run::ssh(*settings);
+        }
+        Job::Connect(settings) => {
+            begin(log, &warnings, personality, world);
+            return run::connect(*settings);
         }
     }
     ExitCode::Ended

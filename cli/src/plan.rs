@@ -16,6 +16,9 @@ use crate::args::command::{self, AgentArgs, DemoArgs, LogArgs, Request, ServeArg
 use crate::args::options::{OPTIONS, Opt};
 use crate::args::{Given, ProxyArgs, environment, file, reference};
 use crate::fault::BadInput;
+use crate::fleet::settings::{
+    self as fleet, ConnectSettings, SshSettings, ThingSettings, TunnelSettings,
+};
 use crate::log::{Format, LogSettings, Verbosity};
 use crate::personality::Personality;
 use crate::settings::{DemoSettings, ProxySettings, ServeSettings, check, json};
@@ -43,6 +46,14 @@ pub enum Job {
     Agent(Box<AgentSettings>),
     /// Show a tunnel at work.
     Demo(DemoSettings),
+    /// Manage tunnels.
+    Tunnel(Box<TunnelSettings>),
+    /// Manage things.
+    Thing(Box<ThingSettings>),
+    /// Run ssh to a thing.
+    Ssh(Box<SshSettings>),
+    /// Hold ports open that lead to a thing.
+    Connect(Box<ConnectSettings>),
     /// Write this text to that file, `-` for standard output.
     Export {
         /// As given.
@@ -108,6 +119,22 @@ fn adit(arguments: &[OsString], world: &mut World, log: &mut LogSettings) -> Pla
             log_of(&args.log, log);
             let DemoArgs { check, io, .. } = args;
             Job::Demo(DemoSettings { check, io })
+        }
+        Request::Tunnel(args) => {
+            log.verbosity = QUIET;
+            Job::Tunnel(Box::new(fleet::tunnel(args, world)?))
+        }
+        Request::Thing(args) => {
+            log.verbosity = QUIET;
+            Job::Thing(Box::new(fleet::thing(args, world)?))
+        }
+        Request::Ssh(args) => {
+            log_of(&args.log, log);
+            Job::Ssh(Box::new(fleet::ssh(*args, world)?))
+        }
+        Request::Connect(args) => {
+            log_of(&args.log, log);
+            Job::Connect(Box::new(fleet::connect(*args, world)?))
         }
         Request::Show(text) => Job::Show(text),
         Request::Lost(text) => Job::Lost(text),
@@ -320,6 +347,8 @@ fn agent(args: AgentArgs, world: &World, log: &mut LogSettings) -> Result<Job, B
         Job::Agent(Box::new(settings))
     })
 }
+/// Warnings only: these commands speak by what they print.
+const QUIET: Verbosity = Verbosity(3);
 
 /// The help of the `localproxy` personality, in the layout that its users know.
 fn reference_help() -> String {

@@ -10,10 +10,12 @@ mod path;
 
 use adit_engine::ring::IoChoice;
 use adit_engine::tls::{PlainRecords, Records};
+use adit_engine::tunnel::limits::Limits;
 use path::{Stack, both, connect};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// One tunnel with `services`, the destination dialling `targets`.
 fn stack(io: IoChoice, services: &[&str], targets: &[u16]) -> Stack {
@@ -149,5 +151,162 @@ fn a_service_that_is_down_ends_the_connection_at_once() {
             matches!(client.read(&mut byte), Ok(0) | Err(_)),
             "nothing can come"
         );
+    });
+}
+
+/// Longer than any test runs.
+const HOURS: Duration = Duration::from_secs(3600 * 24);
+
+fn with_grace(io: IoChoice, target: u16, half_close_grace: Duration) -> Stack {
+    let limits = Limits {
+        half_close_grace,
+        ..Limits::default()
+    };
+    let plain = || (Records::Plain(PlainRecords), Records::Plain(PlainRecords));
+    path::stack_with(io, &["A"], &[target], plain, limits)
+}
+
+fn listen() -> (TcpListener, u16) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+    let port = listener.local_addr().expect("address").port();
+    (listener, port)
+}
+
+/// As `(printf question; sleep 1) | nc -N` does when the service answers slowly.
+#[test]
+fn the_rest_of_an_answer_comes_after_the_application_has_ended_its_half() {
+    both(|io| {
+        let (listener, port) = listen();
+        let stack = with_grace(io, port, HOURS);
+        let mut client = connect(stack.ports[0]);
+        client.write_all(b"question").expect("write");
+        let (mut server, _) = listener.accept().expect("accept");
+        server.read_exact(&mut [0; 8]).expect("read");
+        server.write_all(b"begun, ").expect("write");
+        let mut answer = [0; 7];
+        client.read_exact(&mut answer).expect("read");
+        client.shutdown(Shutdown::Write).expect("shut down");
+        thread::sleep(Duration::from_millis(200));
+        let rest = pattern(9, 500_000);
+        let expected = rest.clone();
+        let writer = thread::spawn(move || server.write_all(&rest).expect("write"));
+        let mut read = Vec::new();
+        // The grace time has not passed: the service's end is what ends it.
+        client.read_to_end(&mut read).expect("read to the end");
+        assert!(read == expected, "{} bytes on {io:?}", read.len());
+        writer.join().expect("the server");
+        no_connections(&stack);
+    });
+}
+
+#[test]
+fn an_application_that_has_closed_ends_the_service_with_the_first_bytes_it_refuses() {
+    both(|io| {
+        let (listener, port) = listen();
+        let stack = with_grace(io, port, HOURS);
+        let mut client = connect(stack.ports[0]);
+        client.write_all(b"question").expect("write");
+        let (mut server, _) = listener.accept().expect("accept");
+        server.read_exact(&mut [0; 8]).expect("read");
+        server.write_all(b"begun").expect("write");
+        client.read_exact(&mut [0; 5]).expect("read");
+        drop(client);
+        thread::sleep(Duration::from_millis(200));
+        // One write, whose refusal only a reset tells of.
+        server.write_all(b"more").expect("write");
+        server
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("timeout");
+        assert!(matches!(server.read(&mut [0]), Ok(0)), "on {io:?}");
+        no_connections(&stack);
+    });
+}
+
+#[test]
+fn connections_that_services_end_are_not_held_for_the_grace_time() {
+    both(|io| {
+        let (listener, port) = listen();
+        let stack = with_grace(io, port, HOURS);
+        for _ in 0..200 {
+            let mut client = connect(stack.ports[0]);
+            client.write_all(b"question").expect("write");
+            let (mut server, _) = listener.accept().expect("accept");
+            server.read_exact(&mut [0; 8]).expect("read");
+            server.write_all(b"answer").expect("write");
+            drop(server);
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).expect("read");
+            assert_eq!(answer, b"answer");
+        }
+        no_connections(&stack);
+    });
+}
+
+#[test]
+fn connections_that_applications_end_are_held_for_the_grace_time_and_no_longer() {
+    both(|io| {
+        let stack = with_grace(io, echo_server(), Duration::from_millis(300));
+        for _ in 0..200 {
+            let mut client = connect(stack.ports[0]);
+            client.write_all(b"question").expect("write");
+            client.read_exact(&mut [0; 8]).expect("read");
+        }
+        no_connections(&stack);
+    });
+}
+
+/// Waits until neither proxy has any.
+fn no_connections(stack: &Stack) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.expect("a runtime");
+    let start = Instant::now();
+    loop {
+        let proxies = [
+            (&stack.handles[0], path::SOURCE),
+            (&stack.handles[2], path::DESTINATION),
+        ];
+        let open = proxies.map(|(handle, id)| {
+            let status = runtime.block_on(handle.status(id));
+            status.expect("a proxy").connections
+        });
+        if open == [0, 0] {
+            return;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "{open:?} are held"
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// RFC 6093: what is sent as urgent data belongs to the stream.
+#[test]
+fn bytes_around_urgent_data_arrive_in_their_order_and_wait_for_nothing() {
+    both(|io| {
+        let (listener, port) = listen();
+        let stack = with_grace(io, port, HOURS);
+        let mut client = connect(stack.ports[0]);
+        client.write_all(b"begin").expect("write");
+        let (mut server, _) = listener.accept().expect("accept");
+        socket2::SockRef::from(&server)
+            .set_out_of_band_inline(true)
+            .expect("inline");
+        server
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("timeout");
+        server.read_exact(&mut [0; 5]).expect("read");
+        for _ in 0..200 {
+            for (from, to) in [(&client, &server), (&server, &client)] {
+                let (mut from, mut to) = (from, to);
+                from.write_all(b"before").expect("write");
+                let urgent = socket2::SockRef::from(from).send_out_of_band(b"!");
+                assert_eq!(urgent.expect("write"), 1);
+                from.write_all(b"behind").expect("write");
+                let mut read = [0; 13];
+                to.read_exact(&mut read).expect("all of it");
+                assert_eq!(&read, b"before!behind", "on {io:?}");
+            }
+        }
     });
 }

@@ -1,6 +1,7 @@
 //! The door of the data plane: every handshake asks here, and every link that comes or goes is
 //! reported here.
 
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 
 use adit_engine::link::{Admission, Denial, Grant};
@@ -21,7 +22,17 @@ pub struct Gate<S> {
     clock: Clock,
     links: Arc<Links>,
     audit: Audit,
+    quotas: TunnelQuotas,
     events: mpsc::UnboundedSender<LinkEvent>,
+}
+
+/// What one tunnel may use of the data plane; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TunnelQuotas {
+    /// Bytes in a second, both directions together.
+    pub bytes_per_second: Option<NonZeroU64>,
+    /// New connections in a second.
+    pub connections_per_second: Option<NonZeroU32>,
 }
 
 /// A link came or went. Reported by threads that must not wait, so it is queued, in order; at most two
@@ -44,6 +55,7 @@ impl<S: Store> Gate<S> {
             clock,
             links,
             audit: Audit::none(),
+            quotas: TunnelQuotas::default(),
             events,
         };
         (gate, receiver)
@@ -52,6 +64,12 @@ impl<S: Store> Gate<S> {
     /// Tells this audit of every handshake that is admitted.
     pub(crate) fn with_audit(mut self, audit: Audit) -> Self {
         self.audit = audit;
+        self
+    }
+
+    /// Holds every tunnel to these from its next link on.
+    pub(crate) fn with_quotas(mut self, quotas: TunnelQuotas) -> Self {
+        self.quotas = quotas;
         self
     }
 
@@ -70,6 +88,8 @@ impl<S: Store> Gate<S> {
             mode: request.mode,
             services: admitted.services,
             session: admitted.session,
+            bytes_per_second: self.quotas.bytes_per_second,
+            connections_per_second: self.quotas.connections_per_second,
         };
         Ok((grant, admitted.ends))
     }

@@ -126,6 +126,8 @@ mod tests {
             mode,
             services: Arc::default(),
             session,
+            bytes_per_second: None,
+            connections_per_second: None,
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::control::ControlPlane;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::endpoints::Endpoints;
 use crate::gate::Gate;
-use crate::iot::Iot;
+use crate::iot::{DataEndpoint, Iot};
 use crate::links::Links;
 use crate::listen::{DeviceDoor, HttpsListener, device_config};
 use crate::mqtt::Broker;
@@ -95,7 +95,9 @@ impl Service {
         let (store, links) = (Arc::new(store), Arc::new(Links::default()));
         let (audit, rows, rows_writer) = audit(data_dir.as_deref())?;
         let (gate, events) = Gate::new(Arc::clone(&store), Arc::clone(&links), clock.clone());
-        let gate = gate.with_audit(audit.clone());
+        let gate = gate
+            .with_audit(audit.clone())
+            .with_quotas(settings.tunnel_quotas);
         let relay = start_relay(tunnel_listener, certificates.identity(), Arc::new(gate));
         let relay = Arc::new(relay.await.map_err(StartError::Relay)?);
 
@@ -103,7 +105,10 @@ impl Service {
         let broker = Arc::new(broker(&settings, data_dir.as_deref(), &store)?);
         let device_changes = Registry::changes(&*store);
         let door = DeviceDoor {
-            tls: Arc::new(device_config(certificates.identity()).map_err(StartError::DeviceTls)?),
+            tls: Arc::new(
+                device_config(certificates.identity(), Broker::look_up(&broker))
+                    .map_err(StartError::DeviceTls)?,
+            ),
             broker: broker.clone(),
         };
         let known = Arc::clone(&store) as Arc<dyn KnownThings>;
@@ -127,7 +132,7 @@ impl Service {
             issuer: certificates.device_issuer(),
             naming: naming.clone(),
             clock: settings.clock.clone(),
-            endpoint: None,
+            endpoint: mqtt_address.map(|address| data_endpoint(&settings.names, address)),
         };
         let api = Api {
             tunnelling: Box::new(Tunnelling::new(Arc::clone(&control), naming.clone())),
@@ -400,12 +405,30 @@ fn broker(
     ))
 }
 
+/// Devices are told the name that whoever runs the service has given it; without one, how this machine
+/// itself reaches the listener.
+fn data_endpoint(names: &[ServerName<'static>], address: SocketAddr) -> DataEndpoint {
+    let host = match names.first() {
+        Some(ServerName::IpAddress(ip)) => IpAddr::from(*ip),
+        Some(name) => return DataEndpoint::new(&name.to_str(), address.port()),
+        None if address.ip().is_unspecified() || address.ip().is_loopback() => {
+            return DataEndpoint::new("localhost", address.port());
+        }
+        None => address.ip(),
+    };
+    let host = match host {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    DataEndpoint::new(&host, address.port())
+}
+
 fn certificate_names(settings: &Settings) -> Vec<ServerName<'static>> {
     let localhost = ServerName::try_from("localhost").expect("a DNS name");
     let mut names = vec![
         localhost,
-        ServerName::from(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        ServerName::from(std::net::IpAddr::V6(Ipv6Addr::LOCALHOST)),
+        ServerName::from(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        ServerName::from(IpAddr::V6(Ipv6Addr::LOCALHOST)),
     ];
     let bound = [settings.api.listen().ip(), settings.tunnel_listen.ip()];
     let mqtt = settings.mqtt.listen.map(|address| address.ip());

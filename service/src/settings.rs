@@ -1,6 +1,7 @@
 //! Settings of the service: checked when made, nothing left to interpret.
 
 use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use rustls_pki_types::ServerName;
 use crate::access::sigv4::SKEW_MAX;
 use crate::api::Naming;
 use crate::clock::Clock;
+use crate::gate::TunnelQuotas;
 use crate::mqtt::BrokerLimits;
 use crate::notify::MailboxLimits;
 use crate::quotas::{Quota, Quotas};
@@ -44,10 +46,8 @@ pub struct Settings {
     pub unregistered_things: bool,
     /// Calls in a second with one access key; `None` is no limit.
     pub calls_per_second: Option<u32>,
-    /// New connections in a second through one tunnel, for the data plane; `None` is no limit.
-    pub connections_per_second: Option<u64>,
-    /// Bytes in a second through one tunnel, for the data plane; `None` is no limit.
-    pub bytes_per_second: Option<u64>,
+    /// What one tunnel may use of the data plane.
+    pub tunnel_quotas: TunnelQuotas,
     /// Where the time is read.
     pub clock: Clock,
 }
@@ -67,8 +67,7 @@ impl Settings {
             registry: RegistryLimits::default(),
             unregistered_things: false,
             calls_per_second: None,
-            connections_per_second: None,
-            bytes_per_second: None,
+            tunnel_quotas: TunnelQuotas::default(),
             clock: Clock::default(),
         }
         .with_quotas(&Quotas::default())
@@ -80,8 +79,13 @@ impl Settings {
         quotas.apply_to(&mut self.limits);
         let calls = quotas.get(Quota::ApiCallsPerSecond);
         self.calls_per_second = calls.map(|calls| u32::try_from(calls).unwrap_or(u32::MAX));
-        self.connections_per_second = quotas.get(Quota::ConnectionsPerSecond);
-        self.bytes_per_second = quotas.get(Quota::BytesPerSecond);
+        let connections = quotas.get(Quota::ConnectionsPerSecond);
+        self.tunnel_quotas = TunnelQuotas {
+            bytes_per_second: quotas.get(Quota::BytesPerSecond).and_then(NonZeroU64::new),
+            connections_per_second: connections
+                .map(|count| u32::try_from(count).unwrap_or(u32::MAX))
+                .and_then(NonZeroU32::new),
+        };
         self
     }
 }

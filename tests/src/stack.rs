@@ -24,6 +24,7 @@ pub struct Serve {
     api_port: u16,
     tunnel_port: u16,
     ca_pem: String,
+    wants_signatures: bool,
 }
 
 impl Serve {
@@ -44,7 +45,16 @@ impl Serve {
         let names = (0..).map(|number| scenario.path(&format!("service-{number}")));
         let data = names.into_iter().find(|path| !path.exists());
         let data = data.context("numbers do not end")?;
-        Self::start_in(scenario, data, 0, 0, arguments).await
+        Self::start_in(scenario, data, [0, 0], false, arguments).await
+    }
+
+    /// Starts a service that takes signed requests only, and tells devices of their tunnels.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start_signed(scenario: &Scenario) -> Result<Self> {
+        let data = scenario.path("signed");
+        Self::start_in(scenario, data, [0, 0], true, &[]).await
     }
 
     /// Ends the service as `kill -9` does, and starts it again with the same data on the
@@ -59,9 +69,17 @@ impl Serve {
             data,
             api_port,
             tunnel_port,
+            wants_signatures,
             ..
         } = self;
-        Self::start_in(&scenario, data, api_port, tunnel_port, &[]).await
+        let ports = [api_port, tunnel_port];
+        Self::start_in(&scenario, data, ports, wants_signatures, &[]).await
+    }
+
+    /// The URL of its API.
+    #[must_use]
+    pub fn api_url(&self) -> String {
+        format!("https://localhost:{}", self.api_port)
     }
 
     /// Its API.
@@ -69,10 +87,7 @@ impl Serve {
     /// # Errors
     /// It listens at no usable address.
     pub fn api(&self) -> Result<Api> {
-        Api::at(
-            &format!("https://localhost:{}", self.api_port),
-            &self.ca_pem,
-        )
+        Api::at(&self.api_url(), &self.ca_pem)
     }
 
     /// Its tunnel endpoint, for scripted proxies.
@@ -106,8 +121,8 @@ impl Serve {
     async fn start_in(
         scenario: &Scenario,
         data: PathBuf,
-        api_port: u16,
-        tunnel_port: u16,
+        [api_port, tunnel_port]: [u16; 2],
+        wants_signatures: bool,
         arguments: &[&str],
     ) -> Result<Self> {
         let endpoints = data.join("endpoints.json");
@@ -117,8 +132,12 @@ impl Serve {
         command.arg("serve").arg("--data-dir").arg(&data);
         command.args(["--api-listen", &format!("127.0.0.1:{api_port}")]);
         command.args(["--tunnel-listen", &format!("127.0.0.1:{tunnel_port}")]);
-        // The client of these tests does not sign; those that do are clients of others.
-        command.arg("--insecure-no-auth");
+        // The client of most tests does not sign; those that do are clients of others, and ours.
+        if wants_signatures {
+            command.args(["--mqtt-listen", "127.0.0.1:0"]);
+        } else {
+            command.arg("--insecure-no-auth");
+        }
         if let Some(io) = scenario.io().argument() {
             command.args(["--io", io]);
         }
@@ -139,6 +158,7 @@ impl Serve {
             tunnel_port,
             ca_pem: std::fs::read_to_string(data.join("ca.pem"))?,
             data,
+            wants_signatures,
         })
     }
 }

@@ -51,12 +51,11 @@ pub(crate) async fn run(settings: AgentSettings) -> Result<(), ExitCode> {
         ExitCode::BadConfiguration
     })?;
     let web_proxy = web_proxy(&settings)?;
-    let (event_loop, thread) =
-        ring::start("adit-data".into(), settings.io).map_err(|fault| {
-            error!("--io {}: {fault}", settings.io);
-            error!("hint: {IO_HINT}");
-            ExitCode::Failure
-        })?;
+    let (event_loop, thread) = ring::start("adit-data".into(), settings.io).map_err(|fault| {
+        error!("--io {}: {fault}", settings.io);
+        error!("hint: {IO_HINT}");
+        ExitCode::Failure
+    })?;
     info!(backend = event_loop.backend(), "data plane started");
     let (hook, runner) = Hook::start(settings.on_tunnel.clone());
     let (stop, stopped) = watch::channel(false);

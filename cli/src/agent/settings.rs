@@ -10,9 +10,9 @@ use adit_proto::notification::Region;
 use super::identity::Identity;
 use super::services::ServiceMap;
 use crate::settings::WebProxy;
-use adit_engine::ring::IoChoice;
 use crate::settings::limits::Limits;
 use crate::settings::service::ServiceAddress;
+use adit_engine::ring::IoChoice;
 
 /// Everything that an agent needs.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use clap::builder::StyledStr;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
+use super::fleet::{self, ConnectArgs, SshArgs, ThingArgs, TunnelArgs};
 use super::options::{OPTIONS, Opt, Spelling};
 use super::{Origin, ProxyArgs, reference};
 use crate::fault::BadInput;
@@ -27,6 +28,14 @@ pub enum Request {
     Agent(AgentArgs),
     /// `adit demo`.
     Demo(DemoArgs),
+    /// `adit tunnel`.
+    Tunnel(TunnelArgs),
+    /// `adit thing`.
+    Thing(ThingArgs),
+    /// `adit ssh`.
+    Ssh(Box<SshArgs>),
+    /// `adit connect`.
+    Connect(Box<ConnectArgs>),
     /// Help or version: text for standard output.
     Show(StyledStr),
     /// `adit` alone: help, but as an answer to a mistake.
@@ -195,6 +204,12 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, BadInput> {
         Some(("serve", matches)) => from_matches(matches).map(Request::Serve),
         Some(("agent", matches)) => from_matches(matches).map(Request::Agent),
         Some(("demo", matches)) => from_matches(matches).map(Request::Demo),
+        Some(("tunnel", matches)) => from_matches(matches).map(Request::Tunnel),
+        Some(("thing", matches)) => from_matches(matches).map(Request::Thing),
+        Some(("ssh", matches)) => from_matches(matches).map(|args| Request::Ssh(Box::new(args))),
+        Some(("connect", matches)) => {
+            from_matches(matches).map(|args| Request::Connect(Box::new(args)))
+        }
         _ => Ok(Request::Lost(command().render_help())),
     }
 }
@@ -225,6 +240,7 @@ pub fn command() -> Command {
                 .mut_arg("verbose", |verbose| verbose.default_value("3"))
                 .about("Show a tunnel at work, with everything it takes, on this machine only"),
         )
+        .subcommands(fleet::commands())
 }
 
 fn agent_command() -> Command {

@@ -16,6 +16,7 @@
 pub mod command;
 pub mod environment;
 pub mod file;
+pub mod fleet;
 pub mod options;
 pub mod reference;
 

@@ -2,6 +2,7 @@
 
 mod agent;
 mod demo;
+mod fleet;
 mod proxy;
 mod runtime;
 mod serve;
@@ -9,7 +10,8 @@ mod stdio;
 
 pub use agent::agent;
 pub use demo::{CHECK_DEADLINE, demo};
-pub use proxy::proxy;
+pub use fleet::{connect, ssh, thing, tunnel};
 pub(crate) use proxy::IO_HINT;
+pub use proxy::proxy;
 pub(crate) use runtime::Stop;
 pub use serve::serve;

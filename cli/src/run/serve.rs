@@ -161,9 +161,7 @@ fn refuse(fault: &StartError) -> ExitCode {
         StartError::DataDir(_)
         | StartError::Store(_)
         | StartError::Certificates(_)
-        | StartError::AccessKeys(_) => {
-            ExitCode::BadConfiguration
-        }
+        | StartError::AccessKeys(_) => ExitCode::BadConfiguration,
         _ => ExitCode::Failure,
     }
 }

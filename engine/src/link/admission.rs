@@ -1,6 +1,7 @@
 //! The seam between the relay and whatever decides who may use it.
 
 use std::future::Future;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -18,6 +19,11 @@ pub struct Grant {
     pub services: Arc<[ServiceId]>,
     /// Unique for each admitted connection: tells a connection from the one that replaced it.
     pub session: u64,
+    /// Bytes that the tunnel may carry in a second, both directions and all streams together; over
+    /// it, its sides are read later. The newest grant of a tunnel counts.
+    pub bytes_per_second: Option<NonZeroU64>,
+    /// Connections that may be started in the tunnel in a second, likewise.
+    pub connections_per_second: Option<NonZeroU32>,
 }
 
 /// Why a client may not come in.

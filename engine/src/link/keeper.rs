@@ -3,7 +3,6 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,7 +10,8 @@ use std::time::{Duration, Instant};
 use adit_proto::ids::ServiceId;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::{Backoff, BackoffPolicy, Dialer, LinkError, dial_tcp, resolve};
+use super::listening::{Bound, Listening, Patience};
+use super::{Backoff, BackoffPolicy, Dialer, LinkError, dial_tcp};
 use crate::ring::{self, Address, LinkEnd, LoopHandle, ProxyId, ProxyOptions, TunnelEvent};
 use crate::tunnel::endpoint::Endpoint;
 use crate::tunnel::mapping::MappingMismatch;
@@ -102,6 +102,7 @@ pub struct Keeper<N> {
     backoff: Backoff,
     /// Unix socket files that listeners left behind; removed at the end.
     socket_files: Vec<PathBuf>,
+    listening: Listening,
     /// The one connection of a source on standard input and output, until it is handed over.
     stdio: Option<OwnedFd>,
 }
@@ -124,6 +125,7 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
             notify,
             backoff,
             socket_files: Vec::new(),
+            listening: Listening::default(),
             stdio: None,
         }
     }
@@ -229,7 +231,18 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
         events: &mut UnboundedReceiver<TunnelEvent>,
     ) -> Result<String, Outcome> {
         loop {
-            let Some(event) = events.recv().await else {
+            let event = tokio::select! {
+                // What the loop says may end the listening.
+                biased;
+                event = events.recv() => event,
+                Some(bound) = self.listening.next() => {
+                    match self.bound(bound) {
+                        Some(outcome) => return Err(outcome),
+                        None => continue,
+                    }
+                }
+            };
+            let Some(event) = event else {
                 return Err(Outcome::Broken("the event loop has ended".into()));
             };
             match event {
@@ -237,9 +250,8 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
                     service,
                     name,
                     endpoint,
-                } => {
-                    self.listen(service, name.as_ref(), &endpoint).await?;
-                }
+                } => self.listen(service, name, endpoint),
+                TunnelEvent::Unlisten => self.listening.end(),
                 TunnelEvent::LinkEnded(LinkEnd::Closed(code)) => return Err(Outcome::Closed(code)),
                 TunnelEvent::LinkEnded(LinkEnd::Lost(reason) | LinkEnd::Violation(reason)) => {
                     return Ok(reason);
@@ -247,9 +259,7 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
                 TunnelEvent::LinkEnded(LinkEnd::Drained) => {}
                 TunnelEvent::Mismatch(mismatch) => return Err(Outcome::Mismatch(mismatch)),
                 TunnelEvent::Over => return Err(Outcome::Drained),
-                other @ (TunnelEvent::Dial { .. } | TunnelEvent::Unlisten) => {
-                    self.handle_aside(other)
-                }
+                other @ TunnelEvent::Dial { .. } => self.handle_aside(other),
             }
         }
     }
@@ -283,85 +293,45 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
         let _ = tokio::time::timeout(patience, drained).await;
     }
 
-    async fn listen(
-        &mut self,
-        service: u32,
-        name: Option<&ServiceId>,
-        endpoint: &Endpoint,
-    ) -> Result<(), Outcome> {
-        if let (Endpoint::Stdio, Some(socket)) = (endpoint, self.stdio.take()) {
-            self.event_loop.add_local(self.id, service, socket);
-            return Ok(());
+    fn listen(&mut self, service: u32, name: Option<ServiceId>, endpoint: Endpoint) {
+        if endpoint == Endpoint::Stdio
+            && let Some(socket) = self.stdio.take()
+        {
+            return self.event_loop.add_local(self.id, service, socket);
         }
-        let mut tries = 0;
-        let sockets = loop {
-            match self.bind(endpoint).await {
-                Ok(sockets) => break sockets,
-                Err(source) if self.settings.listen_retries.is_some_and(|max| tries >= max) => {
-                    let endpoint = endpoint.to_string();
-                    return Err(Outcome::CannotListen { endpoint, source });
-                }
-                Err(error) => tracing::warn!(%endpoint, %error, "cannot listen; trying again"),
-            }
-            tries += 1;
-            tokio::time::sleep(self.settings.listen_delay).await;
+        let patience = Patience {
+            bind_host: self.settings.bind_host.clone(),
+            retries: self.settings.listen_retries,
+            delay: self.settings.listen_delay,
         };
-        let is_assigned = matches!(endpoint, Endpoint::Tcp { port: 0, .. });
-        for (at, socket) in sockets.into_iter().enumerate() {
-            if let (0, Ok(address)) = (at, ring::local_address(&socket)) {
-                self.event_loop.add_listener(self.id, service, socket);
-                (self.notify)(Notice::Listening {
-                    service: name,
-                    address: &address,
-                    is_assigned,
-                });
-            } else {
-                self.event_loop.add_listener(self.id, service, socket);
-            }
-        }
-        Ok(())
+        self.listening.begin(service, name, endpoint, patience);
     }
 
-    /// Listens on every address of the endpoint that this machine has. Where the system picks
-    /// the port, it is the same for all.
-    async fn bind(&mut self, endpoint: &Endpoint) -> io::Result<Vec<OwnedFd>> {
-        let (host, mut port) = match endpoint {
-            Endpoint::Unix(path) => {
-                let socket = ring::listen(&Address::Unix(path.clone()))?;
-                self.socket_files.push(path.clone());
-                return Ok(vec![socket]);
-            }
-            // Carried as one connection by whoever started us, not listened for.
-            Endpoint::Stdio => return Ok(Vec::new()),
-            Endpoint::Tcp { host, port } => {
-                (host.as_ref().unwrap_or(&self.settings.bind_host), *port)
+    /// Hands a listener over; returns the proxy's end if there is none.
+    fn bound(&mut self, bound: Bound) -> Option<Outcome> {
+        let endpoint = bound.endpoint;
+        let sockets = match bound.sockets {
+            Ok(sockets) => sockets,
+            Err(source) => {
+                let endpoint = endpoint.to_string();
+                return Some(Outcome::CannotListen { endpoint, source });
             }
         };
-        let addresses = resolve(host, port).await.map_err(io::Error::other)?;
-        let (mut sockets, mut failure) = (Vec::new(), None);
-        for address in addresses {
-            match ring::listen(&Address::Ip(SocketAddr::new(address.ip(), port))) {
-                Ok(socket) => {
-                    if let (0, Ok(Address::Ip(bound))) = (port, ring::local_address(&socket)) {
-                        port = bound.port();
-                    }
-                    sockets.push(socket);
-                }
-                // A name may stand for an address that this machine lacks (`::1`).
-                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-                    failure = Some(error)
-                }
-                // A port picked for one address may be taken on another.
-                Err(error) if !sockets.is_empty() => {
-                    tracing::debug!(%address, %error, "cannot listen here too")
-                }
-                Err(error) => return Err(error),
-            }
+        if let Endpoint::Unix(path) = &endpoint {
+            self.socket_files.push(path.clone());
         }
-        match failure {
-            Some(error) if sockets.is_empty() => Err(error),
-            _ => Ok(sockets),
+        let address = sockets.first().map(ring::local_address);
+        for socket in sockets {
+            self.event_loop.add_listener(self.id, bound.service, socket);
         }
+        if let Some(Ok(address)) = address {
+            (self.notify)(Notice::Listening {
+                service: bound.name.as_ref(),
+                address: &address,
+                is_assigned: matches!(endpoint, Endpoint::Tcp { port: 0, .. }),
+            });
+        }
+        None
     }
 }
 

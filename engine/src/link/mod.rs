@@ -18,6 +18,7 @@ mod client;
 mod dial;
 mod error;
 mod keeper;
+mod listening;
 mod proxy;
 mod relay;
 mod server;
@@ -35,7 +36,7 @@ pub use dial::{DialError, dial_tcp, happy_eyeballs, resolve};
 pub use error::{LinkError, ProxyError, Step};
 pub use keeper::{Keeper, KeeperSettings, Notice, Outcome};
 pub use relay::Relay;
-pub use server::{ServeConfig, serve};
+pub use server::{FailureLimit, ServeConfig, serve};
 pub use web_proxy::{ProxyCredentials, ProxyScheme, ProxyUrlError, WebProxy};
 
 use crate::tls::Records;

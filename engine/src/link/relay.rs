@@ -19,9 +19,10 @@ use tokio::task::JoinSet;
 use super::{Admission, Grant, Link, RelayControl, ServeConfig, serve};
 use crate::ring::{self, IoChoice, LinkNews, LoopHandle, StartError};
 
-/// A running relay. Dropping it leaves it running; see [`stop`](Self::stop).
+/// A running relay. Dropping it ends it as [`stop`](Self::stop) does, without waiting for its
+/// threads.
 pub struct Relay {
-    loops: Arc<[LoopHandle]>,
+    pub(super) loops: Arc<[LoopHandle]>,
     threads: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<io::Result<()>>,
@@ -105,13 +106,23 @@ impl Relay {
     /// Takes in no more clients and drops the links without a close frame, so that proxies come
     /// back to whatever takes this relay's place (specification 2.1).
     pub async fn stop(mut self) {
-        self.stop.send_replace(true);
-        self.loops.iter().for_each(LoopHandle::stop);
-        for thread in self.threads {
+        self.end();
+        for thread in self.threads.drain(..) {
             // A loop ends within one turn, which is a few milliseconds.
             let _ = thread.join();
         }
         self.tasks.shutdown().await;
+    }
+
+    fn end(&self) {
+        self.stop.send_replace(true);
+        self.loops.iter().for_each(LoopHandle::stop);
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -20,8 +20,9 @@ pub const BATCH: usize = 256;
 /// that arrive behind unread bytes are an edge of their own. All flags show the state at the
 /// time of the edge, so `writable` is nearly always set. A report may be spurious; the call it
 /// allows then fails with `WouldBlock`. No edge is lost: after a `WouldBlock`, or a send that took
-/// less than it was offered, the descriptor will be heard of again. A *read* that gave less than
-/// asked for proves nothing: go on until `WouldBlock` or the end.
+/// less than it was offered, the descriptor will be heard of again. The same holds for a read of a
+/// stream socket that gave less than it was asked for, unless the socket was ever reported with
+/// [`reads_short`](Self::reads_short): then read on until `WouldBlock` or the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ready {
     /// What was passed to [`Backend::watch`].
@@ -33,18 +34,30 @@ pub struct Ready {
     /// The peer ended its direction (RDHUP), both are over (HUP), or there is an error (ERR).
     /// Bytes may still be waiting to be read.
     pub hangup: bool,
+    /// Both are over, or there is an error: `send` takes nothing any more.
+    pub gone: bool,
+    /// There is a mark of urgent data, which no read goes beyond, whatever is behind it.
+    pub urgent: bool,
 }
 
 impl Ready {
+    /// Whether a read may from now on give less than there is: it stops at the mark of urgent data,
+    /// and an end shows only when nothing is before it any more.
+    pub fn reads_short(&self) -> bool {
+        self.hangup || self.urgent
+    }
+
     /// Reads the event bits, which have the same values in `poll(2)` and `epoll(7)`.
     pub(super) fn from_bits(token: Token, bits: u32) -> Self {
         let over = libc::EPOLLHUP | libc::EPOLLERR;
         let any = |mask: i32| bits & mask as u32 != 0;
         Ready {
             token,
-            readable: any(libc::EPOLLIN | libc::EPOLLRDHUP | over),
+            readable: any(libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLRDHUP | over),
             writable: any(libc::EPOLLOUT | over),
             hangup: any(libc::EPOLLRDHUP | over),
+            gone: any(over),
+            urgent: any(libc::EPOLLPRI),
         }
     }
 }
@@ -197,6 +210,7 @@ mod tests {
         let token = Token::new(1, 2, 3);
         let of = |bits: i32| {
             let ready = Ready::from_bits(token, bits as u32);
+            assert_eq!(ready.gone, ready.hangup && ready.writable);
             (ready.readable, ready.writable, ready.hangup)
         };
         assert_eq!(of(0), (false, false, false));
@@ -210,6 +224,7 @@ mod tests {
     #[test]
     fn poll_and_epoll_share_their_bits() {
         assert_eq!(i32::from(libc::POLLIN), libc::EPOLLIN);
+        assert_eq!(i32::from(libc::POLLPRI), libc::EPOLLPRI);
         assert_eq!(i32::from(libc::POLLOUT), libc::EPOLLOUT);
         assert_eq!(i32::from(libc::POLLERR), libc::EPOLLERR);
         assert_eq!(i32::from(libc::POLLHUP), libc::EPOLLHUP);

@@ -109,7 +109,8 @@ impl Backend for Epoll {
 }
 
 /// Both directions for the life of the watch: changing interest would cost a call each time.
-const INTEREST: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
+const INTEREST: u32 =
+    (libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
 
 /// The timeout as epoll wants it. Rounded up, or a timer half a millisecond away would make the
 /// loop spin until it is due; -1 waits for ever; beyond 24 days the loop just asks again.

@@ -176,7 +176,7 @@ impl EventLoop {
             }
             Owner::Dialling { tunnel, .. } => {
                 self.with_proxy(tunnel, |proxy, io| {
-                    proxy.dial_ready(io, index, event.hangup, false)
+                    proxy.dial_ready(io, index, event.reads_short(), false)
                 });
                 tunnel
             }
@@ -247,14 +247,15 @@ impl EventLoop {
                 let status = self.proxy_status(id);
                 let _ = reply.send(status);
             }
-            Command::Attach { grant, link, news } => {
+            Command::Attach { admitted, link } => {
+                let grant = &admitted.grant;
                 let index = self.relay_of(&grant.tunnel, &grant.services);
                 if let Some(Tunnel {
                     kind: Kind::Relay(relay),
                     ..
                 }) = self.tunnels.get_mut(index as usize)
                 {
-                    relay.attach(&mut self.io, grant, *link, news);
+                    relay.attach(&mut self.io, admitted, *link);
                 }
                 self.mark_due(index);
             }
@@ -263,6 +264,8 @@ impl EventLoop {
             }
             Command::EndTunnel { tunnel } => self.command_relay(&tunnel, RelayIo::end),
             Command::Stop => self.is_stopping = true,
+            #[cfg(test)]
+            Command::Run(action) => action(),
         }
     }
 
@@ -337,7 +340,11 @@ impl EventLoop {
                 proxy.next_timeout(),
                 proxy.is_over(),
             ),
-            Kind::Relay(relay) => (relay.turn(&mut self.io), None, relay.is_over()),
+            Kind::Relay(relay) => (
+                relay.turn(&mut self.io),
+                relay.next_timeout(),
+                relay.is_over(),
+            ),
         };
         if is_over {
             return self.remove(index);

@@ -88,9 +88,8 @@ pub(super) enum Command {
         reply: oneshot::Sender<Option<ProxyStatus>>,
     },
     Attach {
-        grant: Grant,
+        admitted: Admitted,
         link: Box<Link>,
-        news: UnboundedSender<LinkNews>,
     },
     EndSide {
         tunnel: TunnelId,
@@ -100,6 +99,9 @@ pub(super) enum Command {
         tunnel: TunnelId,
     },
     Stop,
+    /// Whatever a test wants to happen between two turns.
+    #[cfg(test)]
+    Run(Box<dyn FnOnce() + Send>),
 }
 
 /// What a proxy tells its owner. Bounded by what the proxy does: one event for each link, each
@@ -132,6 +134,27 @@ pub enum TunnelEvent {
     Mismatch(MappingMismatch),
     /// Drained and closed: the proxy is gone from the loop.
     Over,
+}
+
+/// A grant on its way to a loop, and on it. Its end is reported when this is dropped, so that it
+/// is reported whatever happens to the loop.
+pub(super) struct Admitted {
+    pub(super) grant: Grant,
+    news: UnboundedSender<LinkNews>,
+}
+
+impl Admitted {
+    /// The loop has the link.
+    pub(super) fn attached(&self) {
+        let _ = self.news.send(LinkNews::Attached(self.grant.clone()));
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        // Nobody listens any more when the program ends.
+        let _ = self.news.send(LinkNews::Gone(self.grant.clone()));
+    }
 }
 
 /// What becomes of a link at the relay.
@@ -251,9 +274,8 @@ impl LoopHandle {
     /// `news` hears when it is there and when it is over, at most twice a link.
     pub fn attach(&self, grant: Grant, link: Link, news: UnboundedSender<LinkNews>) {
         self.send(Command::Attach {
-            grant,
+            admitted: Admitted { grant, news },
             link: Box::new(link),
-            news,
         });
     }
 
@@ -279,8 +301,15 @@ impl LoopHandle {
         self.send(Command::Stop);
     }
 
+    /// Has the loop do something between two turns.
+    #[cfg(test)]
+    pub(crate) fn run(&self, action: impl FnOnce() + Send + 'static) {
+        self.send(Command::Run(Box::new(action)));
+    }
+
     fn send(&self, command: Command) {
-        // A loop that is gone has dropped everything that a command could be about.
+        // A loop that is gone has dropped everything that a command could be about; who is to hear
+        // of the end of that hears of it when the command is dropped.
         if self.commands.send(command).is_ok() {
             self.waker.wake();
         }

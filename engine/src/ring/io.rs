@@ -21,8 +21,11 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Sockets that may linger at once; over it the oldest is closed.
 const LINGERING_MAX: usize = 4096;
 
-/// Bytes thrown away from one lingering socket in one turn.
+/// Bytes thrown away from one lingering socket by one read.
 const DISCARD_SIZE: usize = 64 * 1024;
+
+/// Reads of one lingering socket in one turn: 256 KiB, then others get theirs.
+const DISCARDS_PER_TURN: usize = 4;
 
 /// Whose a socket is.
 pub(super) enum Owner {
@@ -62,6 +65,8 @@ pub(super) struct Io {
     /// Deadlines in order, since each kind has one time limit.
     lingering: VecDeque<(Instant, Token)>,
     dialling: VecDeque<(Instant, Token)>,
+    /// Lingering sockets that may have more, for the next turn. Each at most once.
+    unfinished: Vec<Token>,
     discard: Box<[u8]>,
 }
 
@@ -75,6 +80,7 @@ impl Io {
             free: Vec::new(),
             lingering: VecDeque::new(),
             dialling: VecDeque::new(),
+            unfinished: Vec::new(),
             discard: vec![0; DISCARD_SIZE].into_boxed_slice(),
         }
     }
@@ -178,13 +184,18 @@ impl Io {
         }
     }
 
-    /// Starts to connect to the first of `addresses` that can be tried. `None`: all failed.
+    /// Starts to connect to the first of `addresses` that can be tried.
+    ///
+    /// # Errors
+    /// All failed, the last one with this; `before` if there was none.
     pub(super) fn dial(
         &mut self,
         tunnel: u32,
         key: ConnectionKey,
         mut addresses: Vec<Address>,
-    ) -> Option<u32> {
+        before: io::Error,
+    ) -> io::Result<u32> {
+        let mut failure = before;
         while !addresses.is_empty() {
             let address = addresses.remove(0);
             let attempt = self.backend.connect(&address);
@@ -193,12 +204,15 @@ impl Io {
                 Ok(index) => {
                     self.dialling
                         .push_back((self.now + DIAL_TIMEOUT, self.token(index)));
-                    return Some(index);
+                    return Ok(index);
                 }
-                Err(error) => tracing::debug!(%address, %error, "could not connect"),
+                Err(error) => {
+                    tracing::debug!(%address, %error, "could not connect");
+                    failure = error;
+                }
             }
         }
-        None
+        Err(failure)
     }
 
     /// The next dial that took too long.
@@ -216,8 +230,13 @@ impl Io {
         }
     }
 
-    /// Closes what has lingered for long enough.
+    /// Closes what has lingered for long enough, and reads on what was left in the last turn.
     pub(super) fn close_lingering(&mut self) {
+        for token in std::mem::take(&mut self.unfinished) {
+            if self.find(token).is_some() {
+                self.linger(token.index());
+            }
+        }
         while let Some(&(at, token)) = self.lingering.front() {
             let is_open = self.find(token).is_some();
             if is_open && at > self.now {
@@ -232,6 +251,9 @@ impl Io {
 
     /// When the next of these deadlines is.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
+        if !self.unfinished.is_empty() {
+            return Some(self.now);
+        }
         let lingering = self.lingering.front().map(|(at, _)| *at);
         let dialling = self.dialling.front().map(|(at, _)| *at);
         lingering.into_iter().chain(dialling).min()
@@ -263,17 +285,21 @@ impl Io {
         Some((fd, token))
     }
 
-    /// Throws away what a socket has; true at its end.
+    /// Throws away what a socket has, or a turn's share of it; true at its end.
     fn discard(&mut self, index: u32) -> bool {
         let fd = self.fd(index);
-        loop {
+        for _ in 0..DISCARDS_PER_TURN {
             match self.backend.recv(fd, &mut self.discard) {
                 Ok(0) => return true,
-                Ok(count) if count < DISCARD_SIZE => return false,
-                // A sender that never pauses is cut by the deadline, not read for ever.
                 Ok(_) => {}
                 Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
             }
         }
+        // No edge tells of bytes that were there already.
+        let token = self.token(index);
+        if !self.unfinished.contains(&token) {
+            self.unfinished.push(token);
+        }
+        false
     }
 }

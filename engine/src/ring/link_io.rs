@@ -1,14 +1,18 @@
 //! One WebSocket's socket: ciphertext in, records out, buffers only while something waits.
 
-use super::backend::{Backend, Outgoing};
+use super::backend::{Backend, Outgoing, Ready};
 use super::buffers::{BUFFER_SIZE, Buffers, OUTPUT_MARK};
 use super::io::Io;
 use crate::tls::{MAX_PLAINTEXT, Opened, RecordError, Records};
+use crate::tunnel::limits::MAX_RECORD_PLAINTEXT;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 
 /// Largest record with its header (RFC 8446 §5.2): so much room must be left behind a partial one.
 const MAX_RECORD: usize = MAX_PLAINTEXT + 256 + 5;
+
+// A frame that a core composes fits a record of any record layer.
+const _: () = assert!(MAX_RECORD_PLAINTEXT == MAX_PLAINTEXT);
 
 /// Plaintext of the smallest records that whole messages are cut into when there are many: a
 /// start or reset of a stream travels alone in its frame.
@@ -31,7 +35,8 @@ pub(super) struct LinkIo {
     /// The socket may have bytes; cleared when it shows that it has none.
     readable: bool,
     writable: bool,
-    hangup: bool,
+    /// See [`Ready::reads_short`].
+    reads_short: bool,
     bytes_moved: u64,
 }
 
@@ -100,7 +105,7 @@ impl LinkIo {
             output: Output::default(),
             readable: true,
             writable: true,
-            hangup: false,
+            reads_short: false,
             bytes_moved: 0,
         }
     }
@@ -110,10 +115,10 @@ impl LinkIo {
         self.bytes_moved
     }
 
-    pub(super) fn ready(&mut self, readable: bool, writable: bool, hangup: bool) {
-        self.readable |= readable;
-        self.writable |= writable;
-        self.hangup |= hangup;
+    pub(super) fn ready(&mut self, ready: &Ready) {
+        self.readable |= ready.readable;
+        self.writable |= ready.writable;
+        self.reads_short |= ready.reads_short();
     }
 
     /// Whether there is something to read: in the buffer, or as far as known in the socket.
@@ -153,9 +158,7 @@ impl LinkIo {
             Ok(0) => Ok(Received::Ended),
             Ok(count) => {
                 input.filled += count;
-                // A short read empties a stream socket; new bytes make a new edge. With the end
-                // in sight, read until it shows.
-                if count < wanted && !self.hangup {
+                if count < wanted && !self.reads_short {
                     self.readable = false;
                 }
                 Ok(Received::Some)
@@ -166,6 +169,11 @@ impl LinkIo {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether records wait to be opened until the record layer's own have left.
+    pub(super) fn is_held(&self) -> bool {
+        self.output.own.len() >= OWN_MAX
     }
 
     /// Opens the next record if nothing opened is left. `Ok(true)`: there are opened bytes.
@@ -248,8 +256,13 @@ impl LinkIo {
 
     /// Whether another record may be composed.
     pub(super) fn has_room(&self) -> bool {
+        self.output_size() < OUTPUT_MARK && self.fits_record()
+    }
+
+    /// Whether the buffer has room for another record, be it over the mark.
+    pub(super) fn fits_record(&self) -> bool {
         let room = BUFFER_SIZE - self.output.end - self.output.own.len();
-        self.output_size() < OUTPUT_MARK && room >= self.records.room(MAX_PLAINTEXT)
+        room >= self.records.room(MAX_PLAINTEXT)
     }
 
     /// Whether the socket took everything and may take more.
@@ -257,7 +270,8 @@ impl LinkIo {
         self.writable
     }
 
-    /// Where the plaintext of the next record is composed; only while [`has_room`](Self::has_room).
+    /// Where the plaintext of the next record is composed; only while
+    /// [`fits_record`](Self::fits_record).
     pub(super) fn area(&mut self, buffers: &mut Buffers) -> &mut [u8] {
         // Its own records were sealed before this one will be, so they go before it.
         self.place_own(buffers);
@@ -356,4 +370,8 @@ pub(super) enum LinkFault {
     Io(#[from] io::Error),
     #[error("the TLS session failed: {0}")]
     Record(#[from] RecordError),
+    #[error("its host acknowledges nothing any more")]
+    Silent,
+    #[error("its output has no room left (a mistake of ours)")]
+    NoRoom,
 }

@@ -30,6 +30,8 @@ mod probe;
 mod proxy_io;
 mod relay_io;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod token;
 mod uring;
 mod waker;

@@ -2,7 +2,7 @@
 //! side's.
 
 use super::backend::Ready;
-use super::handle::{LinkEnd, LinkNews};
+use super::handle::{Admitted, LinkEnd};
 use super::io::{Io, Owner};
 use super::link_io::{LinkFault, LinkIo, Received};
 use super::socket;
@@ -10,11 +10,11 @@ use crate::link::{Grant, Link};
 use crate::tls::MAX_PLAINTEXT;
 use crate::tunnel::compose::{End, finish_frame};
 use crate::tunnel::flow::Flow;
-use crate::tunnel::relay::Relay;
+use crate::tunnel::relay::{Quotas, Relay};
 use adit_proto::ids::{Mode, ServiceId, Subprotocol, TunnelId};
 use adit_proto::websocket::CloseCode;
 use std::sync::Arc;
-use tokio::sync::mpsc::UnboundedSender;
+use std::time::{Duration, Instant};
 
 /// Times that one turn reads one side (256 KiB each) before others get theirs.
 const READS_PER_TURN: usize = 2;
@@ -34,12 +34,54 @@ pub(super) struct RelayIo {
 
 struct Side {
     link: LinkIo,
-    grant: Grant,
-    news: UnboundedSender<LinkNews>,
+    /// Reported as gone when this side is dropped.
+    admitted: Admitted,
     /// Content of the frame being composed in the link's area.
     composed: usize,
     /// Why it can send no more; it is ended at the end of the turn.
     fault: Option<LinkFault>,
+    silence: Silence,
+}
+
+/// Notices that a peer's host is gone although bytes are on their way to it: the keep-alive probes
+/// of an idle connection are not sent then, and the system itself gives up only after a quarter
+/// of an hour.
+#[derive(Default)]
+struct Silence {
+    /// When to look again; armed by sending.
+    check_at: Option<Instant>,
+    /// Something was sent after the last look.
+    has_sent: bool,
+    /// Looks in a row that found the system repeating itself.
+    repeats: u32,
+}
+
+/// Time between two looks.
+const SILENCE_CHECK: Duration = match cfg!(test) {
+    true => Duration::from_secs(1),
+    false => Duration::from_secs(20),
+};
+
+/// So many looks in a row that find nothing acknowledged end the link: after at least 40 seconds,
+/// as a proxy's unanswered pings do.
+const REPEATS_MAX: u32 = 3;
+
+impl Silence {
+    fn sent(&mut self, now: Instant) {
+        self.has_sent = true;
+        self.check_at.get_or_insert(now + SILENCE_CHECK);
+    }
+
+    /// Looks when it is time. Returns whether the peer is gone.
+    fn look(&mut self, now: Instant, is_repeating: impl FnOnce() -> bool) -> bool {
+        if self.check_at.is_none_or(|at| at > now) {
+            return false;
+        }
+        self.repeats = if is_repeating() { self.repeats + 1 } else { 0 };
+        let goes_on = self.repeats > 0 || std::mem::take(&mut self.has_sent);
+        self.check_at = goes_on.then(|| now + SILENCE_CHECK);
+        self.repeats >= REPEATS_MAX
+    }
 }
 
 const SIDES: [Mode; 2] = [Mode::Source, Mode::Destination];
@@ -70,26 +112,31 @@ impl RelayIo {
         self.sides.iter().all(Option::is_none)
     }
 
+    /// When time alone gives it something to do.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let sides = self.sides.iter().flatten();
+        let looks = sides.filter_map(|side| side.silence.check_at);
+        looks.chain(self.relay.poll_timeout()).min()
+    }
+
     pub(super) fn link_ready(&mut self, side: u8, ready: &Ready) {
         if let Some(side) = &mut self.sides[usize::from(side)] {
-            side.link
-                .ready(ready.readable, ready.writable, ready.hangup);
+            side.link.ready(ready);
         }
     }
 
     /// Takes an admitted WebSocket; an earlier one of its side is closed (specification 12.10).
-    pub(super) fn attach(
-        &mut self,
-        io: &mut Io,
-        grant: Grant,
-        link: Link,
-        news: UnboundedSender<LinkNews>,
-    ) {
-        let mode = grant.mode;
+    pub(super) fn attach(&mut self, io: &mut Io, admitted: Admitted, link: Link) {
+        let Grant {
+            mode,
+            session,
+            bytes_per_second,
+            connections_per_second,
+            ..
+        } = admitted.grant;
         let present = self.sides[index_of(mode)].as_ref();
-        if present.is_some_and(|side| side.grant.session > grant.session) {
+        if present.is_some_and(|side| side.admitted.grant.session > session) {
             // Two handshakes overtook each other on the way here; the later admitted one stays.
-            let _ = news.send(LinkNews::Gone(grant));
             return;
         }
         if present.is_some() {
@@ -105,7 +152,6 @@ impl RelayIo {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::error!(%error, "a link's socket cannot be watched");
-                let _ = news.send(LinkNews::Gone(grant));
                 return;
             }
         };
@@ -117,15 +163,19 @@ impl RelayIo {
             &link.unread,
             &mut io.buffers,
         );
+        self.relay.limit(Quotas {
+            bytes_per_second,
+            connections_per_second,
+        });
+        admitted.attached();
         self.sides[index_of(mode)] = Some(Side {
             link: link_io,
-            grant: grant.clone(),
-            news: news.clone(),
+            admitted,
             composed: 0,
             fault: None,
+            silence: Silence::default(),
         });
-        let _ = news.send(LinkNews::Attached(grant));
-        // The server half agreed on the newest that the client offered.
+        // What the server half has agreed on: the first that the client offered.
         let offered = Subprotocol::parse(&link.subprotocol).unwrap_or(Subprotocol::V3);
         self.relay.connected(mode, offered);
         // SERVICE_IDS is the first thing that it hears (specification 7.1).
@@ -154,17 +204,36 @@ impl RelayIo {
 
     /// One turn: a bounded share of both directions. Returns whether more is to be done at once.
     pub(super) fn turn(&mut self, io: &mut Io) -> bool {
+        for side in self.sides.iter_mut().flatten() {
+            let fd = io.fd(side.link.socket);
+            if side.silence.look(io.now, || socket::is_retransmitting(fd)) {
+                side.fault = Some(LinkFault::Silent);
+            }
+        }
+        self.relay.tick(io.now);
         let mut again = false;
+        let mut was_held = [false; 2];
         for mode in SIDES {
             again |= self.receive(io, mode);
+            was_held[index_of(mode)] = self.is_held(mode);
         }
         for mode in SIDES {
             self.send(io, mode);
+        }
+        for mode in SIDES {
+            again |= was_held[index_of(mode)] && !self.is_held(mode);
         }
         for side in self.sides.iter_mut().flatten() {
             side.link.release(&mut io.buffers);
         }
         again
+    }
+
+    /// Whether a side is not read because of what waits to be sent to itself. No event tells when
+    /// that has left.
+    fn is_held(&mut self, mode: Mode) -> bool {
+        let side = self.sides[index_of(mode)].as_ref();
+        self.relay.outbox(mode).is_full() || side.is_some_and(|side| side.link.is_held())
     }
 
     /// Reads one side. Returns whether the turn ended before its bytes did.
@@ -208,6 +277,9 @@ impl RelayIo {
             let Some(side) = &mut self.sides[index_of(from)] else {
                 return Ok(false);
             };
+            // Opening may make the record layer seal something of its own, with keys that it then
+            // replaces: what was composed before is sealed before.
+            side.finish();
             match side.link.open() {
                 Ok(true) => {}
                 Ok(false) => return Ok(true),
@@ -234,22 +306,28 @@ impl RelayIo {
         }
     }
 
-    /// Whether the side can take what one more record of the other may bring. What was composed
-    /// is offered to its socket first, if that is what it takes.
+    /// Whether the side can take what one more record of the other may bring, behind all that
+    /// waits for it already: what was caused earlier goes earlier, or a reset of an old stream
+    /// would follow the start of a new one. What was composed is offered to its socket if that is
+    /// what it takes.
     fn make_room(&mut self, io: &mut Io, to: Mode) -> bool {
-        let Some(side) = &mut self.sides[index_of(to)] else {
-            return true;
-        };
-        if !side.link.has_room_for(ROOM_PER_RECORD) {
-            side.flush(io);
+        loop {
+            self.compose_outbox(io, to);
+            let Some(side) = &mut self.sides[index_of(to)] else {
+                return true;
+            };
+            let is_settled = !self.relay.outbox(to).is_waiting();
+            if side.fault.is_some() || (is_settled && side.link.has_room_for(ROOM_PER_RECORD)) {
+                return true;
+            }
+            // A socket that takes nothing is full, and tells when it is not.
+            if !side.flush(io) {
+                return side.fault.is_some();
+            }
         }
-        side.fault.is_some() || side.link.has_room_for(ROOM_PER_RECORD)
     }
 
     fn forward_runs(&mut self, io: &mut Io, from: Mode) {
-        // A message that was caused earlier goes earlier: a reset of an old stream must not
-        // follow the start of a new one.
-        self.compose_outbox(io, from.other());
         let [source, destination] = &mut self.sides;
         let (side, other) = match from {
             Mode::Source => (source, destination),
@@ -298,14 +376,13 @@ impl RelayIo {
             let Some(side) = &mut self.sides[index_of(to)] else {
                 return;
             };
-            side.flush(io);
+            let has_sent = side.flush(io);
             if let Some(fault) = side.fault.take() {
                 return self.end_link(io, to, &LinkEnd::of(&fault));
             }
             // Sending may have made the room that composing lacked, and a socket that took
             // everything reports no edge.
-            let is_blocked = !side.link.is_writable() || side.link.output_size() > 0;
-            if is_blocked || !self.relay.outbox(to).is_waiting() {
+            if !has_sent || !self.relay.outbox(to).is_waiting() {
                 return;
             }
         }
@@ -338,13 +415,12 @@ impl RelayIo {
         self.relay.lost(mode);
         // The other side hears of it now, before anything newer reaches it.
         self.compose_outbox(io, mode.other());
-        let _ = side.news.send(LinkNews::Gone(side.grant));
     }
 }
 
 impl Side {
     /// Adds whole messages to the frame being composed, or to new ones. There is room for them,
-    /// see `make_room`.
+    /// see `make_room`; a mistake about that costs this link, not the loop.
     fn append(&mut self, io: &mut Io, mut bytes: &[u8], ends_frame: bool) {
         let start = End::Server.header_room();
         while !bytes.is_empty() && self.fault.is_none() {
@@ -356,6 +432,10 @@ impl Side {
             }
             let size = room.min(bytes.len());
             let area = match self.composed {
+                0 if !self.link.fits_record() => {
+                    tracing::error!("more was forwarded to a link than it has room for");
+                    return self.fault = Some(LinkFault::NoRoom);
+                }
                 0 => self.link.area(&mut io.buffers),
                 _ => self.link.area_again(),
             };
@@ -383,10 +463,17 @@ impl Side {
         }
     }
 
-    fn flush(&mut self, io: &mut Io) {
+    /// Offers what was composed to the socket. Returns whether it took some of it.
+    fn flush(&mut self, io: &mut Io) -> bool {
         self.finish();
+        let waiting = self.link.output_size();
         if let Err(error) = self.link.flush(io) {
             self.fault = Some(error.into());
         }
+        let has_sent = self.link.output_size() < waiting;
+        if has_sent {
+            self.silence.sent(io.now);
+        }
+        has_sent
     }
 }

@@ -84,9 +84,7 @@ pub fn peer_address(fd: impl AsFd) -> io::Result<Address> {
 /// Keeps the unsent queue of a tunnel's socket short, so that the schedule decides what goes next
 /// and not a queue in the kernel. A socket that is not TCP has no such queue.
 pub(super) fn keep_unsent_short(fd: RawFd) {
-    if let Ok(fd) = borrow(fd) {
-        let _ = SockRef::from(&fd).set_tcp_notsent_lowat(UNSENT_MARK);
-    }
+    let _ = with_socket(fd, |socket| socket.set_tcp_notsent_lowat(UNSENT_MARK));
 }
 
 /// Opens a listener: non-blocking, address reuse on, backlog [`LISTEN_BACKLOG`]. A Unix socket file
@@ -148,18 +146,18 @@ pub(super) fn connect(address: &Address) -> io::Result<OwnedFd> {
 }
 
 pub(super) fn connect_result(fd: RawFd) -> io::Result<()> {
-    let fd = borrow(fd)?;
-    let socket = SockRef::from(&fd);
-    if let Some(error) = socket.take_error()? {
-        return Err(error);
-    }
-    match socket.peer_addr() {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-            Err(io::ErrorKind::WouldBlock.into())
+    with_socket(fd, |socket| {
+        if let Some(error) = socket.take_error()? {
+            return Err(error);
         }
-        Err(error) => Err(error),
-    }
+        match socket.peer_addr() {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            Err(error) => Err(error),
+        }
+    })
 }
 
 pub(super) fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
@@ -181,15 +179,15 @@ pub(super) fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 pub(super) fn send(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-    let fd = borrow(fd)?;
-    let socket = SockRef::from(&fd);
-    retry_interrupted(|| match parts {
-        // The usual case, and cheaper for the kernel than a vector of one.
-        [part] => socket.send_with_flags(part, SEND_FLAGS),
-        parts => {
-            let some = &parts[..parts.len().min(PARTS_MAX)];
-            socket.send_vectored_with_flags(some, SEND_FLAGS)
-        }
+    with_socket(fd, |socket| {
+        retry_interrupted(|| match parts {
+            // The usual case, and cheaper for the kernel than a vector of one.
+            [part] => socket.send_with_flags(part, SEND_FLAGS),
+            parts => {
+                let some = &parts[..parts.len().min(PARTS_MAX)];
+                socket.send_vectored_with_flags(some, SEND_FLAGS)
+            }
+        })
     })
 }
 
@@ -218,11 +216,11 @@ pub(super) fn is_retransmitting(fd: RawFd) -> bool {
 
 /// Another descriptor of the same thing.
 pub(super) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
-    borrow(fd)?.try_clone_to_owned()
+    with_borrowed(fd, |fd| fd.try_clone_to_owned())
 }
 
 pub(super) fn shutdown(fd: RawFd, how: Shutdown) -> io::Result<()> {
-    SockRef::from(&borrow(fd)?).shutdown(how)
+    with_socket(fd, |socket| socket.shutdown(how))
 }
 
 pub(super) fn reset(fd: OwnedFd) {
@@ -246,6 +244,9 @@ fn new_socket(address: &Address) -> io::Result<Socket> {
     let socket = Socket::new(domain, Type::STREAM.nonblocking(), None)?;
     if domain != Domain::UNIX {
         socket.set_tcp_nodelay(true)?;
+        // A byte sent as urgent stays in its place: the tunnel has no other for it, and without
+        // this it would be lost. Accepted connections inherit it.
+        socket.set_out_of_band_inline(true)?;
     }
     Ok(socket)
 }
@@ -281,13 +282,22 @@ fn retry_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<
 }
 
 /// Lets socket2's safe calls work on a descriptor that is only named.
-fn borrow<'a>(fd: RawFd) -> io::Result<BorrowedFd<'a>> {
+fn with_socket<T>(fd: RawFd, call: impl FnOnce(&SockRef<'_>) -> io::Result<T>) -> io::Result<T> {
+    with_borrowed(fd, |fd| call(&SockRef::from(&fd)))
+}
+
+/// Borrows a descriptor that is only named, for one call and no longer.
+fn with_borrowed<T>(
+    fd: RawFd,
+    call: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+) -> io::Result<T> {
     if fd < 0 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
     // WHY: the loop's slots own the descriptors; lending `&OwnedFd` through every batch would
     // keep the slots borrowed while they are being changed.
-    // SAFETY: it is not -1, and the borrow is used for one system call while the owning slot is
-    // alive; for a number that is not open the call says EBADF and touches nothing.
-    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+    // SAFETY: it is not -1. The crate's callers name a descriptor that a slot of the loop owns, and
+    // a loop runs on one thread, so none is closed before `call` returns, which cannot keep the
+    // borrow.
+    call(unsafe { BorrowedFd::borrow_raw(fd) })
 }

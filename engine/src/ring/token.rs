@@ -6,7 +6,8 @@ use std::fmt;
 ///
 /// bits 0..8: op · 8..16: zero · 16..32: slot generation · 32..64: slot index
 ///
-/// The op is the loop's own (listener, local socket, tunnel socket, waker, …). The generation
+/// The op is the owner's to use; the loop has one kind of slot, and its slots know what they hold
+/// themselves. The generation
 /// counts the reuses of a slot, so that an event which was taken from the kernel before the slot
 /// was freed cannot be mistaken for one of its next tenant. The zero byte is left to backends
 /// for names of their own.

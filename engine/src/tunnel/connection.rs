@@ -6,7 +6,7 @@ use super::schedule::{Turn, Turns};
 use std::time::Instant;
 
 /// ```text
-///            dialled                local EOF, something awaited
+///            dialled                local EOF, something may come
 /// Dialling ──────────► Open ──────────────────────────────► LocalEnded
 ///    │ peer's reset     │ peer's reset, or local EOF            │ peer's reset, quiet
 ///    └─ (flushes once ──┴────────────► Flushing ◄───────────────┘
@@ -28,7 +28,7 @@ pub(crate) enum State {
     Flushing,
 }
 
-/// Which way bytes went last; says what a local end of file leaves unanswered.
+/// Which way bytes went last; says whether a destination's application ended in the middle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LastWay {
     None,
@@ -46,8 +46,10 @@ pub(crate) struct Connection {
     /// Stream id that it was started under.
     pub(crate) stream: i32,
     pub(crate) state: State,
-    /// The socket reported the end of its stream or an error: read until it shows.
-    pub(crate) hangup: bool,
+    /// A read may give less than the socket has: its end or a mark is in sight.
+    pub(crate) reads_short: bool,
+    /// The socket takes nothing any more.
+    pub(crate) is_gone: bool,
     pub(crate) last_way: LastWay,
     /// The queue is over the mark that pauses the tunnel.
     pub(crate) is_full: bool,
@@ -83,7 +85,8 @@ impl Connection {
             id,
             stream,
             state,
-            hangup: false,
+            reads_short: false,
+            is_gone: false,
             last_way: LastWay::None,
             is_full: false,
             is_watched: false,

@@ -12,10 +12,8 @@ use std::time::Instant;
 impl Proxy {
     /// STREAM_START or CONNECTION_START.
     pub(crate) fn on_start(&mut self, now: Instant, message: &Message) {
-        let index = match message.service {
-            Named::Known(index) => index as usize,
-            Named::Absent if self.services.len() == 1 => 0,
-            Named::Absent | Named::Unknown => return self.counters.stale += 1,
+        let Some(index) = self.service_of(message) else {
+            return;
         };
         let Some(stream) = StreamId::new(message.stream) else {
             return self.counters.stale += 1;
@@ -62,11 +60,11 @@ impl Proxy {
     }
 
     fn begin_connection(&mut self, now: Instant, index: usize, message: &Message) {
-        let at_bound = self.connections.count() >= self.limits.connections_max;
-        if at_bound || !self.accepting {
+        if !self.has_place() || !self.accepting {
             self.counters.refused += 1;
             return self.send_reset(index as u32, message.stream, message.connection);
         }
+        self.make_place();
         self.counters.connections += 1;
         let state = State::Dialling { peer_ended: false };
         let connection = Connection::new(

@@ -98,11 +98,6 @@ impl Inbound {
         }
     }
 
-    /// Whether all of a buffer that ends at `position` was turned into items.
-    pub fn is_drained(&self) -> bool {
-        self.content.is_empty()
-    }
-
     /// The message that came in pieces.
     pub fn assembled(&self) -> &[u8] {
         self.messages.assembled()

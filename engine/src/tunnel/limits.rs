@@ -18,14 +18,16 @@ pub const MIN_READ_ROOM: usize = 512;
 
 /// Control messages (encoded) that may wait for the tunnel, in bytes.
 ///
-/// While more wait, the tunnel is not read: each received message answers with at most one
-/// control message for each service, so a peer cannot make the queue grow by sending.
+/// While more wait, nothing begins that would add to them: the tunnel is not read, and no local
+/// connection is accepted. Those that are there may still end, with one message of at most 151
+/// bytes for each of them, and one for each service.
 pub const OUTBOX_SIZE: usize = 64 * 1024;
 
 /// What a proxy may hold and wait for. Every figure is per tunnel unless it says otherwise.
 ///
 /// Worst case of one tunnel: `tunnel_buffer` for data waiting for local sockets, one partial
-/// message (65,537 bytes), the outbox (64 KiB and one message), and 112 bytes a connection.
+/// message (65,537 bytes), the outbox (64 KiB and a message a connection, see [`OUTBOX_SIZE`]),
+/// and 112 bytes a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Connections open at once over all services; a further local one is refused. 1 or more.

@@ -1,37 +1,55 @@
 //! What happens on the local side of a connection.
 
-use super::connection::{LastWay, State};
+use super::connection::{LastWay, NO_DELIVERY, State};
 use super::key::ConnectionKey;
 use super::proxy::{Action, Proxy};
 use adit_proto::ids::Mode;
 use std::time::Instant;
 
 impl Proxy {
-    /// The local socket may have bytes, or its end. `hangup`: the system reported the end or an
-    /// error, so it is read until that shows, whatever a short read suggests.
-    pub fn readable(&mut self, key: ConnectionKey, hangup: bool) {
+    /// The local socket may have bytes, or its end. `reads_short`: a read may give less than there
+    /// is, so from now on it is read until it has nothing, whatever a short read suggests.
+    pub fn readable(&mut self, key: ConnectionKey, reads_short: bool) {
         let Some(connection) = self.connections.find_mut(key) else {
             return;
         };
-        connection.hangup |= hangup;
+        connection.reads_short |= reads_short;
         if connection.state == State::Open {
             self.schedule.ready(key, &mut connection.turn);
         }
     }
 
+    /// The local socket takes nothing any more either: its application has closed completely, or
+    /// reset the connection. What it sent before is still read.
+    pub fn gone(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.find_mut(key) else {
+            return;
+        };
+        connection.is_gone = true;
+        // Reading shows no error behind an end.
+        if connection.state == State::LocalEnded {
+            self.local_failed(key);
+        }
+    }
+
     /// The local application sends no more (specification 9.3).
     ///
-    /// The protocol cannot say so. Where the application still awaits something, the connection
-    /// stays for a grace time: a source's application that asked and was not answered, a
-    /// destination's that ended before it said a word or while it was being sent to. Else the
-    /// end is final, and the peer hears of it at once.
+    /// The protocol cannot say so. Where the application may still await something, the connection
+    /// stays until the other direction has been quiet for a grace time: a source's always, since
+    /// nobody knows whether an answer is to come, or is half here; a destination's if it ended
+    /// before it said a word or while it was being sent to. A service that has answered and ends
+    /// is final at once: the peer hears of it, and waits no longer either. An application that has
+    /// closed altogether shows it by a reset when something is sent to it, see [`Self::gone`].
     pub(crate) fn local_ended(&mut self, now: Instant, key: ConnectionKey) {
         let grace = self.grace();
         let Some(connection) = self.connections.find_mut(key) else {
             return;
         };
+        if connection.is_gone {
+            return self.local_failed(key);
+        }
         let awaits = match self.mode {
-            Mode::Source => connection.last_way == LastWay::FromLocal,
+            Mode::Source => true,
             Mode::Destination => connection.last_way != LastWay::FromLocal,
         };
         if connection.queue.is_empty() && (!awaits || grace.is_zero()) {
@@ -39,7 +57,38 @@ impl Proxy {
         }
         connection.state = State::LocalEnded;
         connection.moved_at = now;
+        self.half_closed += 1;
         self.watch(key, now, grace);
+    }
+
+    /// Whether one more connection can be taken: below the bound, or in the place of one that
+    /// only waits for its grace time to end.
+    pub(crate) fn has_place(&self) -> bool {
+        self.connections.count() < self.limits.connections_max || self.quietest().is_some()
+    }
+
+    /// Makes a place for one more connection, as [`has_place`](Self::has_place) says it can.
+    pub(crate) fn make_place(&mut self) {
+        if self.connections.count() >= self.limits.connections_max
+            && let Some(key) = self.quietest()
+        {
+            self.end(key);
+        }
+    }
+
+    /// The half-closed connection to which nothing was delivered for longest.
+    fn quietest(&self) -> Option<ConnectionKey> {
+        if self.half_closed == 0 {
+            return None;
+        }
+        let quiet = self.connections.iter().filter(|(_, connection)| {
+            connection.state == State::LocalEnded
+                && connection.queue.is_empty()
+                && connection.delivery == NO_DELIVERY
+        });
+        quiet
+            .min_by_key(|(_, connection)| connection.moved_at)
+            .map(|(key, _)| key)
     }
 
     /// Ends a connection whose application is done: the peer is told, the socket closed.

@@ -5,6 +5,7 @@
 //! and `destination.rs`. The way of a received byte is `inbound` → `receive` → `deliver`, of a
 //! sent one `schedule` → `send` → `compose`.
 
+pub(crate) mod bucket;
 pub mod compose;
 mod connection;
 pub mod deliver;

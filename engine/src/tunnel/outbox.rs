@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 /// Control messages and frames waiting for the tunnel. They leave before data.
 #[derive(Default)]
 pub struct Outbox {
-    /// Encoded messages with their prefixes, `bytes[head..]`.
+    /// Encoded messages with their prefixes, `bytes[head..]`; at most half of it has left when
+    /// one is added.
     bytes: Vec<u8>,
     head: usize,
     sizes: VecDeque<Waiting>,
@@ -30,6 +31,7 @@ struct Waiting {
 impl Outbox {
     /// Adds a control message.
     pub fn push(&mut self, message: &Control<'_>) {
+        self.compact();
         let before = self.bytes.len();
         message.encode(&mut self.bytes);
         self.note(
@@ -44,9 +46,19 @@ impl Outbox {
         ids: impl Iterator<Item = &'a ServiceId>,
         ignorable: bool,
     ) {
+        self.compact();
         let before = self.bytes.len();
         encode_service_ids(ids, ignorable, &mut self.bytes);
         self.note(before, true);
+    }
+
+    /// Drops what has left once it is most of the memory, so that a queue that never empties does
+    /// not grow; each byte is moved at most once for each that left.
+    fn compact(&mut self) {
+        if self.head > self.bytes.len() / 2 {
+            self.bytes.drain(..self.head);
+            self.head = 0;
+        }
     }
 
     fn note(&mut self, before: usize, ends_frame: bool) {
@@ -104,20 +116,29 @@ impl Outbox {
         *self = Self::default();
     }
 
-    /// Writes whole waiting messages to `area`. Returns the bytes written, and whether the
-    /// frame must end here.
+    /// Writes waiting messages to `area`, which is a whole frame's. Returns the bytes written, and
+    /// whether the frame must end here.
+    ///
+    /// A message that is larger than a frame is cut, since the ends of frames have no meaning
+    /// (specification 3); the rest of it comes first in the next one.
     pub fn write_messages(&mut self, area: &mut [u8]) -> (usize, bool) {
         let mut written = 0;
-        while let Some(waiting) = self.sizes.front() {
+        while let Some(waiting) = self.sizes.front_mut() {
             let size = usize::from(waiting.size);
-            if written + size > area.len() {
+            let taken = size.min(area.len() - written);
+            if taken < size && written > 0 {
                 return (written, false);
             }
-            area[written..written + size].copy_from_slice(&self.bytes[self.head..self.head + size]);
+            area[written..written + taken]
+                .copy_from_slice(&self.bytes[self.head..self.head + taken]);
+            self.head += taken;
+            written += taken;
+            if taken < size {
+                waiting.size -= taken as u16;
+                return (written, true);
+            }
             let ends_frame = waiting.ends_frame;
             self.sizes.pop_front();
-            self.head += size;
-            written += size;
             if self.sizes.is_empty() {
                 self.bytes.clear();
                 self.head = 0;
@@ -148,5 +169,74 @@ impl Outbox {
             return false;
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 128 names of 128 characters.
+    fn largest_list() -> Vec<ServiceId> {
+        let names = (0..128).map(|at| format!("{at:0>128}").parse());
+        names.collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn a_message_larger_than_a_frame_is_cut_and_stays_alone() {
+        let ids = largest_list();
+        let mut expected = Vec::new();
+        encode_service_ids(ids.iter(), false, &mut expected);
+        let mut outbox = Outbox::default();
+        outbox.push_service_ids(ids.iter(), false);
+        outbox.push(&Control {
+            kind: Kind::StreamReset,
+            stream_id: 1,
+            service_id: "A",
+            connection_id: 0,
+        });
+        let mut area = [0; 16_380];
+        assert_eq!(outbox.write_messages(&mut area), (16_380, true));
+        assert_eq!(area[..], expected[..16_380]);
+        let rest = expected.len() - 16_380;
+        assert_eq!(outbox.write_messages(&mut area), (rest, true));
+        assert_eq!(area[..rest], expected[16_380..]);
+        assert_eq!(outbox.write_messages(&mut area), (9, true));
+        assert!(!outbox.is_waiting());
+    }
+
+    #[test]
+    fn a_queue_that_never_empties_does_not_grow() {
+        let mut outbox = Outbox::default();
+        let reset = |stream_id| Control {
+            kind: Kind::ConnectionReset,
+            stream_id,
+            service_id: "A",
+            connection_id: 1,
+        };
+        let mut area = [0; 11];
+        outbox.push(&reset(0));
+        for stream_id in 1..100_000 {
+            outbox.push(&reset(stream_id % 100));
+            let (size, _) = outbox.write_messages(&mut area);
+            assert!(size > 0 && outbox.is_waiting());
+        }
+        assert!(
+            outbox.bytes.capacity() < 1024,
+            "{}",
+            outbox.bytes.capacity()
+        );
+    }
+
+    #[test]
+    fn a_close_frame_waits_for_all_of_a_cut_message() {
+        let mut outbox = Outbox::default();
+        outbox.push_service_ids(largest_list().iter(), false);
+        outbox.close(CloseCode::Normal, "");
+        let (mut area, mut frame) = ([0; 16_380], Vec::new());
+        outbox.write_messages(&mut area);
+        assert!(!outbox.write_frame(None, &mut frame));
+        outbox.write_messages(&mut area);
+        assert!(outbox.write_frame(None, &mut frame));
     }
 }

@@ -148,6 +148,8 @@ pub struct Proxy {
     pub(crate) timers: Timers,
     /// Connections whose queue is over the mark.
     pub(crate) full_queues: usize,
+    /// Connections in `State::LocalEnded`.
+    pub(crate) half_closed: usize,
     pub(crate) pool_is_full: bool,
     pub(crate) accepting: bool,
     masks: ChaCha12Rng,
@@ -178,6 +180,7 @@ impl Proxy {
             actions: VecDeque::new(),
             timers: Timers::default(),
             full_queues: 0,
+            half_closed: 0,
             pool_is_full: false,
             accepting: true,
             masks: ChaCha12Rng::from_seed(seed),
@@ -288,6 +291,11 @@ impl Proxy {
         self.is_blocked() || self.outbox.is_full()
     }
 
+    /// Whether so many control messages wait that no connection should begin.
+    pub fn is_outbox_full(&self) -> bool {
+        self.outbox.is_full()
+    }
+
     /// Whether local sockets that take too little are the reason.
     pub(crate) fn is_blocked(&self) -> bool {
         self.full_queues > 0 || self.pool_is_full
@@ -365,6 +373,7 @@ impl Proxy {
     pub(crate) fn forget(&mut self, key: ConnectionKey) -> Option<Connection> {
         self.leave_tables(key);
         let connection = self.connections.remove(key)?;
+        self.half_closed -= usize::from(connection.state == State::LocalEnded);
         let open = self.connections.count();
         self.schedule.forget_ended(open, &mut self.connections);
         self.timers.forget_ended(&self.connections);

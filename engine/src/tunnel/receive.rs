@@ -141,17 +141,21 @@ impl Proxy {
             .map_or(Named::Unknown, |index| Named::Known(*index))
     }
 
-    /// The service that a message means. A V1 peer names none: then it is the only one
-    /// (specification 17, Q-11).
-    fn service_of(&mut self, message: &Message) -> Option<usize> {
+    /// The service that a message means, by its index. A V1 peer names none: then it is the only
+    /// one (specification 17, Q-11).
+    fn service_meant(&self, message: &Message) -> Option<usize> {
         match message.service {
             Named::Known(index) => Some(index as usize),
             Named::Absent if self.services.len() == 1 => Some(0),
-            Named::Absent | Named::Unknown => {
-                self.counters.stale += 1;
-                None
-            }
+            Named::Absent | Named::Unknown => None,
         }
+    }
+
+    /// The same; a message that means none is counted.
+    pub(crate) fn service_of(&mut self, message: &Message) -> Option<usize> {
+        let service = self.service_meant(message);
+        self.counters.stale += u64::from(service.is_none());
+        service
     }
 
     fn on_service_ids(&mut self, buffer: &[u8], place: &Place) -> Result<(), PeerError> {
@@ -192,11 +196,7 @@ impl Proxy {
 
     /// The connection that DATA is for; `None` when its stream or connection is not current.
     fn data_target(&mut self, message: &Message) -> Option<ConnectionKey> {
-        let index = match message.service {
-            Named::Known(index) => index as usize,
-            Named::Absent if self.services.len() == 1 => 0,
-            Named::Absent | Named::Unknown => return None,
-        };
+        let index = self.service_meant(message)?;
         if self.services[index].stream.map(StreamId::get) != Some(message.stream) {
             return None;
         }
@@ -308,7 +308,8 @@ impl Proxy {
                 self.forget(key);
                 return self.act(Action::End { io });
             }
-            State::Open | State::LocalEnded => {
+            state @ (State::Open | State::LocalEnded) => {
+                self.half_closed -= usize::from(state == State::LocalEnded);
                 connection.state = State::Flushing;
                 connection.moved_at = now;
                 self.watch(key, now, FLUSH_TIMEOUT);

@@ -102,9 +102,9 @@ impl Proxy {
                     self.counters.bytes_sent += count as u64;
                     self.counters.messages_sent += 1;
                     self.schedule.sent(&mut connection.turn, count);
-                    // A short read of a stream socket means that it is empty: the next bytes
-                    // make it ready again. With its end in sight it is read until that shows.
-                    if count < wanted && !connection.hangup {
+                    // A short read means that the socket is empty: the next bytes make it ready
+                    // again.
+                    if count < wanted && !connection.reads_short {
                         self.schedule.drained(key, &mut connection.turn);
                     }
                 }

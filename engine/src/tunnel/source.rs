@@ -47,7 +47,7 @@ impl Proxy {
         );
         if !self.accepting {
             Some(Unwelcome::Ending)
-        } else if self.connections.count() >= max {
+        } else if !self.has_place() {
             Some(Unwelcome::Full { max })
         } else if service.count() >= of_service_max {
             Some(Unwelcome::ServiceFull {
@@ -61,6 +61,17 @@ impl Proxy {
         }
     }
 
+    /// Whether an application that connects now should be kept waiting rather than refused: the
+    /// one connection that a V1 or V2 peer knows of is about to end.
+    pub fn keeps_waiting(&self, service: u32) -> bool {
+        let Some(service) = self.services.get(service as usize) else {
+            return false;
+        };
+        let only = service.find(service.first).filter(|_| service.is_single);
+        let only = only.and_then(|key| self.connections.find(key));
+        only.is_some_and(|connection| connection.state == State::LocalEnded)
+    }
+
     /// A local connection was accepted; the peer is told. `None`: refused, the driver resets it.
     pub fn accepted(&mut self, now: Instant, service: u32, io: u32) -> Option<ConnectionKey> {
         debug_assert_eq!(self.mode, Mode::Source);
@@ -68,6 +79,7 @@ impl Proxy {
             self.counters.refused += 1;
             return None;
         }
+        self.make_place();
         self.counters.connections += 1;
         let index = service as usize;
         let id = self.services[index].next_connection_id();

@@ -1,7 +1,9 @@
 //! Source, relay and destination on real loops over loopback sockets.
 
 use adit_engine::link::{Grant, Link};
-use adit_engine::ring::{IoChoice, LoopHandle, ProxyId, ProxyOptions, TunnelEvent, start};
+use adit_engine::ring::{
+    Address, IoChoice, LoopHandle, ProxyId, ProxyOptions, TunnelEvent, listen, local_address, start,
+};
 use adit_engine::tls::Records;
 use adit_engine::tunnel::limits::Limits;
 use adit_engine::tunnel::mapping::Mapping;
@@ -60,6 +62,17 @@ pub(crate) fn stack(
     targets: &[u16],
     records: impl Fn() -> (Records, Records),
 ) -> Stack {
+    stack_with(io, services, targets, records, Limits::default())
+}
+
+/// The same with other bounds of the proxies.
+pub(crate) fn stack_with(
+    io: IoChoice,
+    services: &[&str],
+    targets: &[u16],
+    records: impl Fn() -> (Records, Records),
+    limits: Limits,
+) -> Stack {
     let handles: Vec<LoopHandle> = (0..3)
         .map(|at| start(format!("loop-{at}"), io).expect("start a loop").0)
         .collect();
@@ -87,7 +100,7 @@ pub(crate) fn stack(
             mode,
             mapping,
             dialect: None,
-            limits: Limits::default(),
+            limits,
         };
         let (events, mut inbox) = unbounded_channel();
         let id = ProxyId(session);
@@ -103,6 +116,8 @@ pub(crate) fn stack(
             mode,
             services: ids.clone(),
             session,
+            bytes_per_second: None,
+            connections_per_second: None,
         };
         let (gone, _) = unbounded_channel();
         handles[1].attach(grant, link(far, far_records), gone);
@@ -127,10 +142,13 @@ fn listeners(
         let TunnelEvent::Listen { service, .. } = event else {
             panic!("{event:?}")
         };
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
-        listener.set_nonblocking(true).expect("non-blocking");
-        ports[service as usize] = listener.local_addr().expect("address").port();
-        handle.add_listener(id, service, listener.into());
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = listen(&Address::Ip(any)).expect("listen");
+        let Ok(Address::Ip(address)) = local_address(&listener) else {
+            panic!("no address")
+        };
+        ports[service as usize] = address.port();
+        handle.add_listener(id, service, listener);
     }
     ports
 }

@@ -60,14 +60,15 @@ impl Access {
     }
 }
 
-/// A signature for one service is none for another. Some clients write the name in lower case.
+/// A signature for one service is none for another. Some clients write the name in lower case, and
+/// models of `iot` before 2023 (AWS CLI 2.9 has one) sign for `execute-api`.
 fn check_service(protocol: Protocol, signed_for: &str) -> Result<(), ApiError> {
-    let name = match protocol {
-        Protocol::Json => "IoTSecuredTunneling",
-        Protocol::Rest => "iot",
-        Protocol::Query => "sts",
+    let (name, former) = match protocol {
+        Protocol::Json => ("IoTSecuredTunneling", None),
+        Protocol::Rest => ("iot", Some("execute-api")),
+        Protocol::Query => ("sts", None),
     };
-    if signed_for.eq_ignore_ascii_case(name) {
+    if signed_for.eq_ignore_ascii_case(name) || former == Some(signed_for) {
         return Ok(());
     }
     Err(ApiError::new(

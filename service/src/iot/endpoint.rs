@@ -19,7 +19,6 @@ pub(crate) struct DataEndpoint(String);
 
 impl DataEndpoint {
     /// `host` is a name or an IPv4 address, or an IPv6 address in brackets.
-    #[cfg_attr(not(test), expect(dead_code, reason = "made by the MQTT listener"))]
     pub(crate) fn new(host: &str, port: u16) -> Self {
         Self(match port {
             8883 | 443 => host.to_owned(),

@@ -17,16 +17,24 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use crate::certificates::Identity;
+use crate::registry::CertificateId;
 
-/// TLS settings for devices: a client certificate is required, and nothing is resumed, so that each
-/// connection proves the key again.
+/// TLS settings for devices: a client certificate is required that `is_known` has leave for, and nothing
+/// is resumed, so that each connection proves the key again.
+///
+/// A stranger is turned away by an alert of the handshake, which clients report as what it is; a closed
+/// connection they would take for a bad network, and come back for ever.
 ///
 /// A client that names `x-amzn-mqtt-ca` gets exactly that name back; one that names nothing is welcome;
 /// one that names other protocols only is refused.
-pub(crate) fn device_config(identity: Identity) -> Result<ServerConfig, Error> {
+pub(crate) fn device_config(
+    identity: Identity,
+    is_known: impl Fn(CertificateId) -> bool + Send + Sync + 'static,
+) -> Result<ServerConfig, Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = Possession {
         algorithms: provider.signature_verification_algorithms,
+        is_known: Box::new(is_known),
     };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -41,9 +49,11 @@ pub(crate) fn device_config(identity: Identity) -> Result<ServerConfig, Error> {
 /// The name under which MQTT with client certificates shares a port with HTTPS (section 14.2).
 pub(crate) const MQTT_ALPN: &[u8] = b"x-amzn-mqtt-ca";
 
-/// Checks that the client holds the key, and that the certificate's time has come and not gone.
+/// Checks that the client holds the key, that the certificate's time has come and not gone, and that the
+/// registry knows it.
 struct Possession {
     algorithms: WebPkiSupportedAlgorithms,
+    is_known: Box<dyn Fn(CertificateId) -> bool + Send + Sync>,
 }
 
 impl ClientCertVerifier for Possession {
@@ -71,6 +81,9 @@ impl ClientCertVerifier for Possession {
         }
         if now > validity.not_after.timestamp() {
             return bad(CertificateError::Expired);
+        }
+        if !(self.is_known)(CertificateId::of(end_entity)) {
+            return bad(CertificateError::ApplicationVerificationFailure);
         }
         Ok(ClientCertVerified::assertion())
     }

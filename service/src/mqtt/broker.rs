@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use adit_proto::TunnelId;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::block_in_place;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, warn};
 
@@ -116,6 +118,25 @@ impl<M: Mailbox, R: Registry> Broker<M, R> {
             Err(error) => {
                 error!(%error, "a device cannot be looked up");
                 None
+            }
+        }
+    }
+
+    /// Whether a certificate may be here, for the TLS handshake, which cannot wait: the thread does, for
+    /// one look-up, while others take over its tasks. On a runtime of one thread nobody could, and there
+    /// the answer is yes: the certificate is looked up again before the first packet is answered.
+    pub(crate) fn look_up(
+        broker: &Arc<Self>,
+    ) -> impl Fn(CertificateId) -> bool + Send + Sync + use<M, R> {
+        let broker = Arc::clone(broker);
+        move |certificate| {
+            let runtime = Handle::current();
+            match runtime.runtime_flavor() {
+                RuntimeFlavor::MultiThread => {
+                    let found = || runtime.block_on(broker.device(certificate));
+                    block_in_place(found).is_some()
+                }
+                _ => true,
             }
         }
     }

@@ -29,7 +29,7 @@ fn blocks(heading: &str) -> Option<Vec<&'static str>> {
 /// Other ports than the usual ones, which may be taken here; nothing else is changed.
 fn with_free_ports(script: &str, sshd: u16) -> Result<String> {
     let mut script = script.replace("SSH=22", &format!("SSH={sshd}"));
-    for usual in ["7401", "7443", "5555"] {
+    for usual in ["7401", "7443", "8883", "5555"] {
         ensure!(script.contains(usual), "no port {usual} in README.md");
         script = script.replace(usual, &ports::free()?.to_string());
     }
@@ -52,7 +52,7 @@ fn write_program(path: &Path, script: &str) -> Result<()> {
 }
 
 async fn the_commands_of_the_readme_work_in_their_order(scenario: Scenario) -> Result<()> {
-    let Some([bash, curl]) = programs::find(&scenario, ["bash", "curl"])? else {
+    let Some([bash]) = programs::find(&scenario, ["bash"])? else {
         return Ok(());
     };
     let Some(sshd) = Sshd::start(&scenario).await? else {
@@ -65,7 +65,6 @@ async fn the_commands_of_the_readme_work_in_their_order(scenario: Scenario) -> R
         std::fs::create_dir_all(directory)?;
     }
     symlink(scenario.binary().adit_path(), release.join("adit"))?;
-    symlink(curl, tools.join("curl"))?;
     // The user's own configuration, and what they would type into the shell.
     let (real, options) = (sshd.ssh.display(), sshd.options().join(" "));
     let session = "echo 'echo \"through $((6 * 7))\"'";

@@ -25,12 +25,9 @@ pub(super) fn translate(error: &Error) -> Result<Request, BadInput> {
                 "there is no command `{}`",
                 shortened(&text(error, ContextKind::InvalidSubcommand))
             ),
-            "the commands are proxy, serve, agent and demo; see `adit --help`",
+            commands(error),
         ),
-        ErrorKind::ArgumentConflict => BadInput::usage(
-            format!("{option} is given more than once"),
-            "keep one of them",
-        ),
+        ErrorKind::ArgumentConflict => conflict(&option, &text(error, ContextKind::PriorArg)),
         ErrorKind::MissingRequiredArgument => BadInput::usage(
             format!("{option} is missing"),
             format!("add {}", text(error, ContextKind::InvalidArg)),
@@ -57,12 +54,23 @@ pub(super) fn translate(error: &Error) -> Result<Request, BadInput> {
     })
 }
 
+/// clap says both with the same word: an option that is there twice, and two that exclude each other.
+fn conflict(option: &str, prior: &str) -> BadInput {
+    let prior = bare(prior);
+    let message = if prior.is_empty() || prior == option {
+        format!("{option} is given more than once")
+    } else {
+        format!("{option} and {prior} exclude each other")
+    };
+    BadInput::usage(message, "keep one of them")
+}
+
 fn unknown(option: &str, error: &Error) -> BadInput {
     if option.starts_with('-') {
         let hint = match (several(option), error.get(ContextKind::SuggestedArg)) {
             (Some(names), _) => format!("it may mean {names}; write the name out"),
             (None, Some(ContextValue::String(known))) => format!("did you mean {known}?"),
-            (None, _) => "`adit proxy --help` lists the options".to_owned(),
+            (None, _) => format!("`{} --help` lists the options", program(error)),
         };
         return BadInput::usage(format!("there is no option {option}"), hint);
     }
@@ -70,6 +78,32 @@ fn unknown(option: &str, error: &Error) -> BadInput {
         format!("`{}` belongs to no option", shortened(option)),
         "every value follows its option, for example `-s 5555`; quote values with spaces",
     )
+}
+
+/// What could have been meant by a command that does not exist.
+fn commands(error: &Error) -> String {
+    match (error.get(ContextKind::SuggestedSubcommand), program(error)) {
+        (Some(ContextValue::Strings(known)), _) if !known.is_empty() => {
+            format!("did you mean {}?", known.join(" or "))
+        }
+        (_, program) => format!("`{program} --help` lists the commands"),
+    }
+}
+
+/// The words of the command that the complaint is about: its usage up to the first argument.
+fn program(error: &Error) -> String {
+    let usage = match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) => usage.to_string(),
+        _ => String::new(),
+    };
+    let words = usage.split_whitespace().skip_while(|word| *word != "adit");
+    let is_name = |word: &&str| word.bytes().all(|byte| byte.is_ascii_lowercase());
+    let words: Vec<&str> = words.take_while(is_name).collect();
+    if words.is_empty() {
+        "adit".to_owned()
+    } else {
+        words.join(" ")
+    }
 }
 
 /// The options that start like this, when there are several.
@@ -95,6 +129,7 @@ fn allowed(option: &str) -> &'static str {
         "--io" => "allowed are auto, uring and epoll",
         "--log-format" => "allowed are text and json",
         "--verbose" => "allowed are 0 (off) to 6 (trace)",
+        "--side" => "allowed are source, destination and all",
         "--loops" => "allowed are 1 to 1024",
         "--api-listen" | "--tunnel-listen" | "--mqtt-listen" => {
             "write an address and a port, for example 127.0.0.1:7443 or [::]:7443"

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adit_proto::Subprotocol;
 use adit_proto::handshake::{ServerRequest, encode_accept, encode_refusal, parse_upgrade_request};
@@ -15,6 +15,7 @@ use super::super::channel::Channel;
 use super::super::socket::tune;
 use super::super::{Admission, Denial, Grant, Link};
 use super::ServeConfig;
+use super::failures::Failures;
 use super::waiting::Place;
 use crate::tls::{self, PlainRecords, Records};
 
@@ -24,6 +25,7 @@ pub(super) struct Handshake<A, F> {
     pub(super) on_link: Arc<F>,
     /// Held until the request is there.
     pub(super) place: Place,
+    pub(super) failures: Arc<Failures>,
 }
 
 type TcpChannel = Channel<TcpStream>;
@@ -35,35 +37,52 @@ impl<A: Admission, F: Fn(Grant, Link)> Handshake<A, F> {
             Err(error) => return tracing::error!(%error, "no randomness"),
         };
         tracing::debug!(%address, channel_id, "accepted");
-        if let Err(error) = self.take_in(socket, &channel_id).await {
+        if let Err(error) = self.take_in(socket, address, &channel_id).await {
             tracing::debug!(%address, channel_id, %error, "handshake failed");
         }
     }
 
-    async fn take_in(self, socket: TcpStream, channel_id: &str) -> io::Result<()> {
+    async fn take_in(
+        self,
+        socket: TcpStream,
+        address: SocketAddr,
+        channel_id: &str,
+    ) -> io::Result<()> {
         tune(&socket)?;
         let Self {
             config,
             admission,
             on_link,
             mut place,
+            failures,
         } = self;
+        let failed = || failures.note(address, Instant::now());
         let request = tokio::select! {
             biased;
             () = place.ended() => return Err(io::Error::other("no room for it any longer")),
             request = timeout(config.deadline, read_request(socket, &config)) => {
-                request.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??
+                let request = request.map_err(|_| io::Error::from(io::ErrorKind::TimedOut));
+                request.flatten().inspect_err(|_| failed())?
             }
         };
         drop(place);
         let (mut channel, request) = match request {
             (channel, Ok(request)) => (channel, request),
-            (channel, Err(denial)) => return refuse(channel, &denial, channel_id).await,
+            (channel, Err(denial)) => {
+                failed();
+                return refuse(channel, &denial, channel_id).await;
+            }
         };
         // Not under the deadline: a token half spent would be nobody's.
         let grant = match admission.admit(&request, channel_id).await {
             Ok(grant) => Granted::new(admission, grant),
-            Err(denial) => return refuse(channel, &denial, channel_id).await,
+            Err(denial) => {
+                // A 5xx is nobody's fault out there.
+                if denial.status < 500 {
+                    failed();
+                }
+                return refuse(channel, &denial, channel_id).await;
+            }
         };
         // The parser has refused an empty offer.
         let subprotocol = Subprotocol::select(&request.offered).unwrap_or(Subprotocol::V3);

@@ -1,6 +1,7 @@
 //! The relay's half: an accept loop that outlives what clients and the system do to it.
 
 mod accept;
+mod failures;
 mod handshake;
 mod waiting;
 
@@ -8,13 +9,16 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 
 use self::accept::Acceptor;
+pub use self::failures::FailureLimit;
+use self::failures::Failures;
 use self::handshake::Handshake;
 use self::waiting::Waiting;
 use super::{Admission, Grant, Link};
@@ -33,6 +37,9 @@ pub struct ServeConfig {
     /// Connections that may be in their handshake at once. One more, and the oldest of those that
     /// have not sent their request yet has to go.
     pub handshakes_max: usize,
+    /// Failed handshakes that one address may have; `None`: as many as it likes, as behind
+    /// something that hides the addresses of clients.
+    pub failures: Option<FailureLimit>,
 }
 
 impl Default for ServeConfig {
@@ -42,6 +49,7 @@ impl Default for ServeConfig {
             records: RecordsChoice::default(),
             deadline: Duration::from_secs(10),
             handshakes_max: 1024,
+            failures: Some(FailureLimit::default()),
         }
     }
 }
@@ -71,6 +79,7 @@ where
     F: Fn(Grant, Link) + Send + Sync + 'static,
 {
     let mut server = Server {
+        failures: Arc::new(Failures::new(config.failures)),
         config: Arc::new(config),
         admission,
         on_link: Arc::new(on_link),
@@ -88,6 +97,7 @@ where
 }
 
 struct Server<A, F> {
+    failures: Arc<Failures>,
     config: Arc<ServeConfig>,
     admission: Arc<A>,
     on_link: Arc<F>,
@@ -109,6 +119,11 @@ impl<A: Admission, F: Fn(Grant, Link) + Send + Sync + 'static> Server<A, F> {
                 Some(ended) = self.tasks.join_next() => report(ended),
                 accepted = acceptor.accept() => {
                     let (socket, address) = accepted?;
+                    if self.failures.refuses(address, Instant::now()) {
+                        tracing::debug!(%address, "refused: too many failed handshakes");
+                        reset(socket);
+                        continue;
+                    }
                     tokio::select! {
                         () = &mut shutdown => return Ok(()),
                         () = self.make_room() => {}
@@ -137,9 +152,16 @@ impl<A: Admission, F: Fn(Grant, Link) + Send + Sync + 'static> Server<A, F> {
             admission: Arc::clone(&self.admission),
             on_link: Arc::clone(&self.on_link),
             place: self.waiting.enter(),
+            failures: Arc::clone(&self.failures),
         };
         self.tasks.spawn(handshake.run(socket, address));
     }
+}
+
+/// Closes a connection without a word, and without a state of it that the system would keep.
+fn reset(socket: TcpStream) {
+    // A failure leaves an ordinary close.
+    let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
 }
 
 /// A panic in a handshake is a mistake of ours that costs that one connection.

@@ -2,6 +2,7 @@
 
 mod answers;
 mod dialling;
+mod failure;
 mod handover;
 mod proxies;
 mod relay;

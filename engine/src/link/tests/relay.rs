@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::super::{DialSettings, Dialer, LinkError, ServeConfig};
+use super::super::{DialSettings, Dialer, FailureLimit, LinkError, ServeConfig};
 use super::support::{PATIENCE, Relay, TOKEN, ask, converse, header, request, settings, tls};
 use crate::tls::RecordsChoice;
 use crate::tls::tests::support::Certificate;
@@ -354,4 +354,41 @@ async fn what_is_not_tls_is_closed_at_once() {
     assert!(answer.len() < 10, "{answer:?}");
     assert!(start.elapsed() < Duration::from_secs(5));
     assert_eq!(relay.doorman.heard(), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_address_that_keeps_failing_is_refused_before_it_costs_anything_and_then_forgiven() {
+    let limit = FailureLimit {
+        per_second: std::num::NonZeroU32::new(2).unwrap(),
+        burst_seconds: 5,
+        spares_loopback: false,
+    };
+    let relay = Relay::start(ServeConfig {
+        failures: Some(limit),
+        ..ServeConfig::default()
+    })
+    .await;
+    let bad = request("deny-400", "");
+    let mut answered = 0;
+    loop {
+        let mut socket = TcpStream::connect(relay.address).await.unwrap();
+        let _ = socket.write_all(bad.as_bytes()).await;
+        if said(&mut socket).await.is_empty() {
+            break;
+        }
+        answered += 1;
+    }
+    // The burst, the one that overdraws it, and those forgiven meanwhile.
+    assert!(answered >= 11, "{answered}");
+    let asked = relay.doorman.heard().len();
+    assert_eq!(
+        asked, answered,
+        "who is refused at the door is not asked about"
+    );
+    // A client that shares the address is let in by and by.
+    let start = Instant::now();
+    while Dialer::new(settings(relay.address)).dial().await.is_err() {
+        assert!(start.elapsed() < PATIENCE);
+        sleep(Duration::from_millis(50)).await;
+    }
 }

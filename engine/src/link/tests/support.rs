@@ -108,6 +108,8 @@ impl Admission for Doorman {
             mode: request.mode,
             services: Arc::from([]),
             session: 1,
+            bytes_per_second: None,
+            connections_per_second: None,
         })
     }
 

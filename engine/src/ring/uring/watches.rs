@@ -114,6 +114,8 @@ impl Watches {
             earlier.readable |= event.readable;
             earlier.writable |= event.writable;
             earlier.hangup |= event.hangup;
+            earlier.gone |= event.gone;
+            earlier.urgent |= event.urgent;
         } else {
             watch.reported = (wait, batch.len() as u32);
             batch.push(event);

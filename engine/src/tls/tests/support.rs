@@ -173,6 +173,14 @@ impl Peer {
         }
     }
 
+    pub(crate) fn into_records(self) -> Records {
+        assert!(self.received.is_empty());
+        match self.inner {
+            Inner::Records(records) => records,
+            Inner::Buffered(_) => panic!("the peer is buffered"),
+        }
+    }
+
     /// Appends `plaintext`, sealed into one record, to `wire`.
     pub(crate) fn send(&mut self, plaintext: &[u8], wire: &mut Vec<u8>) {
         match &mut self.inner {

@@ -3,6 +3,7 @@
 use super::counters::Reason;
 use super::label::{Act, Label};
 use super::link::Link;
+use super::quota::Quota;
 use super::run::Runs;
 use super::service::{Reach, Verdict};
 use super::table::Table;
@@ -20,6 +21,7 @@ pub(super) struct Exchange<'a> {
     pub(super) own: &'a mut Link,
     pub(super) other: &'a Link,
     pub(super) runs: &'a mut Runs,
+    pub(super) quota: &'a mut Quota,
 }
 
 /// Where the bytes of the message are.
@@ -59,6 +61,7 @@ impl Exchange<'_> {
             self.own.counters.count(Reason::Ignored);
             return Ok(());
         };
+        self.quota.said(label);
         let index = self.table.find(message.service_id)?;
         let is_named = !message.service_id.is_empty();
         self.own.learn_naming(is_named)?;

@@ -13,6 +13,7 @@ mod from_destination;
 mod from_source;
 mod label;
 mod link;
+mod quota;
 mod run;
 mod service;
 mod table;
@@ -20,6 +21,7 @@ mod table;
 pub(super) mod tests;
 
 pub use counters::Counters;
+pub use quota::Quotas;
 pub use run::{Run, RunPlace};
 
 use super::error::PeerError;
@@ -32,8 +34,10 @@ use adit_proto::websocket::CloseCode;
 use exchange::{Bytes, Exchange, control};
 use label::Label;
 use link::{Phase, Side};
+use quota::Quota;
 use run::Runs;
 use std::sync::Arc;
+use std::time::Instant;
 use table::Table;
 
 /// One tunnel at the relay (specification 8.4 and 12).
@@ -43,6 +47,8 @@ use table::Table;
 ///   [`Self::clear_runs`], before any other call. On an error they are what came before it.
 /// - Towards one side, what its [`Self::outbox`] holds leaves before the runs that are taken after
 ///   it was put there, and behind the runs taken before: a reset must not overtake data.
+/// - With quotas, tell it the time by [`Self::tick`] before input, and read [`Self::poll_timeout`]
+///   before waiting.
 /// - A side is read only while the bytes taken for the other one are within the driver's bound.
 ///
 /// Memory: per side one partial message (65,537 bytes) and the outbox; 64 KiB and one message of
@@ -54,6 +60,7 @@ pub struct Relay {
     runs: Runs,
     /// Whose input the runs are, to find an assembled message.
     runs_from: Mode,
+    quota: Quota,
 }
 
 impl Relay {
@@ -73,7 +80,26 @@ impl Relay {
             destination: Side::default(),
             runs: Runs::default(),
             runs_from: Mode::Source,
+            quota: Quota::default(),
         }
+    }
+
+    /// Sets what the tunnel may carry from now on; at first it is as much as comes.
+    pub fn limit(&mut self, quotas: Quotas) {
+        self.quota.set(quotas);
+    }
+
+    /// Time goes on; see [`Self::poll_timeout`]. It never goes backwards.
+    pub fn tick(&mut self, now: Instant) {
+        self.quota.told(now);
+    }
+
+    /// When a side may be read again that a quota holds back: call [`Self::tick`] then and
+    /// [`Self::handle_input`] again.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let sides = [Mode::Source, Mode::Destination].into_iter();
+        let present = sides.filter(|side| self.is_present(*side));
+        present.filter_map(|side| self.quota.over_until(side)).min()
     }
 
     /// A WebSocket of `side` was admitted. The first thing it gets is the list of services.
@@ -128,7 +154,7 @@ impl Relay {
     ///
     /// Unless it is [`Flow::Done`], call again with the same bytes, unmoved: after
     /// [`Flow::Deliver`] when the runs are taken, after [`Flow::Paused`] when the outbox of `from`
-    /// has drained. After an error or [`Flow::Closed`] whatever still comes is thrown away.
+    /// has drained, or at [`Self::poll_timeout`]. After an error or [`Flow::Closed`] whatever still comes is thrown away.
     ///
     /// # Errors
     /// The peer broke the protocol. Nothing from the offending message on was passed on. Call
@@ -203,13 +229,19 @@ impl Relay {
                 Phase::Open(_) if self.runs.is_full() => return Ok(Flow::Deliver),
                 // A message is answered with one message at most, so this bounds the outbox.
                 Phase::Open(_) if link.outbox.is_full() => return Ok(Flow::Paused),
+                Phase::Open(_) if self.quota.over_until(from).is_some() => {
+                    return Ok(Flow::Paused);
+                }
                 Phase::Open(_) | Phase::Closing => {}
                 Phase::Absent | Phase::Failed => {
                     *position = buffer.len();
                     return Ok(Flow::Done);
                 }
             }
-            let Some(item) = inbound.next(buffer, position)? else {
+            let start = *position;
+            let item = inbound.next(buffer, position)?;
+            self.quota.received(*position - start);
+            let Some(item) = item else {
                 return Ok(Flow::Done);
             };
             let is_closing = link.phase == Phase::Closing;
@@ -228,6 +260,7 @@ impl Relay {
                         own: link,
                         other,
                         runs: &mut self.runs,
+                        quota: &mut self.quota,
                     };
                     exchange.handle(Bytes {
                         buffer,

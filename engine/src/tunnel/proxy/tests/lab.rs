@@ -413,7 +413,9 @@ impl Lab {
         let socket = self.socket(io);
         socket.is_broken = true;
         let key = socket.key;
+        self.proxy.gone(key);
         self.proxy.readable(key, true);
+        self.act();
     }
 
     /// The application reads at most `count` bytes; then its socket can take some again.

@@ -34,9 +34,7 @@ fn bytes_leave_behind_the_start_and_before_the_reset() {
     let mut lab = Lab::source(&["A"]);
     let io = lab.accept(0).unwrap();
     lab.writes(io, b"hello");
-    lab.breaks(io);
-    lab.socket(io).is_broken = false;
-    lab.socket(io).is_finished = true;
+    lab.finishes(io);
     lab.says(&[stream_start(1, "A", 1), data(1, "A", 1, b"hello")]);
     lab.wait(Duration::from_secs(5));
     lab.says(&[connection_reset(1, "A", 1)]);

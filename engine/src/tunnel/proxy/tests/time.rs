@@ -3,7 +3,7 @@
 use super::lab::*;
 use crate::tunnel::limits::Limits;
 use crate::tunnel::proxy::ProxySettings;
-use adit_proto::ids::Mode;
+use adit_proto::ids::{Dialect, Mode};
 use adit_proto::websocket::{Opcode, write_control};
 use std::time::Duration;
 
@@ -60,13 +60,78 @@ fn an_application_that_asked_and_ended_is_done_after_the_grace_time() {
 }
 
 #[test]
-fn an_application_that_got_its_answer_and_ends_is_done_at_once() {
+fn an_answer_that_had_begun_before_the_end_arrives_whole() {
+    let mut lab = Lab::source(&["A"]);
+    let io = asked(&mut lab);
+    lab.gets(&[data(1, "A", 1, b"half ")]);
+    lab.finishes(io);
+    lab.says(&[]);
+    for _ in 0..10 {
+        lab.wait(SECOND * 3 / 2);
+        lab.gets(&[data(1, "A", 1, b"and ")]);
+    }
+    lab.gets(&[data(1, "A", 1, b"half"), connection_reset(1, "A", 1)]);
+    assert_eq!(
+        lab.ending(io),
+        Some(Ended::Orderly),
+        "with the answer's end"
+    );
+    assert_eq!(
+        lab.reads(io, 99),
+        b"half and and and and and and and and and and half"
+    );
+    lab.says(&[]);
+    lab.is_empty();
+}
+
+#[test]
+fn an_application_that_closed_completely_is_done_with_the_first_answer_it_refuses() {
     let mut lab = Lab::source(&["A"]);
     let io = asked(&mut lab);
     lab.gets(&[data(1, "A", 1, b"answer")]);
     lab.finishes(io);
+    lab.says(&[]);
+    // The system took the bytes, and then told that nobody wanted them.
+    lab.gets(&[data(1, "A", 1, b"more")]);
+    lab.breaks(io);
     lab.says(&[connection_reset(1, "A", 1)]);
-    assert_eq!(lab.ending(io), Some(Ended::Orderly));
+    assert_eq!(lab.ending(io), Some(Ended::Cut));
+    lab.is_empty();
+}
+
+#[test]
+fn at_the_bound_the_quietest_half_closed_connection_makes_way() {
+    let mut lab = with(Mode::Source, |limits| limits.connections_max = 3);
+    let ios: Vec<u32> = (0..3).map(|_| lab.accept(0).unwrap()).collect();
+    for io in [ios[1], ios[0]] {
+        lab.finishes(io);
+        lab.said();
+        lab.wait(SECOND / 2);
+    }
+    lab.gets(&[data(1, "A", 2, b"not so quiet")]);
+    lab.accept(0).unwrap();
+    lab.says(&[connection_reset(1, "A", 1), connection_start(1, "A", 4)]);
+    assert_eq!(lab.ending(ios[0]), Some(Ended::Orderly));
+    lab.accept(0).unwrap();
+    lab.act();
+    assert_eq!(lab.ending(ios[1]), Some(Ended::Orderly));
+    assert_eq!(lab.accept(0), None, "the others are open");
+    assert_eq!(lab.ending(ios[2]), None);
+}
+
+#[test]
+fn who_comes_after_the_only_connection_of_an_old_peer_waits_for_its_grace_time() {
+    let mut lab = Lab::speaking(&["A"], Dialect::V2);
+    let io = lab.accept(0).unwrap();
+    assert!(
+        !lab.proxy.keeps_waiting(0),
+        "it would wait for as long as the other likes"
+    );
+    lab.finishes(io);
+    lab.said();
+    assert!(lab.proxy.keeps_waiting(0) && lab.proxy.unwelcome(0).is_some());
+    lab.wait(SECOND * 3);
+    assert!(!lab.proxy.keeps_waiting(0) && lab.proxy.unwelcome(0).is_none());
 }
 
 #[test]

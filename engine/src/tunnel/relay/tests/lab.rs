@@ -224,7 +224,7 @@ impl Lab {
         }
     }
 
-    fn take_runs(&mut self, to: Mode, buffer: &[u8]) {
+    pub(in crate::tunnel) fn take_runs(&mut self, to: Mode, buffer: &[u8]) {
         let mut end_of_last = 0;
         for run in self.relay.runs() {
             let bytes = self.relay.run_bytes(run, buffer);

@@ -4,6 +4,7 @@ mod dialects;
 mod hostile;
 pub(in crate::tunnel) mod lab;
 mod model;
+mod quotas;
 mod rules;
 mod sessions;
 mod simulation;

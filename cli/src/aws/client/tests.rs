@@ -1,0 +1,154 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use adit_proto::Secret;
+use adit_service::access::sigv4::Credentials;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// A service that gives these answers, one a connection, and keeps what it was asked.
+struct Script {
+    settings: ApiSettings,
+    served: Arc<AtomicUsize>,
+    asked: tokio::task::JoinHandle<Vec<String>>,
+}
+
+async fn script(answers: Vec<&'static str>) -> Script {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/base/", listener.local_addr().unwrap());
+    let endpoint = Endpoint::parse(&url).unwrap();
+    let served = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&served);
+    let asked = tokio::spawn(async move {
+        let mut asked = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            let mut chunk = [0; 4096];
+            while !String::from_utf8_lossy(&request).contains("\r\n\r\n") {
+                let size = stream.read(&mut chunk).await.unwrap();
+                request.extend_from_slice(&chunk[..size]);
+            }
+            asked.push(String::from_utf8(request).unwrap());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        asked
+    });
+    let settings = ApiSettings {
+        tunneling: endpoint.clone(),
+        iot: endpoint,
+        region: "eu-west-1".to_owned(),
+        credentials: Some(Credentials {
+            access_key_id: "AKID".to_owned(),
+            secret_access_key: Secret::new("canary".to_owned()),
+            session_token: Some(Secret::new("session".to_owned())),
+        }),
+        ca: None,
+        tunnel: None,
+        mqtt: None,
+    };
+    Script {
+        settings,
+        served,
+        asked,
+    }
+}
+
+const GOOD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{\"a\":\"b\\n\"}";
+const THROTTLED: &str =
+    "HTTP/1.1 400 Bad Request\r\nContent-Length: 32\r\n\r\n{\"__type\":\"ThrottlingException\"}";
+const DENIED: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 34\r\nx-amzn-RequestId: r1\r\n\r\n{\"__type\":\"AccessDeniedException\"}";
+
+#[tokio::test]
+async fn a_call_is_signed_and_tried_again_with_the_same_name() {
+    let script = script(vec![THROTTLED, GOOD]).await;
+    let client = Client::new(script.settings).unwrap();
+    let output = client.tunneling("OpenTunnel", &json!({})).await.unwrap();
+    assert_eq!(output, json!({ "a": "b\n" }));
+    let asked = script.asked.await.unwrap();
+    for (request, attempt) in asked.iter().zip(1..) {
+        assert!(request.starts_with("POST /base/ HTTP/1.1\r\n"), "{request}");
+        for line in [
+            "x-amz-target: IoTSecuredTunneling.OpenTunnel\r\n".to_owned(),
+            format!("amz-sdk-request: attempt={attempt}; max=3\r\n"),
+            "x-amz-security-token: session\r\n".to_owned(),
+        ] {
+            assert!(request.contains(&line), "{request}");
+        }
+        let scope = "/eu-west-1/IoTSecuredTunneling/aws4_request, SignedHeaders=";
+        assert!(
+            request.contains("Credential=AKID/") && request.contains(scope),
+            "{request}"
+        );
+        assert!(!request.contains("canary"));
+    }
+    let invocation = |request: &String| {
+        let line = request
+            .lines()
+            .find(|line| line.starts_with("amz-sdk-invocation-id"));
+        line.unwrap().to_owned()
+    };
+    assert_eq!(invocation(&asked[0]), invocation(&asked[1]));
+}
+
+#[tokio::test]
+async fn a_refusal_is_not_tried_again_and_says_whose_key_it_was() {
+    let script = script(vec![DENIED, GOOD]).await;
+    let client = Client::new(script.settings).unwrap();
+    let fault = client
+        .tunneling("CloseTunnel", &json!({}))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        fault.to_string(),
+        "CloseTunnel: AccessDeniedException (request r1)"
+    );
+    assert!(fault.hint().contains("AKID") && fault.hint().contains("iot:CloseTunnel"));
+    assert_eq!(script.served.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_is_asked_for_again_only_where_that_does_no_harm() {
+    for (operation, served) in [("OpenTunnel", 1), ("DescribeTunnel", 2)] {
+        let script = script(vec!["", GOOD]).await;
+        let client = Client::new(script.settings).unwrap();
+        let outcome = client.tunneling(operation, &json!({})).await;
+        assert_eq!(outcome.is_ok(), served == 2, "{operation}: {outcome:?}");
+        assert_eq!(script.served.load(Ordering::SeqCst), served, "{operation}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_at_the_endpoint_is_said_with_the_place_to_look() {
+    let script = script(vec![]).await;
+    script.asked.await.unwrap();
+    let authority = script.settings.tunneling.authority();
+    let client = Client::new(script.settings).unwrap();
+    let fault = client
+        .tunneling("ListTunnels", &json!({}))
+        .await
+        .unwrap_err();
+    let hint = format!("is `adit serve` running, and is its API at {authority}?");
+    assert_eq!(fault.hint(), hint);
+    assert_eq!(fault.code(), crate::exit::ExitCode::Unreachable);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_json_is_not_repeated() {
+    let html = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\ncanary";
+    let script = script(vec![html]).await;
+    let client = Client::new(script.settings).unwrap();
+    let fault = client
+        .tunneling("ListTunnels", &json!({}))
+        .await
+        .unwrap_err();
+    assert!(fault.to_string().contains("no JSON") && !fault.to_string().contains("canary"));
+}
+
+#[test]
+fn segments_are_encoded() {
+    assert_eq!(encode("a:b/c d~é"), "a%3Ab%2Fc%20d~%C3%A9");
+}

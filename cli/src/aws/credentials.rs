@@ -1,0 +1,181 @@
+//! Who calls: an access key from the environment or from AWS's files.
+
+use adit_proto::Secret;
+use adit_proto::escape::Escaped;
+use adit_service::access::sigv4::Credentials;
+
+use super::profile::Section;
+use super::sources::Sources;
+use crate::fault::BadInput;
+use crate::world::World;
+
+/// Finds the access key: environment (unless a profile was asked for by an option), then the profile in
+/// the credentials file, then in the config file.
+///
+/// # Errors
+/// There is none, half of one, or the profile gets its keys in a way that is not supported; the message
+/// names every place that was looked at.
+pub(super) fn find(world: &World, sources: &Sources) -> Result<Credentials, BadInput> {
+    if !sources.is_profile_asked_for()
+        && let Some(found) = from_environment(world)?
+    {
+        return Ok(found);
+    }
+    let sections = [
+        (
+            sources.credentials.profile(&sources.profile),
+            &sources.credentials_name,
+        ),
+        (
+            sources.config.profile(&sources.profile),
+            &sources.config_name,
+        ),
+    ];
+    for (section, file) in &sections {
+        if let Some(section) = section
+            && let Some(found) = from_section(section, file, &sources.profile)?
+        {
+            return Ok(found);
+        }
+    }
+    for (section, _) in &sections {
+        if let Some(section) = section {
+            refuse_other_ways(section, sources)?;
+        }
+    }
+    Err(missing(sources))
+}
+
+fn from_environment(world: &World) -> Result<Option<Credentials>, BadInput> {
+    let id = text(world, ACCESS_KEY_ID)?;
+    let secret = text(world, SECRET_ACCESS_KEY)?;
+    let token = text(world, SESSION_TOKEN)?;
+    match (id, secret) {
+        (Some(id), Some(secret)) => Ok(Some(credentials(id, secret, token))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(half(ACCESS_KEY_ID, SECRET_ACCESS_KEY)),
+        (None, Some(_)) => Err(half(SECRET_ACCESS_KEY, ACCESS_KEY_ID)),
+    }
+}
+
+/// The value of a variable; an empty one counts as unset, as it does for AWS's tools.
+pub(super) fn text<'a>(world: &'a World, name: &str) -> Result<Option<&'a str>, BadInput> {
+    let Some(value) = world.variable(name) else {
+        return Ok(None);
+    };
+    match value.to_str() {
+        Some("") => Ok(None),
+        Some(text) => Ok(Some(text)),
+        None => Err(BadInput::fatal(
+            format!("{name}: the value is not valid UTF-8"),
+            "write it in UTF-8, or unset it",
+        )),
+    }
+}
+
+fn from_section(
+    section: &Section,
+    file: &str,
+    profile: &str,
+) -> Result<Option<Credentials>, BadInput> {
+    let value = |key: &str| section.value(key);
+    let half = |there: &str, missing: &str| {
+        BadInput::fatal(
+            format!(
+                "{file}: profile `{}` has {there} and no {missing}",
+                Escaped(profile)
+            ),
+            format!("add the line {missing} = …"),
+        )
+        .in_file()
+    };
+    match (value("aws_access_key_id"), value("aws_secret_access_key")) {
+        (Some(id), Some(secret)) => Ok(Some(credentials(id, secret, value("aws_session_token")))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(half("aws_access_key_id", "aws_secret_access_key")),
+        (None, Some(_)) => Err(half("aws_secret_access_key", "aws_access_key_id")),
+    }
+}
+
+fn credentials(id: &str, secret: &str, token: Option<&str>) -> Credentials {
+    let secret_of = |text: &str| Secret::new(text.to_owned());
+    Credentials {
+        access_key_id: id.to_owned(),
+        secret_access_key: secret_of(secret),
+        session_token: token.map(secret_of),
+    }
+}
+
+fn half(there: &str, missing: &str) -> BadInput {
+    BadInput::usage(
+        format!("{there} is set and {missing} is not"),
+        format!("set {missing} too, or unset {there} to use the credentials file"),
+    )
+}
+
+/// Ways to get keys that need a program or a service of AWS: AWS's own tool knows them all.
+fn refuse_other_ways(section: &Section, sources: &Sources) -> Result<(), BadInput> {
+    let Some(key) = OTHER_WAYS
+        .into_iter()
+        .find(|key| section.value(key).is_some())
+    else {
+        return Ok(());
+    };
+    let profile = Escaped(&sources.profile);
+    Err(BadInput::fatal(
+        format!("profile `{profile}` gets its keys by {key}, which adit cannot do"),
+        format!(
+            "let the AWS CLI do it: eval \"$(aws configure export-credentials --profile {profile} --format env)\""
+        ),
+    )
+    .in_file())
+}
+
+fn missing(sources: &Sources) -> BadInput {
+    let profile = Escaped(&sources.profile);
+    let mut looked = Vec::new();
+    if !sources.is_profile_asked_for() {
+        looked.push(format!("{ACCESS_KEY_ID} and {SECRET_ACCESS_KEY}"));
+    }
+    looked.push(format!(
+        "profile `{profile}` in {}",
+        sources.credentials_name
+    ));
+    if !sources.config_name.is_empty() {
+        looked.push(format!("the same in {}", sources.config_name));
+    }
+    let message = format!("no access key is found; looked at {}", looked.join(", "));
+    let names: Vec<&str> = sources
+        .credentials
+        .names()
+        .chain(sources.config.names())
+        .collect();
+    let hint = if sources.config.lacks_the_word(&sources.profile) {
+        format!(
+            "in {} a profile begins with [profile {profile}]",
+            sources.config_name
+        )
+    } else if !names.is_empty() && !names.contains(&sources.profile.as_str()) {
+        format!(
+            "there are the profiles {}; choose one with --profile",
+            Escaped(&names.join(", "))
+        )
+    } else {
+        "give --data-dir DIR of an `adit serve` on this machine, or run `aws configure`".to_owned()
+    };
+    BadInput::usage(message, hint)
+}
+
+const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
+
+const OTHER_WAYS: [&str; 7] = [
+    "sso_session",
+    "sso_start_url",
+    "role_arn",
+    "credential_process",
+    "credential_source",
+    "web_identity_token_file",
+    "login_session",
+];

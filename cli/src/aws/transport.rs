@@ -1,0 +1,154 @@
+//! One HTTPS request on a connection of its own.
+
+use std::error::Error as _;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use adit_engine::link::{DialError, dial_tcp};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::endpoint::Endpoint;
+use super::fault::Failure;
+
+/// Sends `request` to an endpoint and returns the whole answer.
+pub(super) async fn exchange(
+    endpoint: &Endpoint,
+    tls: &Arc<ClientConfig>,
+    operation: &'static str,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Bytes>, Failure> {
+    let failure = |reason: String, hint: &str| Failure {
+        operation,
+        endpoint: endpoint.to_string(),
+        reason,
+        hint: hint.to_owned(),
+        was_sent: false,
+        is_passing: true,
+    };
+    let socket = dial_tcp(&endpoint.host, endpoint.port, CONNECT_DEADLINE).await;
+    let socket = socket.map_err(|fault| Failure {
+        hint: dial_hint(&fault, endpoint),
+        // Nobody is there: that takes a person, and waiting would only look like hanging.
+        is_passing: false,
+        ..failure(fault.to_string(), "")
+    })?;
+    let _ = socket.set_nodelay(true);
+    let sent = |fault: String| Failure {
+        was_sent: true,
+        ..failure(fault, "")
+    };
+    if !endpoint.is_tls {
+        return converse(socket, request).await.map_err(sent);
+    }
+    let name = ServerName::try_from(endpoint.host.clone()).map_err(|_| {
+        failure(
+            "the host is no name that a certificate can have".to_owned(),
+            "",
+        )
+    })?;
+    let handshake = TlsConnector::from(Arc::clone(tls)).connect(name, socket);
+    let stream = match timeout(CONNECT_DEADLINE, handshake).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(fault)) => {
+            return Err(Failure {
+                is_passing: false,
+                ..failure(format!("no TLS connection: {fault}"), tls_hint(&fault))
+            });
+        }
+        Err(_) => {
+            return Err(failure(
+                format!("no TLS connection within {CONNECT_DEADLINE:?}"),
+                "",
+            ));
+        }
+    };
+    converse(stream, request).await.map_err(sent)
+}
+
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Bytes>, String> {
+    let conversed = async {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // Ends with the sender; what it says then is said by the answer, too.
+        tokio::spawn(connection);
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        Ok((head, Limited::new(body, ANSWER_SIZE_MAX).collect().await))
+    };
+    let (head, body) = match timeout(ANSWER_DEADLINE, conversed).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(fault)) => return Err(described(&fault)),
+        Err(_) => return Err(format!("no whole answer within {ANSWER_DEADLINE:?}")),
+    };
+    let body = body.map_err(|fault| fault.to_string())?.to_bytes();
+    Ok(Response::from_parts(head, body))
+}
+
+/// hyper says what it did, the cause behind it says why.
+fn described(fault: &hyper::Error) -> String {
+    match fault.source() {
+        Some(source) => format!("{fault}: {source}"),
+        None => fault.to_string(),
+    }
+}
+
+fn dial_hint(fault: &DialError, endpoint: &Endpoint) -> String {
+    match fault {
+        DialError::Failed { .. } => {
+            format!(
+                "is `adit serve` running, and is its API at {}?",
+                endpoint.authority()
+            )
+        }
+        _ => "check the endpoint's name and the network".to_owned(),
+    }
+}
+
+fn tls_hint(fault: &io::Error) -> &'static str {
+    let inner = fault
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(problem)) => match problem {
+            rustls::CertificateError::UnknownIssuer => {
+                "give the file of the authority that signed its certificate: --ca-bundle FILE, for \
+                 `adit serve` the ca.pem of its data directory"
+            }
+            rustls::CertificateError::Expired
+            | rustls::CertificateError::ExpiredContext { .. }
+            | rustls::CertificateError::NotValidYet
+            | rustls::CertificateError::NotValidYetContext { .. } => {
+                "check this machine's clock, and the certificate of the service"
+            }
+            rustls::CertificateError::NotValidForName
+            | rustls::CertificateError::NotValidForNameContext { .. } => {
+                "use the name that stands in the certificate of the service"
+            }
+            _ => "the certificate of the service cannot be used",
+        },
+        Some(rustls::Error::InvalidMessage(_)) => {
+            "the other end does not speak TLS: is the port that of the API?"
+        }
+        _ => "",
+    }
+}
+
+/// For name, connection and TLS, each.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// From the request to the end of the answer; AWS's tools wait for 60 s.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A page of 250 things with 50 attributes of 800 bytes is 10 MB; anything above is a mistake.
+const ANSWER_SIZE_MAX: usize = 16 * 1024 * 1024;

@@ -1,0 +1,423 @@
+//! `adit connect`: holds ports open that lead to services of a device, tunnel after tunnel.
+//!
+//! ```text
+//! get a tunnel ─► carry it ─┬─ its end is near ─► open the next, change over, let the old one run out
+//!      ▲                    ├─ cut or refused ──► new token for it if it is still open, else another
+//!      └────────────────────┘  (with a growing pause while that does not help)
+//! ```
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use adit_engine::link::{
+    Backoff, BackoffPolicy, Deadlines, DialSettings, Dialer, Keeper, KeeperSettings, LinkTls,
+    Notice, Outcome, WebProxy,
+};
+use adit_engine::ring::{self, Address, LoopHandle, ProxyId, ProxyOptions};
+use adit_engine::tls::{ClientTls, RecordsChoice, client_config};
+use adit_engine::tunnel::limits::Limits;
+use adit_engine::tunnel::proxy::{Proxy, ProxySettings};
+use adit_proto::{ClientToken, Mode, Subprotocol};
+use rustls::ClientConfig;
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::session::Session;
+use super::settings::ConnectSettings;
+use super::table::print;
+use super::trouble::Trouble;
+use crate::aws::Client;
+use crate::exit::ExitCode;
+use crate::run::{IO_HINT, Stop};
+use crate::settings::limits::Limits as Bounds;
+
+/// Holds the ports until a signal ends it, or something that no other tunnel would mend.
+pub(crate) async fn connect(settings: ConnectSettings) -> Result<ExitCode, Trouble> {
+    let mut stop = Stop::new()
+        .map_err(|fault| Trouble::failure(format_args!("cannot watch for signals: {fault}")))?;
+    let client = Client::new(settings.api.clone())?;
+    let (event_loop, thread) = ring::start("adit-data".into(), settings.io).map_err(|fault| {
+        Trouble::new(
+            format_args!("--io {}: {fault}", settings.io),
+            IO_HINT,
+            ExitCode::Failure,
+        )
+    })?;
+    let mut holder = Holder {
+        tls: tls(&settings)?,
+        web_proxy: web_proxy(&settings)?,
+        client: &client,
+        settings: &settings,
+        event_loop: event_loop.clone(),
+        next_id: 0,
+        old: JoinSet::new(),
+        replaced: None,
+    };
+    let outcome = holder.hold(&mut stop).await;
+    holder.old.shutdown().await;
+    event_loop.stop();
+    let _ = thread.join();
+    outcome
+}
+
+/// Carries one tunnel after the other.
+struct Holder<'a> {
+    client: &'a Client,
+    settings: &'a ConnectSettings,
+    tls: Arc<ClientConfig>,
+    web_proxy: Option<WebProxy>,
+    event_loop: LoopHandle,
+    next_id: u64,
+    /// Tunnels that have been replaced, until their last connection is done or their lifetime is over:
+    /// with the shortest lifetime, one at a time.
+    old: JoinSet<()>,
+    /// The last of them; nobody closes it until the end.
+    replaced: Option<Session>,
+}
+
+/// A tunnel, being carried.
+struct Carried {
+    session: Session,
+    since: Instant,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Outcome>,
+}
+
+impl Holder<'_> {
+    async fn hold(&mut self, stop: &mut Stop) -> Result<ExitCode, Trouble> {
+        let got = tokio::select! {
+            got = Session::get(self.client, &self.settings.session) => got?,
+            () = stop.requested() => return Ok(ExitCode::Ended),
+        };
+        let mut carried = self.carry(got)?;
+        let mut backoff = Backoff::new(BackoffPolicy::default());
+        loop {
+            let renewal = renewal(&carried.session, carried.since);
+            tokio::select! {
+                outcome = &mut carried.task => {
+                    let pause = backoff.after_loss(carried.since.elapsed(), random());
+                    self.decide(outcome)?;
+                    let next = tokio::select! {
+                        next = self.after(carried.session, pause, &mut backoff) => next?,
+                        () = stop.requested() => return Ok(ExitCode::Ended),
+                    };
+                    carried = self.carry(next)?;
+                }
+                () = sleep_until(renewal) => {
+                    let next = tokio::select! {
+                        next = self.next() => next,
+                        () = stop.requested() => {
+                            self.leave(carried).await;
+                            return Ok(ExitCode::Ended);
+                        }
+                    };
+                    let next = match next {
+                        Ok(next) => next,
+                        Err(trouble) => {
+                            warn!("{trouble}; the tunnel in use goes on for now");
+                            carried.since = Instant::now() + CHANGE_OVER;
+                            continue;
+                        }
+                    };
+                    info!("changing over to the next tunnel");
+                    let next = self.carry_after(carried, next)?;
+                    carried = next;
+                }
+                () = stop.requested() => {
+                    self.leave(carried).await;
+                    return Ok(ExitCode::Ended);
+                }
+            }
+        }
+    }
+
+    /// Starts to carry a tunnel.
+    fn carry(&mut self, session: Session) -> Result<Carried, Trouble> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|fault| {
+            Trouble::failure(format_args!("the system gives no randomness: {fault}"))
+        })?;
+        let proxy = Proxy::new(
+            ProxySettings {
+                mode: Mode::Source,
+                mapping: self.settings.mapping.clone(),
+                dialect: None,
+                limits: Limits::default(),
+            },
+            seed,
+        );
+        let keeper = Keeper::new(
+            Dialer::new(self.dial_settings(&session)?),
+            self.event_loop.clone(),
+            ProxyId(self.next_id),
+            self.keeper_settings(),
+            notify(self.settings.is_json),
+        );
+        self.next_id += 1;
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(keeper.run(proxy, async {
+            // Also completes when the sender goes.
+            let _ = stopped.await;
+        }));
+        Ok(Carried {
+            session,
+            since: Instant::now(),
+            stop,
+            task,
+        })
+    }
+
+    /// Lets the old tunnel go: it listens no more, its connections may go on while it lasts.
+    fn carry_after(&mut self, old: Carried, next: Session) -> Result<Carried, Trouble> {
+        let _ = old.stop.send(());
+        let task = old.task;
+        self.old.spawn(async move {
+            let _ = task.await;
+        });
+        while self.old.try_join_next().is_some() {}
+        self.replaced = Some(old.session);
+        self.carry(next)
+    }
+
+    async fn leave(&mut self, carried: Carried) {
+        let _ = carried.stop.send(());
+        let _ = carried.task.await;
+        let keep = self.settings.session.keep;
+        carried.session.end(self.client, keep).await;
+        if let Some(replaced) = self.replaced.take() {
+            replaced.end(self.client, keep).await;
+        }
+    }
+
+    /// The tunnel that follows one whose time runs out, with the device on it if that can be had.
+    async fn next(&self) -> Result<Session, Trouble> {
+        let next = Session::open(self.client, &self.settings.session).await?;
+        match next.device_comes(self.client, CHANGE_OVER, |_| {}).await {
+            Ok(true) => Ok(next),
+            Ok(false) => {
+                next.end(self.client, false).await;
+                Err(Trouble::failure(format_args!(
+                    "{} does not connect to the next tunnel",
+                    self.settings.session.thing
+                )))
+            }
+            Err(trouble) => {
+                next.end(self.client, false).await;
+                Err(trouble)
+            }
+        }
+    }
+
+    /// What an end means: nothing that another tunnel mends is an error.
+    fn decide(&self, outcome: Result<Outcome, tokio::task::JoinError>) -> Result<(), Trouble> {
+        match outcome {
+            Ok(Outcome::Closed(_)) => info!("the service closed the tunnel"),
+            Ok(Outcome::Drained) => {}
+            Ok(Outcome::Refused(fault) | Outcome::Unreachable(fault)) => warn!("{fault}"),
+            Ok(Outcome::Broken(reason)) => return Err(Trouble::failure(reason)),
+            Ok(Outcome::Mismatch(mismatch)) => {
+                let hint = "run it with --new to open a tunnel of its own";
+                return Err(Trouble::new(mismatch, hint, ExitCode::MappingMismatch));
+            }
+            Ok(Outcome::CannotListen { endpoint, source }) => {
+                return Err(Trouble::new(
+                    format_args!("cannot listen on {endpoint}: {source}"),
+                    listen_hint(&source),
+                    ExitCode::CannotListen,
+                ));
+            }
+            Err(fault) => return Err(Trouble::failure(fault)),
+        }
+        Ok(())
+    }
+
+    /// The same tunnel with a new token if it is still open, else another.
+    async fn after(
+        &self,
+        last: Session,
+        mut pause: Duration,
+        backoff: &mut Backoff,
+    ) -> Result<Session, Trouble> {
+        loop {
+            sleep(pause).await;
+            let renewed = match last.renewed(self.client).await {
+                Ok(Some(renewed)) => Ok(renewed),
+                Ok(None) => Session::open(self.client, &self.settings.session).await,
+                Err(fault) => Err(fault.into()),
+            };
+            match renewed {
+                Ok(session) => return Ok(session),
+                Err(trouble) if trouble.code() == ExitCode::Unreachable => warn!("{trouble}"),
+                Err(trouble) => return Err(trouble),
+            }
+            // Its retries never end.
+            pause = backoff.after_failure(random()).unwrap_or_default();
+        }
+    }
+
+    fn dial_settings(&self, session: &Session) -> Result<DialSettings, Trouble> {
+        let client_token = ClientToken::strict(Uuid::new_v4().hyphenated().to_string());
+        let client_token = client_token.map_err(Trouble::failure)?;
+        Ok(DialSettings {
+            host: self.settings.session.tunnel.host.clone(),
+            port: self.settings.session.tunnel.port,
+            mode: Mode::Source,
+            access_token: session.token.clone(),
+            client_token: Some(client_token),
+            subprotocol: Subprotocol::V3.name().to_owned(),
+            user_agent: concat!("adit/", env!("CARGO_PKG_VERSION")).to_owned(),
+            bind: None,
+            web_proxy: self.web_proxy.clone(),
+            tls: Some(LinkTls {
+                config: Arc::clone(&self.tls),
+                records: RecordsChoice::default(),
+            }),
+            deadlines: Deadlines::default(),
+        })
+    }
+
+    fn keeper_settings(&self) -> KeeperSettings {
+        KeeperSettings {
+            backoff: BackoffPolicy::default(),
+            reconnect: true,
+            bind_host: self.settings.local_host.clone(),
+            // The tunnel before this one may hold its ports a moment longer.
+            listen_retries: (self.next_id > 0).then_some(LISTEN_RETRIES).or(Some(0)),
+            listen_delay: Duration::from_millis(100),
+            drain_timeout: Bounds::default().drain_timeout,
+            options: ProxyOptions::default(),
+        }
+    }
+}
+
+/// When the next tunnel is opened: a tenth of the lifetime before the end, ten minutes at most. Never
+/// before `since`, which a failure puts into the future.
+fn renewal(session: &Session, since: Instant) -> Instant {
+    let left = session.ends.saturating_duration_since(since);
+    let margin = (left / 10).clamp(MARGIN_MIN.min(left / 2), MARGIN_MAX);
+    session.ends.checked_sub(margin).unwrap_or(since).max(since)
+}
+
+fn notify(is_json: bool) -> impl FnMut(Notice<'_>) + Send {
+    move |notice| match notice {
+        Notice::Connected { .. } => info!("tunnel connected"),
+        Notice::Listening {
+            service, address, ..
+        } => {
+            let service = service.map_or("", |id| id.as_str());
+            let place = match address {
+                Address::Ip(address) => address.to_string(),
+                Address::Unix(path) => path.display().to_string(),
+            };
+            print(&if is_json {
+                format!("{}\n", json!({ "listening": place, "service": service }))
+            } else {
+                format!("{service}  {place}\n")
+            });
+        }
+        Notice::Retrying {
+            reason,
+            hint,
+            delay,
+        } => {
+            warn!("{reason}; connecting again in {:.1} s", delay.as_secs_f32());
+            if let Some(hint) = hint {
+                info!("hint: {hint}");
+            }
+        }
+    }
+}
+
+fn tls(settings: &ConnectSettings) -> Result<Arc<ClientConfig>, Trouble> {
+    let ca_path: Option<PathBuf> = settings.api.ca.clone();
+    let tls = ClientTls {
+        ca_path,
+        no_verify: false,
+    };
+    client_config(&tls).map_err(|fault| {
+        Trouble::new(
+            format_args!("--ca-bundle: {fault}"),
+            "",
+            ExitCode::BadConfiguration,
+        )
+    })
+}
+
+fn web_proxy(settings: &ConnectSettings) -> Result<Option<WebProxy>, Trouble> {
+    let Some(found) = &settings.web_proxy else {
+        return Ok(None);
+    };
+    let proxy = WebProxy::parse(found.url.expose()).map_err(|fault| {
+        let hint =
+            "write it as [http|https]://[user:password@]host[:port], or leave it empty for none";
+        Trouble::new(
+            format_args!("{}: {fault}", found.variable),
+            hint,
+            ExitCode::Usage,
+        )
+    })?;
+    Ok(Some(proxy))
+}
+
+fn listen_hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program has it: choose another port, or end that program"
+        }
+        io::ErrorKind::PermissionDenied => "ports under 1024 need a privilege: choose a higher one",
+        io::ErrorKind::AddrNotAvailable => "give an address of this machine with -b",
+        _ => "choose another port or address",
+    }
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without randomness the pause is the longest, which is safe.
+    if getrandom::fill(&mut bytes).is_err() {
+        return u64::MAX;
+    }
+    u64::from_ne_bytes(bytes)
+}
+
+/// For the device to come to the next tunnel, before the one in use is left.
+const CHANGE_OVER: Duration = Duration::from_secs(30);
+
+const MARGIN_MIN: Duration = Duration::from_secs(10);
+const MARGIN_MAX: Duration = Duration::from_secs(600);
+
+/// Five seconds.
+const LISTEN_RETRIES: u32 = 50;
+
+#[cfg(test)]
+mod tests {
+    use adit_proto::AccessToken;
+
+    use super::*;
+
+    #[test]
+    fn the_next_tunnel_is_opened_before_the_last_one_ends() {
+        let begun = Instant::now();
+        let minutes = |count: u64| Duration::from_secs(count * 60);
+        for (lifetime, margin) in [
+            (minutes(720), minutes(10)),
+            (minutes(60), minutes(6)),
+            (minutes(1), Duration::from_secs(10)),
+            (Duration::from_secs(8), Duration::from_secs(4)),
+        ] {
+            let session = Session {
+                id: String::new(),
+                token: AccessToken::new("t".to_owned()).unwrap(),
+                ends: begun + lifetime,
+                is_ours: true,
+            };
+            assert_eq!(session.ends - renewal(&session, begun), margin);
+            assert_eq!(renewal(&session, session.ends), session.ends);
+        }
+    }
+}

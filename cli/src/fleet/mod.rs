@@ -1,0 +1,27 @@
+//! The commands that manage tunnels and things through the API: `tunnel`, `thing`, `ssh`, `connect`.
+//!
+//! ```text
+//! settings ─► tunnel   open, list, describe, close, rotate, tag ─► table or JSON
+//!         ├─► thing    create (bundle), list, describe, delete ─► registry
+//!         ├─► ssh ─────┐
+//!         └─► connect ─┴► session: a tunnel that is open and fits, or a new one
+//! ```
+
+mod bundle;
+mod connect;
+mod files;
+mod registry;
+mod session;
+pub mod settings;
+mod ssh;
+mod table;
+mod thing;
+mod trouble;
+mod tunnel;
+
+pub(crate) use connect::connect;
+pub(crate) use ssh::ssh;
+pub(crate) use table::Paper;
+pub(crate) use thing::thing;
+pub use trouble::Trouble;
+pub(crate) use tunnel::tunnel;

@@ -1,0 +1,359 @@
+//! `adit thing`: create, list, describe, delete.
+
+use adit_proto::escape::Escaped;
+use serde_json::{Value, json};
+
+use super::bundle::{AGENT, Agent, Bundle, CA, CERTIFICATE, KEY};
+use super::files::read;
+use super::registry::{Registry, certificate_id};
+use super::settings::{CreateSettings, ThingAction, ThingSettings};
+use super::table::{Cell, Paper, Table, fields, print, span};
+use super::trouble::Trouble;
+use super::tunnel::{now, report, seconds};
+use crate::aws::Client;
+use crate::exit::ExitCode;
+
+/// Does it, and prints the answer.
+pub(crate) async fn thing(settings: ThingSettings, paper: Paper) -> Result<(), Trouble> {
+    let client = Client::new(settings.api)?;
+    let registry = Registry(&client);
+    let show = Show {
+        is_json: settings.is_json,
+        paper,
+    };
+    match settings.action {
+        ThingAction::Create(settings) => create(&registry, &settings, &show).await,
+        ThingAction::List => {
+            show.list(registry.things().await?);
+            Ok(())
+        }
+        ThingAction::Describe { thing } => describe(&registry, &thing, &show).await,
+        ThingAction::Delete { thing, force } => delete(&registry, &thing, force).await,
+    }
+}
+
+/// Every step finds what an earlier run has done, so that the command can be repeated whenever it was
+/// interrupted.
+async fn create(
+    registry: &Registry<'_>,
+    settings: &CreateSettings,
+    show: &Show,
+) -> Result<(), Trouble> {
+    let thing = settings.thing.as_str();
+    let created = registry.create_thing(thing, &settings.attributes).await;
+    let created = match created {
+        // It is there; without wishes of our own its attributes are its own affair.
+        Err(fault)
+            if fault.is("ResourceAlreadyExistsException") && settings.attributes.is_empty() =>
+        {
+            registry.describe_thing(thing).await?
+        }
+        created => created?,
+    };
+    let bundle = Bundle::open(&settings.out)?;
+    let certificate = certificate(registry, settings, &bundle).await?;
+    registry.attach(thing, &certificate).await?;
+    if let Some(policy) = &settings.policy {
+        registry.attach_policy(policy, &certificate).await?;
+    }
+    let notes = fill(registry, settings, &bundle).await?;
+    show.created(settings, &created, &certificate);
+    for note in notes {
+        report_note(&note);
+    }
+    Ok(())
+}
+
+/// The ARN of the bundle's certificate, which is made if there is none.
+async fn certificate(
+    registry: &Registry<'_>,
+    settings: &CreateSettings,
+    bundle: &Bundle,
+) -> Result<String, Trouble> {
+    if let Some(id) = bundle.certificate(settings.csr.is_some())? {
+        match registry.describe_certificate(&id).await {
+            Ok(output) => return usable(&output["certificateDescription"], bundle),
+            // Deleted since: another for the same key takes its place.
+            Err(fault) if fault.is_not_found() => {}
+            Err(fault) => return Err(fault.into()),
+        }
+    }
+    let request = match &settings.csr {
+        None => bundle.request(&settings.thing)?,
+        Some(file) => read(file)?.ok_or_else(|| {
+            let shown = file.to_string_lossy();
+            let message = format!("--csr: there is no {}", Escaped(&shown));
+            let hint = "make one on the device: openssl req -new -key device.key -subj /CN=NAME";
+            Trouble::new(message, hint, ExitCode::Usage)
+        })?,
+    };
+    let output = registry.sign_request(&request).await?;
+    let member = |name: &str| {
+        let text = output[name].as_str();
+        text.ok_or_else(|| Trouble::answer("CreateCertificateFromCsr", name))
+    };
+    bundle.keep_certificate(member("certificatePem")?)?;
+    Ok(member("certificateArn")?.to_owned())
+}
+
+fn usable(certificate: &Value, bundle: &Bundle) -> Result<String, Trouble> {
+    let arn = certificate["certificateArn"].as_str();
+    let arn = arn.ok_or_else(|| Trouble::answer("DescribeCertificate", "certificateArn"))?;
+    let status = certificate["status"].as_str().unwrap_or_default();
+    if status == "ACTIVE" {
+        return Ok(arn.to_owned());
+    }
+    let file = bundle.path(CERTIFICATE);
+    Err(Trouble::new(
+        format_args!(
+            "{} is {}: somebody has taken it out of use",
+            Escaped(&file.to_string_lossy()),
+            Escaped(&status.to_ascii_lowercase())
+        ),
+        "remove the file to get another certificate, or set this one ACTIVE with `aws iot update-certificate`",
+        ExitCode::Refused,
+    ))
+}
+
+/// Writes the rest of the bundle. The answer is what its reader should know.
+async fn fill(
+    registry: &Registry<'_>,
+    settings: &CreateSettings,
+    bundle: &Bundle,
+) -> Result<Vec<String>, Trouble> {
+    let api = registry.0.settings();
+    let ca = match &api.ca {
+        Some(path) => read(path)?,
+        None => None,
+    };
+    if let Some(pem) = &ca {
+        bundle.keep_ca(pem)?;
+    }
+    let mut notes = Vec::new();
+    let endpoint = match settings.mqtt_endpoint.clone().or_else(|| api.mqtt.clone()) {
+        Some(endpoint) => Some(endpoint),
+        None => match registry.data_endpoint().await {
+            Ok(endpoint) => Some(endpoint),
+            Err(trouble) => {
+                notes.push(format!(
+                    "where devices hear of tunnels is not known ({trouble}): fill `endpoint` in"
+                ));
+                None
+            }
+        },
+    };
+    let is_aws = api.carries_at_aws();
+    let tunnel = api
+        .tunnel
+        .as_ref()
+        .filter(|_| !is_aws)
+        .map(ToString::to_string);
+    if tunnel.is_none() && !is_aws {
+        notes.push("where tunnels are carried is not known: fill `tunnel_endpoint` in, or give --tunnel-endpoint".to_owned());
+    }
+    let is_local = |address: &Option<String>| {
+        address
+            .as_ref()
+            .is_some_and(|address| address.starts_with("localhost"))
+    };
+    if is_local(&endpoint) || is_local(&tunnel) {
+        notes.push(
+            "localhost leads here from this machine only: for another one give --mqtt-endpoint and \
+             --tunnel-endpoint, or edit the file"
+                .to_owned(),
+        );
+    }
+    let agent = Agent {
+        thing: &settings.thing,
+        endpoint: endpoint.as_deref(),
+        tunnel_endpoint: tunnel.as_deref(),
+        is_tunnel_endpoint_known: is_aws,
+        has_ca: ca.is_some(),
+        has_own_key: settings.csr.is_some(),
+        services: &settings.services,
+    };
+    if !bundle.keep_agent(&agent)? {
+        notes = vec![format!("{AGENT} was there and is left as it was")];
+    }
+    Ok(notes)
+}
+
+async fn describe(registry: &Registry<'_>, name: &str, show: &Show) -> Result<(), Trouble> {
+    let thing = registry.describe_thing(name).await?;
+    let mut certificates = Vec::new();
+    for arn in registry.principals(name).await? {
+        let Some(id) = certificate_id(&arn) else {
+            continue;
+        };
+        let mut output = registry.describe_certificate(id).await?;
+        certificates.push(output["certificateDescription"].take());
+    }
+    show.thing(&thing, certificates);
+    Ok(())
+}
+
+/// Takes the thing's certificates out of use first: that cuts the device, whatever happens then.
+async fn delete(registry: &Registry<'_>, name: &str, force: bool) -> Result<(), Trouble> {
+    registry.describe_thing(name).await?;
+    let principals = registry.principals(name).await?;
+    if !force {
+        refuse_policies(registry, &principals).await?;
+    }
+    for arn in &principals {
+        remove(registry, name, arn, force).await?;
+    }
+    registry.delete_thing(name).await?;
+    print(&format!("{name} deleted\n"));
+    Ok(())
+}
+
+/// Before anything is changed.
+async fn refuse_policies(registry: &Registry<'_>, principals: &[String]) -> Result<(), Trouble> {
+    for arn in principals {
+        let policies = registry.attached_policies(arn).await?;
+        if !policies.is_empty() && certificate_id(arn).is_some() {
+            return Err(Trouble::new(
+                format_args!(
+                    "{} has policies of its own: {}",
+                    Escaped(arn),
+                    Escaped(&policies.join(", "))
+                ),
+                "--force detaches them; the policies themselves stay",
+                ExitCode::Refused,
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn remove(
+    registry: &Registry<'_>,
+    name: &str,
+    arn: &str,
+    force: bool,
+) -> Result<(), Trouble> {
+    let Some(id) = certificate_id(arn) else {
+        return Ok(registry.detach(name, arn).await.map(drop)?);
+    };
+    let mut others = registry.principal_things(arn).await?;
+    others.retain(|other| other != name);
+    if !others.is_empty() && !force {
+        registry.detach(name, arn).await?;
+        let others = others.join(", ");
+        print(&format!(
+            "certificate {id} detached; {} still has it\n",
+            Escaped(&others)
+        ));
+        return Ok(());
+    }
+    registry.deactivate(id).await?;
+    if force {
+        for policy in registry.attached_policies(arn).await? {
+            registry.detach_policy(&policy, arn).await?;
+        }
+    }
+    for thing in others.iter().map(String::as_str).chain([name]) {
+        registry.detach(thing, arn).await?;
+    }
+    registry.delete_certificate(id, force).await?;
+    print(&format!("certificate {id} deleted\n"));
+    Ok(())
+}
+
+fn report_note(note: &str) {
+    report(&Trouble::note(note));
+}
+
+struct Show {
+    is_json: bool,
+    paper: Paper,
+}
+
+impl Show {
+    fn created(&self, settings: &CreateSettings, thing: &Value, certificate: &str) {
+        let dir = settings.out.to_string_lossy();
+        let id = certificate_id(certificate).unwrap_or_default();
+        if self.is_json {
+            let value = json!({
+                "thingName": settings.thing,
+                "thingArn": thing["thingArn"],
+                "certificateId": id,
+                "certificateArn": certificate,
+                "directory": dir,
+            });
+            return print(&format!("{value:#}\n"));
+        }
+        let key = if settings.csr.is_some() { "" } else { KEY };
+        let files: Vec<&str> = [CERTIFICATE, key, CA, AGENT]
+            .into_iter()
+            .filter(|name| !name.is_empty() && settings.out.join(name).exists())
+            .collect();
+        let lines = [
+            ("thing", Cell::new(&settings.thing)),
+            ("certificate", Cell::new(id)),
+            ("directory", Cell::new(&dir)),
+            ("files", Cell::new(&files.join(", "))),
+            (
+                "next",
+                Cell::new(
+                    "copy the directory to the device; there: adit agent --config agent.toml",
+                ),
+            ),
+        ];
+        print(&fields(&lines, self.paper));
+    }
+
+    fn list(&self, things: Vec<Value>) {
+        if self.is_json {
+            return print(&format!("{:#}\n", json!({ "things": things })));
+        }
+        let mut table = Table::new(&["THING", "TYPE", "ATTRIBUTES"]);
+        for thing in &things {
+            let text = |member: &str| thing[member].as_str().unwrap_or_default();
+            table.row(vec![
+                Cell::new(text("thingName")),
+                Cell::new(text("thingTypeName")),
+                Cell::new(&attributes(&thing["attributes"])),
+            ]);
+        }
+        print(&table.render(self.paper));
+    }
+
+    fn thing(&self, thing: &Value, certificates: Vec<Value>) {
+        if self.is_json {
+            let value = json!({ "thing": thing, "certificates": certificates });
+            return print(&format!("{value:#}\n"));
+        }
+        let text = |member: &str| Cell::new(thing[member].as_str().unwrap_or_default());
+        let mut lines = vec![("thing", text("thingName")), ("id", text("thingId"))];
+        if thing["thingTypeName"].is_string() {
+            lines.push(("type", text("thingTypeName")));
+        }
+        let attributes = attributes(&thing["attributes"]);
+        if !attributes.is_empty() {
+            lines.push(("attributes", Cell::new(&attributes)));
+        }
+        lines.push(("arn", text("thingArn")));
+        print(&fields(&lines, self.paper));
+        if certificates.is_empty() {
+            return print("it has no certificate, so no device can connect as it\n");
+        }
+        let mut table = Table::new(&["CERTIFICATE", "STATUS", "AGE"]);
+        for certificate in &certificates {
+            let text = |member: &str| certificate[member].as_str().unwrap_or_default();
+            let age = seconds(&certificate["creationDate"]).map(|made| span(now() - made));
+            table.row(vec![
+                Cell::new(text("certificateId")),
+                Cell::state(text("status")),
+                Cell::new(&age.unwrap_or_default()),
+            ]);
+        }
+        print(&format!("\n{}", table.render(self.paper)));
+    }
+}
+
+fn attributes(attributes: &Value) -> String {
+    let pairs = attributes.as_object().into_iter().flatten();
+    let pairs = pairs.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
+    pairs.collect::<Vec<_>>().join(" ")
+}

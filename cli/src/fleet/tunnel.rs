@@ -1,0 +1,343 @@
+//! `adit tunnel`: open, list, describe, close, rotate, tag.
+
+use std::path::Path;
+
+use adit_proto::escape::Escaped;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use super::files::{make_dir, write_secret};
+use super::settings::{TunnelAction, TunnelSettings, tag_list};
+use super::table::{Cell, Look, Paper, Table, fields, print, span};
+use super::trouble::Trouble;
+use crate::aws::{CallFault, Client};
+
+/// Does it, and prints the answer.
+pub(crate) async fn tunnel(settings: TunnelSettings, paper: Paper) -> Result<(), Trouble> {
+    let client = Client::new(settings.api)?;
+    let show = Show {
+        is_json: settings.is_json,
+        paper,
+    };
+    match settings.action {
+        TunnelAction::Open { input, token_dir } => {
+            let output = client.tunneling("OpenTunnel", &input).await?;
+            show.tokens(output, "OpenTunnel", token_dir.as_deref())
+        }
+        TunnelAction::List { thing, only_open } => {
+            let summaries = list(&client, thing.as_deref()).await?;
+            let is_wanted = |tunnel: &Value| !only_open || tunnel["status"] == "OPEN";
+            show.list(summaries.into_iter().filter(is_wanted).collect());
+            Ok(())
+        }
+        TunnelAction::Describe { id } => {
+            let output = describe(&client, &id).await?;
+            show.tunnel(&output);
+            Ok(())
+        }
+        TunnelAction::Close { ids, delete } => close_all(&client, &ids, delete).await,
+        TunnelAction::Rotate { input, token_dir } => {
+            let output = client.tunneling("RotateTunnelAccessToken", &input).await?;
+            show.tokens(output, "RotateTunnelAccessToken", token_dir.as_deref())
+        }
+        TunnelAction::Tag { id, set, remove } => tag(&client, &id, &set, &remove, &show).await,
+    }
+}
+
+/// The summaries of all tunnels, newest first.
+pub(super) async fn list(client: &Client, thing: Option<&str>) -> Result<Vec<Value>, Trouble> {
+    let mut summaries = Vec::new();
+    let mut input = json!({ "maxResults": PAGE_SIZE });
+    if let Some(thing) = thing {
+        input["thingName"] = json!(thing);
+    }
+    for _ in 0..PAGES_MAX {
+        let mut page = client.tunneling("ListTunnels", &input).await?;
+        match page["tunnelSummaries"].take() {
+            Value::Array(more) => summaries.extend(more),
+            _ => return Err(Trouble::answer("ListTunnels", "tunnelSummaries")),
+        }
+        match page["nextToken"].as_str() {
+            Some(token) => input["nextToken"] = json!(token),
+            None => return Ok(summaries),
+        }
+    }
+    Err(Trouble::failure(format_args!(
+        "ListTunnels: more than {PAGES_MAX} pages"
+    )))
+}
+
+/// `{"tunnel": …}`.
+pub(super) async fn describe(client: &Client, id: &str) -> Result<Value, CallFault> {
+    client
+        .tunneling("DescribeTunnel", &json!({ "tunnelId": id }))
+        .await
+}
+
+/// Closes one tunnel.
+pub(super) async fn close(client: &Client, id: &str, delete: bool) -> Result<(), CallFault> {
+    let mut input = json!({ "tunnelId": id });
+    if delete {
+        input["delete"] = json!(true);
+    }
+    client.tunneling("CloseTunnel", &input).await.map(drop)
+}
+
+/// Seconds since the epoch.
+pub(super) fn now() -> i64 {
+    OffsetDateTime::now_utc().unix_timestamp()
+}
+
+/// A time member of an answer, in seconds.
+pub(super) fn seconds(value: &Value) -> Option<i64> {
+    // Whole seconds are all that is shown; the cast saturates.
+    value.as_f64().map(|seconds| seconds as i64)
+}
+
+/// Each of them, though one fails: the last failure is the command's.
+async fn close_all(client: &Client, ids: &[String], delete: bool) -> Result<(), Trouble> {
+    let mut outcome = Ok(());
+    for id in ids {
+        match close(client, id, delete).await {
+            Ok(()) => {
+                let done = if delete {
+                    "closed and deleted"
+                } else {
+                    "closed"
+                };
+                print(&format!("{} {done}\n", Escaped(id)));
+            }
+            Err(fault) => {
+                if let Err(earlier) = std::mem::replace(&mut outcome, Err(fault.into())) {
+                    report(&earlier);
+                }
+            }
+        }
+    }
+    outcome
+}
+
+async fn tag(
+    client: &Client,
+    id: &str,
+    set: &[(String, String)],
+    remove: &[String],
+    show: &Show,
+) -> Result<(), Trouble> {
+    let arn = if id.starts_with("arn:") {
+        id.to_owned()
+    } else {
+        let output = describe(client, id).await?;
+        let arn = output["tunnel"]["tunnelArn"].as_str().map(str::to_owned);
+        arn.ok_or_else(|| Trouble::answer("DescribeTunnel", "tunnelArn"))?
+    };
+    if !set.is_empty() {
+        let input = json!({ "resourceArn": arn, "tags": tag_list(set) });
+        client.tunneling("TagResource", &input).await?;
+    }
+    if !remove.is_empty() {
+        let input = json!({ "resourceArn": arn, "tagKeys": remove });
+        client.tunneling("UntagResource", &input).await?;
+    }
+    let input = json!({ "resourceArn": arn });
+    let output = client.tunneling("ListTagsForResource", &input).await?;
+    if show.is_json {
+        show.json(&output);
+    } else {
+        print(&tag_lines(&output["tags"]));
+    }
+    Ok(())
+}
+
+fn tag_lines(tags: &Value) -> String {
+    let line = |tag: &Value| format!("{}\n", tag_text(tag));
+    tags.as_array().into_iter().flatten().map(line).collect()
+}
+
+fn tag_text(tag: &Value) -> String {
+    let text = |member: &str| Escaped(tag[member].as_str().unwrap_or_default()).to_string();
+    format!("{}={}", text("key"), text("value"))
+}
+
+/// Says that one of several things failed, while the command goes on.
+pub(super) fn report(trouble: &Trouble) {
+    use std::io::Write as _;
+    let _ = std::io::stderr().write_all(trouble.report().as_bytes());
+}
+
+struct Show {
+    is_json: bool,
+    paper: Paper,
+}
+
+impl Show {
+    fn json(&self, value: &Value) {
+        print(&format!("{value:#}\n"));
+    }
+
+    /// An answer with tokens. They are printed because that is what was asked for: the service says
+    /// them only once.
+    fn tokens(
+        &self,
+        mut output: Value,
+        operation: &str,
+        dir: Option<&Path>,
+    ) -> Result<(), Trouble> {
+        let mut lines = Vec::new();
+        for (name, member) in [("id", "tunnelId"), ("arn", "tunnelArn")] {
+            if let Some(text) = output[member].as_str() {
+                lines.push((name, Cell::new(text)));
+            }
+        }
+        let mut found = false;
+        for (name, member) in TOKENS {
+            let Some(token) = output[member].as_str() else {
+                continue;
+            };
+            found = true;
+            let Some(dir) = dir else {
+                lines.push((name, Cell::new(token)));
+                continue;
+            };
+            make_dir(dir)?;
+            let file = dir.join(name);
+            write_secret(&file, &format!("{token}\n"))?;
+            lines.push((name, Cell::new(&file.to_string_lossy())));
+            if let Some(output) = output.as_object_mut() {
+                output.remove(member);
+            }
+        }
+        if !found {
+            return Err(Trouble::answer(operation, "token"));
+        }
+        if self.is_json {
+            self.json(&output);
+        } else {
+            print(&fields(&lines, self.paper));
+        }
+        Ok(())
+    }
+
+    fn list(&self, tunnels: Vec<Value>) {
+        if self.is_json {
+            return self.json(&json!({ "tunnelSummaries": tunnels }));
+        }
+        let mut table = Table::new(&["ID", "STATUS", "AGE", "DESCRIPTION"]);
+        let now = now();
+        for tunnel in &tunnels {
+            let text = |member: &str| tunnel[member].as_str().unwrap_or_default();
+            let age = seconds(&tunnel["createdAt"]).map(|created| span(now - created));
+            table.row(vec![
+                Cell::new(text("tunnelId")),
+                Cell::state(text("status")),
+                Cell::new(&age.unwrap_or_default()),
+                Cell::new(text("description")),
+            ]);
+        }
+        print(&table.render(self.paper));
+    }
+
+    fn tunnel(&self, output: &Value) {
+        if self.is_json {
+            return self.json(output);
+        }
+        print(&fields(
+            &tunnel_fields(&output["tunnel"], now()),
+            self.paper,
+        ));
+    }
+}
+
+fn tunnel_fields(tunnel: &Value, now: i64) -> Vec<(&'static str, Cell)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut lines = vec![
+        ("id", Cell::new(&text(&tunnel["tunnelId"]))),
+        ("status", Cell::state(&text(&tunnel["status"]))),
+        ("source", side(&tunnel["sourceConnectionState"], now)),
+        (
+            "destination",
+            side(&tunnel["destinationConnectionState"], now),
+        ),
+    ];
+    let config = &tunnel["destinationConfig"];
+    if let Some(thing) = config["thingName"].as_str() {
+        lines.push(("thing", Cell::new(thing)));
+    }
+    if let Some(services) = config["services"].as_array() {
+        let services: Vec<&str> = services.iter().filter_map(Value::as_str).collect();
+        lines.push(("services", Cell::new(&services.join(", "))));
+    }
+    if let Some(description) = tunnel["description"].as_str() {
+        lines.push(("description", Cell::new(description)));
+    }
+    if let Some(created) = seconds(&tunnel["createdAt"]) {
+        lines.push(("age", Cell::new(&span(now - created))));
+        let minutes = tunnel["timeoutConfig"]["maxLifetimeTimeoutMinutes"].as_i64();
+        if let (Some(minutes), "OPEN") = (minutes, text(&tunnel["status"]).as_str()) {
+            let left = span(created + minutes * 60 - now);
+            lines.push(("closes in", Cell::new(&left)));
+        }
+    }
+    for tag in tunnel["tags"].as_array().into_iter().flatten() {
+        lines.push(("tag", Cell::new(&tag_text(tag))));
+    }
+    lines.push((
+        "arn",
+        Cell::new(&text(&tunnel["tunnelArn"])).look(Look::Dim),
+    ));
+    lines
+}
+
+fn side(state: &Value, now: i64) -> Cell {
+    let status = state["status"].as_str().unwrap_or_default();
+    match seconds(&state["lastUpdatedAt"]) {
+        Some(since) => {
+            let text = format!("{} for {}", status.to_ascii_lowercase(), span(now - since));
+            let is_connected = status == "CONNECTED";
+            Cell::new(&text).look(if is_connected { Look::Good } else { Look::Dim })
+        }
+        None => Cell::state(status),
+    }
+}
+
+/// File and member.
+const TOKENS: [(&str, &str); 2] = [
+    ("source-token", "sourceAccessToken"),
+    ("destination-token", "destinationAccessToken"),
+];
+
+const PAGE_SIZE: u32 = 100;
+
+/// A million tunnels; a service that goes on is playing games.
+const PAGES_MAX: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tunnel_is_shown_with_what_it_has() {
+        let tunnel = json!({
+            "tunnelId": "t1", "tunnelArn": "arn:x", "status": "OPEN", "createdAt": 1000.5,
+            "sourceConnectionState": { "status": "DISCONNECTED" },
+            "destinationConnectionState": { "status": "CONNECTED", "lastUpdatedAt": 1060 },
+            "destinationConfig": { "thingName": "lamp", "services": ["SSH", "WEB"] },
+            "timeoutConfig": { "maxLifetimeTimeoutMinutes": 30 },
+            "tags": [{ "key": "k", "value": "v" }],
+        });
+        let text = fields(&tunnel_fields(&tunnel, 1120), Paper::default());
+        let expected = "\
+id           t1
+status       open
+source       disconnected
+destination  connected for 1m
+thing        lamp
+services     SSH, WEB
+age          2m
+closes in    28m
+tag          k=v
+arn          arn:x
+";
+        assert_eq!(text, expected);
+    }
+}

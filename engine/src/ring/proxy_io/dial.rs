@@ -1,0 +1,185 @@
+//! Local connections of a destination: dialled, tried again, given up.
+
+use super::ProxyIo;
+use super::announce::peer_text;
+use crate::ring::backend::Backend;
+use crate::ring::handle::TunnelEvent;
+use crate::ring::io::{Io, Owner};
+use crate::ring::socket::Address;
+use crate::tunnel::endpoint::Endpoint;
+use crate::tunnel::key::ConnectionKey;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+impl ProxyIo {
+    /// The dialler outside of the loop is done.
+    pub(in crate::ring) fn dialled_outside(
+        &mut self,
+        io: &mut Io,
+        key: ConnectionKey,
+        result: io::Result<OwnedFd>,
+    ) {
+        let owner = Owner::Local {
+            tunnel: self.tunnel,
+            key,
+        };
+        match result.and_then(|fd| io.insert(fd, owner)) {
+            Ok(socket) => self.connected(io, key, socket, false),
+            Err(error) => self.dial_failed(io, key, &error),
+        }
+    }
+
+    /// A socket that is being connected has news.
+    pub(in crate::ring) fn dial_ready(
+        &mut self,
+        io: &mut Io,
+        socket: u32,
+        reads_short: bool,
+        overdue: bool,
+    ) {
+        let fd = io.fd(socket);
+        let result = match io.backend.connect_result(fd) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !overdue => return,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(io::ErrorKind::TimedOut.into())
+            }
+            result => result,
+        };
+        let Some(Owner::Dialling { key, rest, .. }) = io.take_owner(socket) else {
+            return;
+        };
+        self.dials.remove(&key);
+        match result {
+            Ok(()) => {
+                io.set_owner(
+                    socket,
+                    Owner::Local {
+                        tunnel: self.tunnel,
+                        key,
+                    },
+                );
+                // Its end may have come along with its beginning, in one edge.
+                self.connected(io, key, socket, reads_short);
+            }
+            Err(error) => {
+                io.close(socket);
+                match io.dial(self.tunnel, key, rest, error) {
+                    Ok(next) => drop(self.dials.insert(key, next)),
+                    Err(error) => self.dial_failed(io, key, &error),
+                }
+            }
+        }
+    }
+
+    pub(super) fn dial(&mut self, io: &mut Io, key: ConnectionKey, service: u32) {
+        let addresses = match self.proxy.endpoint(service) {
+            Some(Endpoint::Unix(path)) => vec![Address::Unix(path.clone())],
+            Some(Endpoint::Tcp { host, port }) => {
+                // A name is looked up for each connection: what it stands for may change, and a
+                // look-up that failed once may succeed the next time.
+                let host = host.as_ref().unwrap_or(&self.options.default_host);
+                match literal_addresses(host, *port) {
+                    Some(addresses) => addresses,
+                    None => {
+                        return self.tell(TunnelEvent::Dial {
+                            key,
+                            host: host.clone(),
+                            port: *port,
+                        });
+                    }
+                }
+            }
+            Some(Endpoint::Stdio) | None => Vec::new(),
+        };
+        let nowhere = io::ErrorKind::AddrNotAvailable.into();
+        match io.dial(self.tunnel, key, addresses, nowhere) {
+            Ok(socket) => drop(self.dials.insert(key, socket)),
+            Err(error) => self.dial_failed(io, key, &error),
+        }
+    }
+
+    /// Ends a dial that nobody waits for any more: its socket must not outlive the proxy, whose
+    /// place on the loop another one takes. What is dialled outside of the loop, or waits to be
+    /// tried again, ends when it reports.
+    pub(super) fn cancel_dial(&mut self, io: &mut Io, key: ConnectionKey) {
+        if let Some(socket) = self.dials.remove(&key) {
+            io.close(socket);
+            self.tries.remove(&key);
+            self.proxy.dial_failed(key);
+        }
+    }
+
+    pub(super) fn connected(
+        &mut self,
+        io: &mut Io,
+        key: ConnectionKey,
+        socket: u32,
+        reads_short: bool,
+    ) {
+        if let Ok(peer) = io.peer(socket) {
+            self.announce(format_args!("Connected to {}", peer_text(&peer)));
+        }
+        self.tries.remove(&key);
+        if self.proxy.dialled(io.now, key, socket) {
+            self.flush_one(io, key);
+            self.proxy.readable(key, reads_short);
+        } else {
+            io.close(socket);
+        }
+    }
+
+    pub(super) fn dial_failed(&mut self, io: &Io, key: ConnectionKey, error: &io::Error) {
+        let dialled = self.proxy.dialled_service(key);
+        if let Some(retries) = self.options.dial_retries
+            && dialled.is_some()
+        {
+            let tries = self.tries.entry(key).or_default();
+            if retries.count.is_none_or(|count| *tries < count) {
+                *tries += 1;
+                self.redials.push_back((io.now + retries.delay, key));
+                return;
+            }
+        }
+        // `None`: the peer has ended the connection meanwhile, and nobody misses it.
+        if let Some(service) = dialled {
+            let endpoint = self.endpoint_text(service);
+            let service = self.service_text(service);
+            tracing::warn!(service, endpoint, %error, "could not connect to the local service; its connection was reset");
+        }
+        self.tries.remove(&key);
+        self.proxy.dial_failed(key);
+    }
+
+    /// Tries again what failed a while ago and is still wanted.
+    pub(super) fn redial(&mut self, io: &mut Io) {
+        while let Some(&(at, key)) = self.redials.front() {
+            if at > io.now {
+                return;
+            }
+            self.redials.pop_front();
+            match self.proxy.dialled_service(key) {
+                Some(service) => self.dial(io, key, service),
+                None => {
+                    self.tries.remove(&key);
+                    self.proxy.dial_failed(key);
+                }
+            }
+        }
+    }
+}
+
+/// The addresses of a host that needs no look-up: a literal one, and this machine's own name
+/// (RFC 6761 §6.3: always loopback).
+fn literal_addresses(host: &str, port: u16) -> Option<Vec<Address>> {
+    let of = |ip: IpAddr| Address::Ip(SocketAddr::new(ip, port));
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Some(vec![of(ip)]);
+    }
+    host.eq_ignore_ascii_case("localhost").then(|| {
+        vec![
+            of(Ipv4Addr::LOCALHOST.into()),
+            of(Ipv6Addr::LOCALHOST.into()),
+        ]
+    })
+}

@@ -1,0 +1,195 @@
+//! A proxy's WebSocket: read, filled, ended.
+
+use super::ProxyIo;
+use super::deliver::Reader;
+use crate::link::Link;
+use crate::ring::backend::Ready;
+use crate::ring::buffers::OUTPUT_MARK;
+use crate::ring::handle::{LinkEnd, TunnelEvent};
+use crate::ring::io::{Io, Owner};
+use crate::ring::link_io::{LinkFault, LinkIo, Received};
+use crate::ring::socket;
+use crate::tunnel::flow::Flow;
+use adit_proto::websocket::CloseCode;
+
+/// Times that one turn reads the tunnel's socket (256 KiB each) before others get theirs.
+const READS_PER_TURN: usize = 2;
+
+impl ProxyIo {
+    /// A fresh link; one that was still there is dropped.
+    pub(in crate::ring) fn link_up(&mut self, io: &mut Io, link: Link) {
+        self.drop_link(io, LinkEnd::Lost("replaced by a newer link".into()));
+        let owner = Owner::Link {
+            tunnel: self.tunnel,
+            side: 0,
+        };
+        match io.insert(link.socket, owner) {
+            Ok(socket) => {
+                socket::keep_unsent_short(io.fd(socket));
+                self.link = Some(LinkIo::new(
+                    socket,
+                    link.records,
+                    &link.opened,
+                    &link.unread,
+                    &mut io.buffers,
+                ));
+                self.proxy.link_up(io.now);
+            }
+            Err(error) => self.tell(TunnelEvent::LinkEnded(LinkEnd::Lost(format!(
+                "the link's socket cannot be watched: {error}"
+            )))),
+        }
+    }
+
+    pub(in crate::ring) fn link_ready(&mut self, ready: &Ready) {
+        if let Some(link) = &mut self.link {
+            link.ready(ready);
+        }
+    }
+
+    /// Reads the tunnel. Returns whether the turn ended before the bytes did.
+    pub(super) fn receive(&mut self, io: &mut Io) -> bool {
+        for _ in 0..READS_PER_TURN {
+            if self.link.as_ref().is_none_or(|link| !link.may_read()) {
+                return false;
+            }
+            match self.receive_once(io) {
+                Ok(true) => {}
+                Ok(false) => return false,
+                Err(end) => {
+                    self.end_link(io, end);
+                    return false;
+                }
+            }
+        }
+        !self.proxy.is_paused()
+    }
+
+    /// Carries out what is in the buffer, then reads once. `Ok(true)`: there may be more.
+    pub(super) fn receive_once(&mut self, io: &mut Io) -> Result<bool, LinkEnd> {
+        if !self.read_opened(io)? {
+            return Ok(false);
+        }
+        let Some(link) = &mut self.link else {
+            return Ok(false);
+        };
+        let received = match link.receive(io) {
+            Ok(Received::Some) => true,
+            Ok(Received::Nothing) => return Ok(false),
+            Ok(Received::Ended) => return Err(LinkEnd::of(&LinkFault::Ended)),
+            Err(error) => return Err(LinkEnd::of(&LinkFault::Io(error))),
+        };
+        Ok(self.read_opened(io)? && received)
+    }
+
+    /// Opens records and hands them to the core until the buffer is used up. `Ok(false)`: the
+    /// core is paused.
+    pub(super) fn read_opened(&mut self, io: &mut Io) -> Result<bool, LinkEnd> {
+        let outcome = loop {
+            let Some(link) = &mut self.link else {
+                break Ok(false);
+            };
+            match link.open() {
+                Ok(true) => {}
+                Ok(false) => break Ok(true),
+                Err(fault) => break Err(LinkEnd::of(&fault)),
+            }
+            let (buffer, position) = link.opened();
+            match self.proxy.handle_input(io.now, buffer, position) {
+                Ok(Flow::Done) => link.opened_done(),
+                Ok(Flow::Deliver) => self.deliver(io),
+                Ok(Flow::Paused) => {
+                    // What this batch delivers may lift the pause.
+                    self.deliver(io);
+                    if self.proxy.is_paused() {
+                        return Ok(false);
+                    }
+                }
+                Ok(Flow::Closed(code)) => break Err(LinkEnd::Closed(code)),
+                Err(error) => break Err(LinkEnd::Violation(error.to_string())),
+            }
+        };
+        // What the peer sent before its end is delivered, whatever that end was.
+        self.deliver(io);
+        outcome
+    }
+
+    /// Composes records while the tunnel takes them. Returns whether the turn ended before the
+    /// local sockets did.
+    pub(super) fn send(&mut self, io: &mut Io) -> bool {
+        let mut moved = 0;
+        while moved < OUTPUT_MARK {
+            match self.fill_and_flush(io) {
+                Ok(0) => return false,
+                Ok(size) => moved += size,
+                Err(fault) => {
+                    self.end_link(io, LinkEnd::of(&fault));
+                    return false;
+                }
+            }
+        }
+        self.proxy.wants_output()
+    }
+
+    /// Fills the output up to its mark and offers it to the socket. Returns the bytes that were
+    /// composed or sent; 0 when there is nothing to do before the next event.
+    ///
+    /// Sending alone is progress too: it may have made the room that composing lacked, and a
+    /// socket that took everything reports no edge.
+    pub(super) fn fill_and_flush(&mut self, io: &mut Io) -> Result<usize, LinkFault> {
+        let Some(link) = &mut self.link else {
+            return Ok(0);
+        };
+        let mut composed = 0;
+        while link.has_room() && self.proxy.wants_output() {
+            let area = link.area(&mut io.buffers);
+            let size = self.proxy.compose(io.now, area, &mut Reader(io));
+            if size == 0 {
+                break;
+            }
+            link.seal(size)?;
+            composed += size;
+        }
+        let waiting = link.output_size();
+        link.flush(io)?;
+        let sent = waiting.saturating_sub(link.output_size());
+        Ok(if link.is_writable() {
+            composed + sent
+        } else {
+            0
+        })
+    }
+
+    /// Ends the WebSocket: says why where the peer can still hear it, cuts the connections.
+    pub(super) fn end_link(&mut self, io: &mut Io, end: LinkEnd) {
+        if self.link.is_none() {
+            return;
+        }
+        if let LinkEnd::Closed(_) = &end {
+            self.proxy.close(CloseCode::Normal, "");
+        }
+        if !matches!(end, LinkEnd::Lost(_)) {
+            // Best effort: a peer that does not read learns nothing.
+            let _ = self.fill_and_flush(io);
+        }
+        self.drop_link(io, end);
+    }
+
+    pub(super) fn drop_link(&mut self, io: &mut Io, end: LinkEnd) {
+        let Some(mut link) = self.link.take() else {
+            return;
+        };
+        if !matches!(end, LinkEnd::Lost(_)) {
+            link.close_notify();
+        }
+        // Best effort: an alert says what was wrong, to a peer that may be gone.
+        let _ = link.flush(io);
+        link.discard_input();
+        link.release(&mut io.buffers);
+        io.end(link.socket);
+        self.down_since = io.now;
+        self.proxy.link_lost();
+        self.act(io);
+        self.tell(TunnelEvent::LinkEnded(end));
+    }
+}

@@ -1,0 +1,250 @@
+//! The relay's driver.
+
+use super::super::{IoChoice, LinkNews};
+use super::support::{Bench, both, control, data};
+use crate::tls::tests::support as tls;
+use crate::tls::{PlainRecords, Records};
+use adit_proto::ids::Mode;
+use adit_proto::message::{Kind, MessageView};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::num::NonZeroU64;
+use std::time::{Duration, Instant};
+
+/// A stream with one connection.
+fn open_stream(source: &mut super::support::Peer, destination: &mut super::support::Peer) {
+    let mut start = Vec::new();
+    control(Kind::StreamStart, 1, 1, &mut start);
+    source.says(&start);
+    assert_eq!(destination.hears_kind(), Kind::StreamStart);
+}
+
+#[test]
+fn a_list_of_services_that_is_larger_than_a_record_arrives() {
+    both(|io| {
+        let names: Vec<String> = (0..128).map(|at| format!("{at:0>128}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        for count in [125, 126, 127, 128] {
+            let mut bench = Bench::new(io, &names[..count]);
+            let mut peer = bench.attach_with(Mode::Destination, None, Records::Plain(PlainRecords));
+            let message = peer.hears();
+            let view = MessageView::parse(&message).expect("a message");
+            let ids = view.service_ids().expect("valid ids");
+            assert_eq!(ids.len(), count);
+            assert!(
+                ids.iter()
+                    .zip(&names)
+                    .all(|(id, name)| id.as_str() == *name)
+            );
+        }
+    });
+}
+
+/// The output towards the source is nearly full, 64 KiB of answers wait for it, and the
+/// destination's largest message comes in the same turn.
+#[test]
+fn answers_and_data_for_a_source_that_does_not_read_neither_panic_nor_change_places() {
+    both(|io| {
+        for size in (150_000..210_000).step_by(4_000) {
+            answers_and_data(io, size);
+        }
+    });
+}
+
+fn answers_and_data(io: IoChoice, size: usize) {
+    const ANSWERS: u32 = 6_000;
+    let mut bench = Bench::new(io, &["A"]);
+    let plain = Records::Plain(PlainRecords);
+    let mut source = bench.attach_with(Mode::Source, Some(2_048), plain);
+    assert_eq!(source.hears_kind(), Kind::ServiceIds);
+    let mut destination = bench.attach(Mode::Destination);
+    open_stream(&mut source, &mut destination);
+
+    // One burst, so that the relay's output starts at the front of its buffer once.
+    let mut first = Vec::new();
+    while first.len() < size {
+        first.extend(data(&[b'a'; 4_000]));
+    }
+    destination.says(&first);
+    // All but the end of a large message, so that it leaves as a whole with the last record.
+    let last = data(&[b'b'; 64_512]);
+    let (begun, rest) = last.split_at(60_000);
+    destination.says(begun);
+    // Until the relay has taken it, or as much as it takes.
+    std::thread::sleep(Duration::from_millis(20));
+
+    let held = bench.hold();
+    let mut starts = Vec::new();
+    for id in 0..ANSWERS {
+        control(Kind::ConnectionStart, 9, 100 + id, &mut starts);
+    }
+    source.says(&starts);
+    destination.says(rest);
+    drop(held);
+
+    let (mut answers, mut is_done) = (0, false);
+    while answers < ANSWERS || !is_done {
+        let message = source.hears();
+        let view = MessageView::parse(&message).expect("a message");
+        match view.kind {
+            Kind::ConnectionReset => {
+                assert_eq!(view.connection_id, 100 + answers, "of {size}");
+                answers += 1;
+            }
+            Kind::Data => is_done |= view.payload.first() == Some(&b'b'),
+            kind => panic!("{kind:?}"),
+        }
+    }
+}
+
+/// More answers than the outbox holds pause the reading; nothing but the relay itself is there
+/// to go on with it.
+#[test]
+fn reading_goes_on_after_the_answers_have_left() {
+    const STARTS: u32 = 20_000;
+    both(|io| {
+        let mut bench = Bench::new(io, &["A"]);
+        let mut source = bench.attach(Mode::Source);
+        let mut destination = bench.attach(Mode::Destination);
+        open_stream(&mut source, &mut destination);
+        let mut starts = Vec::new();
+        for id in 0..STARTS {
+            control(Kind::ConnectionStart, 9, 100 + id, &mut starts);
+        }
+        let held = bench.hold();
+        source.says(&starts);
+        drop(held);
+        for id in 0..STARTS {
+            let message = source.hears();
+            let view = MessageView::parse(&message).expect("a message");
+            assert_eq!(
+                (view.kind, view.connection_id),
+                (Kind::ConnectionReset, 100 + id)
+            );
+        }
+    });
+}
+
+#[test]
+fn links_of_a_loop_that_breaks_are_reported_before_and_after() {
+    both(|io| {
+        let mut bench = Bench::new(io, &["A"]);
+        let mut before = bench.attach(Mode::Source);
+        assert!(matches!(bench.hears(), LinkNews::Attached(grant) if grant.session == 1));
+        bench.event_loop.run(|| panic!("as the test wants it"));
+        before.hears_the_end();
+        assert!(matches!(bench.hears(), LinkNews::Gone(grant) if grant.session == 1));
+        let mut after = bench.attach_with(Mode::Source, None, Records::Plain(PlainRecords));
+        after.hears_the_end();
+        assert!(matches!(bench.hears(), LinkNews::Gone(grant) if grant.session == 2));
+    });
+}
+
+/// The destination asks for new keys while a record for it is being composed.
+#[test]
+fn an_update_of_keys_leaves_in_its_place_between_records() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.expect("a runtime");
+    both(|io| {
+        for kind in [tls::Kind::Library, tls::Kind::InPlace] {
+            let suite = tls::tls13_suites()[0];
+            let pair = runtime.block_on(tls::pair(suite, tls::Kind::Buffered, kind));
+            let (mut near, far) = pair;
+            let mut bench = Bench::new(io, &["A"]);
+            let mut source = bench.attach(Mode::Source);
+            let destination = bench.attach_with(Mode::Destination, None, far.into_records());
+            let mut wire = destination.stream;
+            hear(&mut wire, &mut near, |plaintext| !plaintext.is_empty());
+            let mut start = Vec::new();
+            control(Kind::StreamStart, 1, 1, &mut start);
+            source.says(&start);
+            hear(&mut wire, &mut near, |plaintext| {
+                contains(plaintext, &start)
+            });
+
+            for round in 0..5 {
+                let mut update = Vec::new();
+                near.update_keys(&mut update);
+                let held = bench.hold();
+                source.says(&data(&[b'x'; 100]));
+                wire.write_all(&update).expect("write");
+                drop(held);
+                let last = [b'0' + round; 100];
+                source.says(&data(&last));
+                hear(&mut wire, &mut near, |plaintext| contains(plaintext, &last));
+            }
+            let count = near.plaintext.iter().filter(|byte| **byte == b'x').count();
+            assert_eq!(count, 500);
+        }
+    });
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// Reads records until what came satisfies `is_enough`.
+fn hear(wire: &mut TcpStream, near: &mut tls::Peer, is_enough: impl Fn(&[u8]) -> bool) {
+    let mut buffer = vec![0; 65_536];
+    while !is_enough(&near.plaintext) {
+        let count = wire.read(&mut buffer).expect("read");
+        assert!(count > 0, "the link ended");
+        near.receive(&buffer[..count]).expect("records in order");
+    }
+}
+
+/// A peer whose host is gone: nothing reaches it, and it says nothing.
+#[test]
+fn a_side_that_acknowledges_nothing_is_given_up_and_one_that_only_does_not_read_is_not() {
+    both(|io| {
+        let mut bench = Bench::new(io, &["A"]);
+        let mut source = bench.attach(Mode::Source);
+        let mut destination = bench.attach(Mode::Destination);
+        open_stream(&mut source, &mut destination);
+        let mut quiet = Bench::new(io, &["A"]);
+        let mut unread = quiet.attach(Mode::Source);
+        let mut other = quiet.attach(Mode::Destination);
+        open_stream(&mut unread, &mut other);
+        for _ in 0..2 {
+            assert!(matches!(bench.hears(), LinkNews::Attached(_)));
+            assert!(matches!(quiet.hears(), LinkNews::Attached(_)));
+        }
+        // The system drops what comes for the socket before it looks at it.
+        let nothing = [socket2::SockFilter::new(0x06, 0, 0, 0)];
+        let socket = socket2::SockRef::from(&source.stream);
+        socket.attach_filter(&nothing).expect("a filter");
+        destination.says(&data(b"never acknowledged"));
+        other.says(&data(&[7; 60_000]));
+        assert!(matches!(bench.hears(), LinkNews::Gone(grant) if grant.mode == Mode::Source));
+        assert_eq!(destination.hears_kind(), Kind::StreamReset);
+        assert!(quiet.news.try_recv().is_err());
+        assert_eq!(unread.hears_kind(), Kind::Data);
+    });
+}
+
+#[test]
+fn a_tunnel_over_its_quota_of_bytes_carries_all_of_them_later() {
+    const RATE: u64 = 100_000;
+    both(|io| {
+        let mut bench = Bench::new(io, &["A"]);
+        bench.bytes_per_second = NonZeroU64::new(RATE);
+        let mut source = bench.attach(Mode::Source);
+        let mut destination = bench.attach(Mode::Destination);
+        open_stream(&mut source, &mut destination);
+        let start = Instant::now();
+        for part in 0..25 {
+            source.says(&data(&[part; 10_000]));
+        }
+        for part in 0..25 {
+            let message = destination.hears();
+            let view = MessageView::parse(&message).expect("a message");
+            assert!(view.payload == [part; 10_000]);
+        }
+        // All but the burst of a second and the record that overdraws.
+        assert!(
+            start.elapsed() >= Duration::from_secs(1),
+            "{:?}",
+            start.elapsed()
+        );
+    });
+}

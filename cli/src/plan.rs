@@ -21,7 +21,7 @@ use crate::fleet::settings::{
 };
 use crate::log::{Format, LogSettings, Verbosity};
 use crate::personality::Personality;
-use crate::settings::{DemoSettings, ProxySettings, ServeSettings, check, json};
+use crate::settings::{DemoSettings, ProxySettings, ServeSettings, broker, check, json};
 use crate::world::World;
 
 /// What will be done, with all that it takes.
@@ -111,7 +111,7 @@ fn adit(arguments: &[OsString], world: &mut World, log: &mut LogSettings) -> Pla
         Request::Proxy(args) => return proxy(args, Personality::Adit, world, log),
         Request::Serve(args) => {
             log_of(&args.log, log);
-            let (settings, warnings) = serve(args)?;
+            let (settings, warnings) = serve(args, world)?;
             return Ok((Job::Serve(Box::new(settings)), warnings));
         }
         Request::Agent(args) => agent(args, world, log)?,
@@ -255,7 +255,7 @@ fn log_of(args: &LogArgs, log: &mut LogSettings) {
     log.format = args.log_format;
 }
 
-fn serve(args: ServeArgs) -> Result<(ServeSettings, Vec<String>), BadInput> {
+fn serve(args: ServeArgs, world: &World) -> Result<(ServeSettings, Vec<String>), BadInput> {
     if args.data_dir.as_os_str().is_empty() {
         return Err(BadInput::usage(
             "--data-dir: the path is empty",
@@ -305,6 +305,7 @@ fn serve(args: ServeArgs) -> Result<(ServeSettings, Vec<String>), BadInput> {
         tunnel_listen: args.tunnel_listen,
         unregistered_things: args.unregistered_things,
         mqtt_listen: args.mqtt_listen,
+        mqtt_broker: broker::read(&args.broker, world)?,
         loops: args.loops.and_then(NonZeroU16::new),
         io: args.io,
         records: args.tls_records,

@@ -32,7 +32,9 @@ use crate::iot::{DataEndpoint, Iot};
 use crate::links::Links;
 use crate::listen::{DeviceDoor, HttpsListener, device_config};
 use crate::mqtt::Broker;
-use crate::notify::{SealError, Sealer};
+use crate::notify::{
+    ExternalBroker, ExternalSettings, Notifier, QueueLimits, SealError, Sealer,
+};
 use crate::registry::{KnownThings, Registry};
 use crate::settings::{ApiAccess, Settings};
 use crate::store::{AnyStore, Change, Changes, Store, StoreError, StoreLimits};
@@ -120,9 +122,14 @@ impl Service {
             links,
             settings.clock.clone(),
         );
+        let external = external(&settings);
+        let notifier: Arc<dyn Notifier> = match &external {
+            Some(external) => external.clone(),
+            None => broker.clone(),
+        };
         let control = control
             .with_audit(audit.clone())
-            .with_notifier(broker.clone(), settings.naming.region().into());
+            .with_notifier(notifier, settings.naming.region().into());
         let control = Arc::new(control);
         let (stop, stopping) = watch::channel(false);
         let limits = settings.api.connections;
@@ -132,7 +139,10 @@ impl Service {
             issuer: certificates.device_issuer(),
             naming: naming.clone(),
             clock: settings.clock.clone(),
-            endpoint: mqtt_address.map(|address| data_endpoint(&settings.names, address)),
+            endpoint: match &settings.mqtt.external {
+                Some(external) => Some(DataEndpoint::of(&external.address)),
+                None => mqtt_address.map(|address| data_endpoint(&settings.names, address)),
+            },
         };
         let api = Api {
             tunnelling: Box::new(Tunnelling::new(Arc::clone(&control), naming.clone())),
@@ -150,11 +160,14 @@ impl Service {
             listener: api_listener,
             tls: Arc::new(certificates.server_config()),
             limits,
-            devices: Some(door.clone()),
+            devices: external.is_none().then(|| door.clone()),
         };
         let mut api_tasks = JoinSet::new();
         if let Some(listener) = mqtt_listener {
             api_tasks.spawn(door.serve_port(listener, stopping.clone()));
+        }
+        if let Some(external) = external {
+            api_tasks.spawn(external.run(stopping.clone()));
         }
         api_tasks.spawn(https.serve(api.router(), stopping));
         let mut background = JoinSet::new();
@@ -403,6 +416,19 @@ fn broker(
         limits,
         names,
     ))
+}
+
+fn external(settings: &Settings) -> Option<Arc<ExternalBroker>> {
+    let mqtt = &settings.mqtt;
+    let limits = QueueLimits {
+        queued_per_thing_max: mqtt.mailbox.queued_max,
+        ..QueueLimits::default()
+    };
+    let (retention, clock) = (mqtt.limits.retention, settings.clock.clone());
+    let broker = |external: &_| {
+        ExternalBroker::new(ExternalSettings::clone(external), limits, retention, clock)
+    };
+    mqtt.external.as_ref().map(broker).map(Arc::new)
 }
 
 /// Devices are told the name that whoever runs the service has given it; without one, how this machine

@@ -12,7 +12,7 @@ use crate::api::Naming;
 use crate::clock::Clock;
 use crate::gate::TunnelQuotas;
 use crate::mqtt::BrokerLimits;
-use crate::notify::MailboxLimits;
+use crate::notify::{ExternalSettings, MailboxLimits};
 use crate::quotas::{Quota, Quotas};
 use crate::registry::RegistryLimits;
 use crate::store::StoreChoice;
@@ -90,9 +90,12 @@ impl Settings {
     }
 }
 
-/// The embedded notifier.
+/// How devices hear of their tunnels: through the embedded notifier, or a broker of somebody else's.
 #[derive(Clone, Debug, Default)]
 pub struct MqttSettings {
+    /// The broker to publish through. With it nobody can connect to the embedded one, and `listen` is to
+    /// be `None`.
+    pub external: Option<ExternalSettings>,
     /// A port of its own for devices; port 0 takes any. With or without it, they reach the broker on the
     /// API's port by the ALPN name `x-amzn-mqtt-ca`.
     pub listen: Option<SocketAddr>,

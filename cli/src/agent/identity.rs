@@ -43,20 +43,8 @@ impl Identity {
     ///
     /// [`IdentityError`] names the file at fault.
     pub fn read(files: &IdentityFiles, alpn: Option<&str>) -> Result<Self, IdentityError> {
-        let ca = |source: String| IdentityError::Ca(source);
-        let trusting = match &files.ca {
-            Some(path) => {
-                let authorities = certificates(path).map_err(|error| ca(error.to_string()))?;
-                client_config_from(authorities).map_err(|error| ca(error.to_string()))?
-            }
-            None => client_config(&ClientTls::default()).map_err(|error| ca(error.to_string()))?,
-        };
-        let mut mqtt = ClientConfig::clone(&trusting);
-        let chain = certificates(&files.certificate).map_err(IdentityError::Certificate)?;
-        let key = private_key(&files.key).map_err(IdentityError::Key)?;
-        let certified = CertifiedKey::from_der(chain, key, mqtt.crypto_provider())
-            .map_err(|error| IdentityError::Pair(error.to_string()))?;
-        mqtt.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+        let pair = (files.certificate.as_path(), files.key.as_path());
+        let mut mqtt = mqtt_config(files.ca.as_deref(), Some(pair))?;
         mqtt.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let tunnels = client_config(&ClientTls {
             ca_path: files.ca.clone(),
@@ -64,7 +52,7 @@ impl Identity {
         });
         Ok(Self {
             mqtt: Arc::new(mqtt),
-            tunnels: tunnels.map_err(|error| ca(error.to_string()))?,
+            tunnels: tunnels.map_err(|error| IdentityError::Ca(error.to_string()))?,
         })
     }
 }
@@ -73,6 +61,37 @@ impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Identity")
     }
+}
+
+/// TLS towards an MQTT server that these authorities have certified, without them those of the system;
+/// with a certificate of our own and its key, or without.
+///
+/// # Errors
+///
+/// [`IdentityError`] names the file at fault.
+pub(crate) fn mqtt_config(
+    ca: Option<&Path>,
+    pair: Option<(&Path, &Path)>,
+) -> Result<ClientConfig, IdentityError> {
+    let unusable = |source: String| IdentityError::Ca(source);
+    let trusting = match ca {
+        Some(path) => {
+            let authorities = certificates(path).map_err(|error| unusable(error.to_string()))?;
+            client_config_from(authorities).map_err(|error| unusable(error.to_string()))?
+        }
+        None => {
+            client_config(&ClientTls::default()).map_err(|error| unusable(error.to_string()))?
+        }
+    };
+    let mut config = ClientConfig::clone(&trusting);
+    if let Some((certificate, key)) = pair {
+        let chain = certificates(certificate).map_err(IdentityError::Certificate)?;
+        let key = private_key(key).map_err(IdentityError::Key)?;
+        let certified = CertifiedKey::from_der(chain, key, config.crypto_provider())
+            .map_err(|error| IdentityError::Pair(error.to_string()))?;
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+    }
+    Ok(config)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
@@ -91,6 +110,21 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> 
 
 /// Reads a key that its owner alone can read (threat T-26).
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
+    PrivateKeyDer::from_pem_slice(&private(path)?).map_err(|error| match error {
+        pem::Error::NoItemsFound => FileError::Missing {
+            path: path.to_owned(),
+            label: "PRIVATE KEY",
+        },
+        error => FileError::pem(path, &error),
+    })
+}
+
+/// The content of a file that its owner alone can use.
+///
+/// # Errors
+///
+/// [`FileError`] names the file.
+pub(crate) fn private(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let (text, mode) = read(path)?;
     if mode & 0o077 != 0 {
         return Err(FileError::Mode {
@@ -98,13 +132,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
             mode,
         });
     }
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        pem::Error::NoItemsFound => FileError::Missing {
-            path: path.to_owned(),
-            label: "PRIVATE KEY",
-        },
-        error => FileError::pem(path, &error),
-    })
+    Ok(text)
 }
 
 /// The content, and the mode of what was opened and not of what the name may stand for by now.

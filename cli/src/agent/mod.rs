@@ -13,7 +13,7 @@ mod clock;
 pub mod config;
 mod desk;
 mod hook;
-mod identity;
+pub(crate) mod identity;
 mod ledger;
 mod mqtt;
 pub mod services;

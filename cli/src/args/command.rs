@@ -9,6 +9,7 @@ use clap::builder::StyledStr;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
+use super::broker::BrokerArgs;
 use super::fleet::{self, ConnectArgs, SshArgs, ThingArgs, TunnelArgs};
 use super::options::{OPTIONS, Opt, Spelling};
 use super::{Origin, ProxyArgs, reference};
@@ -66,6 +67,9 @@ pub struct ServeArgs {
     /// Where devices wait for notifications, over MQTT with client certificates; port 0 picks a free one
     #[arg(long, value_name = "ADDR:PORT")]
     pub mqtt_listen: Option<SocketAddr>,
+    /// A broker that is there already, in place of the service's own
+    #[command(flatten)]
+    pub broker: BrokerArgs,
     /// Name or address by which clients reach this machine, for the server's certificate; repeatable
     #[arg(long = "name", value_name = "NAME")]
     pub names: Vec<String>,

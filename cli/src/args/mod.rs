@@ -13,6 +13,7 @@
 //! `adit proxy` accepts every spelling of the reference too: a prefix that is unambiguous among the
 //! reference's options means that option, even where an addition of ours starts alike.
 
+pub mod broker;
 pub mod command;
 pub mod environment;
 pub mod file;

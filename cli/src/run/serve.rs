@@ -50,6 +50,7 @@ async fn run(settings: ServeSettings) -> ExitCode {
     service.naming = settings.naming.clone();
     service.data_dir = Some(settings.data_dir.clone());
     service.mqtt.listen = settings.mqtt_listen;
+    service.mqtt.external = settings.mqtt_broker.clone();
     service.names = settings.names.clone();
     service.store = Some(settings.store.clone());
     service.unregistered_things = settings.unregistered_things;

@@ -1,5 +1,6 @@
 //! What a command will do: checked, nothing left to interpret.
 
+pub mod broker;
 pub mod check;
 pub mod config_dir;
 pub mod json;
@@ -18,6 +19,7 @@ use adit_engine::ring::{DialRetries, IoChoice};
 use adit_engine::tunnel::mapping::Mapping;
 use adit_proto::{AccessToken, ClientToken, Dialect, Mode, Secret, Subprotocol};
 use adit_service::api::Naming;
+use adit_service::notify::ExternalSettings;
 use adit_service::quotas::Quotas;
 use adit_service::store::StoreChoice;
 
@@ -103,7 +105,7 @@ pub struct Retries {
 }
 
 /// Everything that `run::serve` needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ServeSettings {
     /// Where everything durable is kept.
     pub data_dir: PathBuf,
@@ -128,6 +130,8 @@ pub struct ServeSettings {
     pub unregistered_things: bool,
     /// Where devices wait for notifications, besides the API's port.
     pub mqtt_listen: Option<SocketAddr>,
+    /// The broker to publish notifications through, in place of the service's own.
+    pub mqtt_broker: Option<ExternalSettings>,
     /// Number of loops; `None` is one per core.
     pub loops: Option<NonZeroU16>,
     /// Kernel interface of the data path.

@@ -6,6 +6,7 @@ use super::error::invalid;
 use super::{Answer, Iot, authorize, everything};
 use crate::api::call::Call;
 use crate::api::outcome::Outcome;
+use crate::notify::BrokerAddress;
 use crate::registry::Registry;
 
 /// The MQTT listener, as devices reach it.
@@ -24,6 +25,11 @@ impl DataEndpoint {
             8883 | 443 => host.to_owned(),
             _ => format!("{host}:{port}"),
         })
+    }
+
+    /// A broker of somebody else's, as this service reaches it: devices are thought to do the same.
+    pub(crate) fn of(broker: &BrokerAddress) -> Self {
+        Self::new(&broker.bracketed_host(), broker.port())
     }
 }
 
@@ -47,7 +53,7 @@ impl<R: Registry> Iot<R> {
         };
         let Some(DataEndpoint(address)) = served else {
             return Err(invalid(
-                "this service has no MQTT listener; start it with --mqtt-listen",
+                "this service has no MQTT listener; start it with --mqtt-listen or --mqtt-broker",
             ));
         };
         #[derive(Serialize)]

@@ -14,6 +14,7 @@
 mod broker;
 mod codec;
 mod connection;
+pub mod fault;
 mod limits;
 mod live;
 mod rules;

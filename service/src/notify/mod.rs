@@ -10,6 +10,7 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+mod external;
 mod mailbox;
 mod memory;
 mod notices;
@@ -23,6 +24,10 @@ use adit_proto::TunnelId;
 
 use crate::tunnels::ThingName;
 
+pub use external::{
+    BrokerAddress, BrokerAddressError, ExternalBroker, ExternalSettings, InvalidLogin, Login,
+    QueueLimits,
+};
 pub use mailbox::{
     Mailbox, MailboxError, MailboxLimits, Message, Opened, Qos, Queued, SessionStart,
 };

@@ -1,45 +1,9 @@
-//! Why MQTT does not work, in words, and what may help.
+//! What may help when MQTT does not work.
 
-use std::error::Error;
-
+use adit_service::mqtt::fault::tls_error;
 use rumqttc::mqttbytes::Error as PacketError;
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError};
 use rustls::{CertificateError, Error as TlsError};
-
-/// What happened.
-pub(super) fn reason(fault: &ConnectionError) -> String {
-    if let Some(fault) = tls_error(fault) {
-        return format!("TLS: {fault}");
-    }
-    match fault {
-        ConnectionError::ConnectionRefused(code) => {
-            let why = match code {
-                ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1",
-                ConnectReturnCode::BadClientId => "the client id is not allowed",
-                ConnectReturnCode::ServiceUnavailable => "it is not available",
-                ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized => {
-                    "not authorised"
-                }
-                ConnectReturnCode::Success => "without a reason",
-            };
-            format!("the service refused the connection: {why}")
-        }
-        ConnectionError::MqttState(StateError::Deserialization(
-            PacketError::InvalidConnectReturnCode(code),
-        )) => format!("the service refused the connection with code {code}"),
-        ConnectionError::MqttState(StateError::ConnectionAborted) => {
-            "the service closed the connection".to_owned()
-        }
-        ConnectionError::MqttState(StateError::AwaitPingResp) => {
-            "the service does not answer any more".to_owned()
-        }
-        ConnectionError::NetworkTimeout => "no answer in time".to_owned(),
-        ConnectionError::Io(fault) | ConnectionError::MqttState(StateError::Io(fault)) => {
-            fault.to_string()
-        }
-        other => other.to_string(),
-    }
-}
 
 /// What a person can do about it, if anything is known to help.
 pub(super) fn hint(fault: &ConnectionError, was_connected: bool) -> Option<&'static str> {
@@ -71,25 +35,6 @@ pub(super) fn hint(fault: &ConnectionError, was_connected: bool) -> Option<&'sta
     }
 }
 
-/// The TLS library's error, wherever it was wrapped.
-fn tls_error<'a>(fault: &'a (dyn Error + 'static)) -> Option<&'a TlsError> {
-    let mut next = Some(fault);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<TlsError>() {
-            return Some(found);
-        }
-        // An IO error shows what it carries here, and only that one's source by `source`.
-        if let Some(io) = error.downcast_ref::<std::io::Error>()
-            && let Some(inner) = io.get_ref()
-        {
-            next = Some(inner);
-            continue;
-        }
-        next = error.source();
-    }
-    None
-}
-
 const CONNECT_HINT: &str = "the client id is the thing's name: is `thing` the one that the certificate is attached to, \
     is the certificate ACTIVE, and does its policy allow iot:Connect?";
 
@@ -101,8 +46,10 @@ pub(super) const SUBSCRIBE_HINT: &str = "the certificate's policy must allow iot
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
     use std::io;
 
+    use adit_service::mqtt::fault::reason;
     use rustls::AlertDescription;
 
     use super::*;
@@ -154,7 +101,7 @@ mod tests {
             (io(name), "NotValidForName", Some("by the name")),
             (io("no route"), "no route", None),
         ] {
-            let reason = reason(&fault);
+            let reason = reason(&fault, "the service");
             assert!(reason.contains(said), "{reason}");
             let hint = hint(&fault, false);
             match helps {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use adit_engine::link::{Backoff, BackoffPolicy, dial_tcp};
 use adit_proto::escape::escape_bytes;
 use adit_proto::notification;
+use adit_service::mqtt::fault::reason;
 use bytes::Bytes;
 use rumqttc::{
     AckMode, AsyncClient, Broker, ConnectionError, Event, EventLoop, MqttOptions, Packet, Publish,
@@ -196,7 +197,7 @@ impl Failure {
 
     fn of(fault: &ConnectionError, was_connected: bool) -> Self {
         Self {
-            reason: fault::reason(fault),
+            reason: reason(fault, "the service"),
             hint: fault::hint(fault, was_connected),
         }
     }

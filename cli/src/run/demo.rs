@@ -85,7 +85,10 @@ async fn show(screen: &mut Screen, io: IoChoice) -> Result<()> {
     let mut meter = Meter::new(stack.sample().await);
     tokio::select! {
         () = stop.requested_with(last()) => {}
-        error = watch(screen, &mut stack, &mut meter) => return Err(error),
+        error = watch(screen, &mut stack, &mut meter) => {
+            stack.abandon().await;
+            return Err(error);
+        }
     }
     screen.print(&ending(&meter));
     stack.stop().await?;

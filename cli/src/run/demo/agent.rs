@@ -82,6 +82,11 @@ impl DemoAgent {
         }
     }
 
+    /// Whether [`ended`](Self::ended) has completed, or would.
+    pub(super) fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Asks it to end, waits for its connections within bounds.
     pub(super) async fn stop(self) -> Result<()> {
         let _ = self.stop.send(());

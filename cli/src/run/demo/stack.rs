@@ -184,6 +184,16 @@ impl Stack {
         self.home.leave()
     }
 
+    /// Ends what is left after [`failed`](Self::failed): the agent before its service, so that it has
+    /// nothing to complain of.
+    pub(super) async fn abandon(self) {
+        if !self.agent.has_ended() {
+            let _ = self.agent.stop().await;
+        }
+        let _ = self.service.stop().await;
+        drop(self.home);
+    }
+
     async fn connect(&mut self, mut listens: mpsc::UnboundedReceiver<Listening>) -> Result<()> {
         while self.ports.page == 0 || self.ports.echo == 0 {
             let listening = tokio::select! {

@@ -177,6 +177,8 @@ impl Desk {
         let said = if reason.is_empty() { "opened" } else { reason };
         info!(tunnel = number, services = %facts.services, region = %record.region, "tunnel {said}");
         self.shared.hook.tell(Turn::Opened, &facts, reason);
+        let standing = &self.shared.standing;
+        standing.send_modify(|standing| standing.on_begun(number));
         let hash = record.hash();
         let tunnel = Tunnel {
             facts,

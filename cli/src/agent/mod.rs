@@ -16,69 +16,113 @@ mod hook;
 pub(crate) mod identity;
 mod ledger;
 mod mqtt;
+mod orders;
 pub mod services;
 pub mod settings;
+mod standing;
 mod tunnel;
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use adit_engine::link::WebProxy;
-use adit_engine::ring;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use adit_engine::ring::{self, LoopHandle};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 
 use self::clock::Clock;
 use self::desk::{Desk, Rules};
-use self::hook::Hook;
+use self::hook::{Hook, Runner};
 use self::ledger::store::Store;
 use self::mqtt::MqttSettings;
+use self::orders::Order;
+pub(crate) use self::orders::Orders;
 use self::settings::AgentSettings;
+pub(crate) use self::standing::Standing;
 use self::tunnel::Shared;
 use crate::exit::ExitCode;
-use crate::run::{IO_HINT, Stop};
+use crate::run::IO_HINT;
 
 /// Runs the agent until a signal ends it.
 pub(crate) async fn run(settings: AgentSettings) -> Result<(), ExitCode> {
-    let signals = Signals::new().map_err(|fault| {
+    let orders = Orders::of_signals().map_err(|fault| {
         error!("cannot watch for signals: {fault}");
         ExitCode::Failure
     })?;
-    let store = Store::open(&settings.state_dir).map_err(|fault| {
-        error!("state_dir: {fault}");
-        ExitCode::BadConfiguration
-    })?;
-    let web_proxy = web_proxy(&settings)?;
-    let (event_loop, thread) = ring::start("adit-data".into(), settings.io).map_err(|fault| {
-        error!("--io {}: {fault}", settings.io);
-        error!("hint: {IO_HINT}");
-        ExitCode::Failure
-    })?;
-    info!(backend = event_loop.backend(), "data plane started");
-    let (hook, runner) = Hook::start(settings.on_tunnel.clone());
-    let (stop, stopped) = watch::channel(false);
-    let shared = Arc::new(Shared {
-        event_loop: event_loop.clone(),
-        tls: Arc::clone(&settings.identity.tunnels),
-        web_proxy,
-        connections_max: settings.limits.connections,
-        nowhere: settings.state_dir.join(NOWHERE),
-        hook,
-        clock: Clock::new(),
-    });
-    let result = work(settings, signals, store, shared, (stop, stopped)).await;
-    runner.end().await;
-    event_loop.stop();
-    let _ = thread.join();
-    result
+    Agent::start(settings)?.run(orders).await
 }
 
-/// Acts on notifications until a signal ends it, then lets tunnels drain.
+/// An agent whose data plane runs and whose books are open. It hears of nothing yet.
+pub(crate) struct Agent {
+    settings: AgentSettings,
+    store: Store,
+    shared: Arc<Shared>,
+    runner: Runner,
+    thread: JoinHandle<()>,
+}
+
+impl Agent {
+    /// Opens the state directory and starts the data plane. What goes wrong is told in the log.
+    pub(crate) fn start(settings: AgentSettings) -> Result<Self, ExitCode> {
+        let store = Store::open(&settings.state_dir).map_err(|fault| {
+            error!("state_dir: {fault}");
+            ExitCode::BadConfiguration
+        })?;
+        let web_proxy = web_proxy(&settings)?;
+        let started = ring::start("adit-data".into(), settings.io);
+        let (event_loop, thread) = started.map_err(|fault| {
+            error!("--io {}: {fault}", settings.io);
+            error!("hint: {IO_HINT}");
+            ExitCode::Failure
+        })?;
+        info!(backend = event_loop.backend(), "data plane started");
+        let (hook, runner) = Hook::start(settings.on_tunnel.clone());
+        let shared = Arc::new(Shared {
+            event_loop,
+            tls: Arc::clone(&settings.identity.tunnels),
+            web_proxy,
+            limits: settings.limits,
+            nowhere: settings.state_dir.join(NOWHERE),
+            hook,
+            standing: watch::Sender::default(),
+            clock: Clock::new(),
+        });
+        Ok(Self {
+            settings,
+            store,
+            shared,
+            runner,
+            thread,
+        })
+    }
+
+    /// The loop that carries its tunnels, each under its number.
+    pub(crate) fn event_loop(&self) -> LoopHandle {
+        self.shared.event_loop.clone()
+    }
+
+    /// What it is at, now and later.
+    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+        self.shared.standing.subscribe()
+    }
+
+    /// Acts on notifications until it is ordered to end.
+    pub(crate) async fn run(self, orders: Orders) -> Result<(), ExitCode> {
+        let event_loop = self.event_loop();
+        let stop = watch::channel(false);
+        let result = work(self.settings, orders, self.store, self.shared, stop).await;
+        self.runner.end().await;
+        event_loop.stop();
+        let _ = self.thread.join();
+        result
+    }
+}
+
+/// Acts on notifications until it is ordered to end, then lets tunnels drain.
 async fn work(
     settings: AgentSettings,
-    mut signals: Signals,
+    mut orders: Orders,
     store: Store,
     shared: Arc<Shared>,
     (stop, stopped): (watch::Sender<bool>, watch::Receiver<bool>),
@@ -89,19 +133,23 @@ async fn work(
         tunnel_endpoint: settings.tunnel_endpoint,
         limits: settings.limits,
     };
-    let mut desk = Desk::new(rules, settings.services, store, shared, stopped.clone());
-    desk.resume().await;
-    let (sender, mut deliveries) = mpsc::channel(DELIVERIES_MAX);
     let mqtt = MqttSettings {
         endpoint: settings.endpoint,
         tls: settings.identity.mqtt,
         thing: settings.thing,
+        standing: shared.standing.clone(),
     };
+    let mut desk = Desk::new(rules, settings.services, store, shared, stopped.clone());
+    desk.resume().await;
+    let (sender, mut deliveries) = mpsc::channel(DELIVERIES_MAX);
     let mut listener = tokio::spawn(mqtt::listen(mqtt, sender, stopped));
     let is_asked_to = loop {
         // What was begun is finished: only waiting is given up for something else.
         tokio::select! {
-            () = signals.stop.requested() => break true,
+            order = orders.next() => match order {
+                Order::End => break true,
+                Order::ReadAgain => read_again(&mut desk, &settings.config),
+            },
             _ = &mut listener => break false,
             Some(delivery) = deliveries.recv() => {
                 desk.on_notification(&delivery.payload).await;
@@ -109,7 +157,6 @@ async fn work(
                 let _ = delivery.handled.send(());
             }
             ended = desk.ended() => desk.close(ended).await,
-            Some(()) = signals.reload.recv() => read_again(&mut desk, &settings.config),
         }
     };
     // Everybody who listens to it is told; that nobody does is fine as well.
@@ -123,21 +170,6 @@ async fn work(
     // Bounded by itself.
     let _ = listener.await;
     Ok(())
-}
-
-/// What the operator's signals ask for.
-struct Signals {
-    stop: Stop,
-    reload: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            stop: Stop::new()?,
-            reload: signal(SignalKind::hangup())?,
-        })
-    }
 }
 
 /// A file that cannot be used changes nothing.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use adit_proto::notification::Region;
 
@@ -99,6 +100,10 @@ pub struct AgentLimits {
     pub tunnels: u32,
     /// Local connections of one tunnel at a time.
     pub connections: u32,
+    /// Between two pings of a tunnel.
+    pub ping_interval: Duration,
+    /// Open connections may go on for so long when the agent ends.
+    pub drain_timeout: Duration,
 }
 
 impl AgentLimits {
@@ -109,9 +114,12 @@ impl AgentLimits {
 impl Default for AgentLimits {
     /// As many tunnels as AWS's own agents carry (control-plane specification, section 13.1).
     fn default() -> Self {
+        let limits = Limits::default();
         Self {
             tunnels: 20,
-            connections: Limits::default().connections_max,
+            connections: limits.connections_max,
+            ping_interval: limits.ping_interval,
+            drain_timeout: limits.drain_timeout,
         }
     }
 }

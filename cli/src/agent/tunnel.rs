@@ -24,7 +24,8 @@ use super::clock::{Clock, Millis};
 use super::hook::{Facts, Hook, Turn};
 use super::ledger::Record;
 use super::services::Chosen;
-use crate::settings::limits::Limits as Bounds;
+use super::settings::AgentLimits;
+use super::standing::Standing;
 use crate::settings::service::ServiceAddress;
 
 /// What all tunnels of an agent share.
@@ -32,10 +33,11 @@ pub(super) struct Shared {
     pub(super) event_loop: LoopHandle,
     pub(super) tls: Arc<ClientConfig>,
     pub(super) web_proxy: Option<WebProxy>,
-    pub(super) connections_max: u32,
+    pub(super) limits: AgentLimits,
     /// A socket that nobody listens on: where services that this device does not know lead.
     pub(super) nowhere: PathBuf,
     pub(super) hook: Hook,
+    pub(super) standing: watch::Sender<Standing>,
     pub(super) clock: Clock,
 }
 
@@ -68,8 +70,8 @@ impl Tunnel {
             Dialer::new(self.dial_settings(&shared)),
             shared.event_loop.clone(),
             ProxyId(number),
-            keeper_settings(),
-            self.notify(shared.hook.clone()),
+            keeper_settings(shared.limits.drain_timeout),
+            self.notify(&shared),
         );
         let lifetime = lifetime(self.record.ends, &shared.clock);
         let outcome = keeper.run(proxy, until(stop.clone(), lifetime)).await;
@@ -93,7 +95,8 @@ impl Tunnel {
             mapping: Mapping::default().with_table(table(&self.chosen, &shared.nowhere)),
             dialect: None,
             limits: Limits {
-                connections_max: shared.connections_max as usize,
+                connections_max: shared.limits.connections as usize,
+                ping_interval: shared.limits.ping_interval,
                 ..Limits::default()
             },
         };
@@ -119,13 +122,15 @@ impl Tunnel {
         }
     }
 
-    fn notify(&self, hook: Hook) -> impl FnMut(Notice<'_>) + Send + use<> {
+    fn notify(&self, shared: &Shared) -> impl FnMut(Notice<'_>) + Send + use<> {
         let facts = self.facts.clone();
+        let (hook, standing) = (shared.hook.clone(), shared.standing.clone());
         move |notice| match notice {
             Notice::Connected { channel_id } => {
                 info!(tunnel = facts.tunnel, services = %facts.services, "tunnel connected");
                 debug!(tunnel = facts.tunnel, channel_id, "session opened");
                 hook.tell(Turn::Connected, &facts, "");
+                standing.send_modify(|standing| standing.on_connected(facts.tunnel));
             }
             Notice::Retrying {
                 reason,
@@ -160,7 +165,7 @@ fn table(chosen: &Chosen, nowhere: &std::path::Path) -> BTreeMap<String, Endpoin
     known.chain(unknown).collect()
 }
 
-fn keeper_settings() -> KeeperSettings {
+fn keeper_settings(drain_timeout: Duration) -> KeeperSettings {
     KeeperSettings {
         // For ever: the lifetime of the tunnel is the end of it.
         backoff: BackoffPolicy::default(),
@@ -168,7 +173,7 @@ fn keeper_settings() -> KeeperSettings {
         bind_host: String::new(),
         listen_retries: Some(0),
         listen_delay: Duration::ZERO,
-        drain_timeout: Bounds::default().drain_timeout,
+        drain_timeout,
         options: ProxyOptions::default(),
     }
 }

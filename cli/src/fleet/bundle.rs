@@ -170,7 +170,8 @@ impl Agent<'_> {
 pub(super) const CERTIFICATE: &str = "certificate.pem";
 pub(super) const KEY: &str = "private.key";
 pub(super) const CA: &str = "ca.pem";
-pub(super) const AGENT: &str = "agent.toml";
+/// The configuration of the agent.
+pub(crate) const AGENT: &str = "agent.toml";
 
 #[cfg(test)]
 mod tests {

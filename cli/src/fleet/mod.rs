@@ -19,9 +19,11 @@ mod thing;
 mod trouble;
 mod tunnel;
 
+pub(crate) use bundle::AGENT;
 pub(crate) use connect::connect;
+pub(crate) use settings::CreateSettings;
 pub(crate) use ssh::ssh;
 pub(crate) use table::Paper;
-pub(crate) use thing::thing;
+pub(crate) use thing::{create, thing};
 pub use trouble::Trouble;
 pub(crate) use tunnel::tunnel;

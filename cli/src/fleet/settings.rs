@@ -74,16 +74,17 @@ pub(super) enum ThingAction {
     Delete { thing: String, force: bool },
 }
 
+/// A thing to be, and the directory for its bundle.
 #[derive(Debug)]
-pub(super) struct CreateSettings {
-    pub(super) thing: String,
-    pub(super) out: PathBuf,
-    pub(super) csr: Option<PathBuf>,
-    pub(super) attributes: Vec<(String, String)>,
-    pub(super) policy: Option<String>,
+pub(crate) struct CreateSettings {
+    pub(crate) thing: String,
+    pub(crate) out: PathBuf,
+    pub(crate) csr: Option<PathBuf>,
+    pub(crate) attributes: Vec<(String, String)>,
+    pub(crate) policy: Option<String>,
     /// Name and place, as they will stand in the file.
-    pub(super) services: Vec<(String, String)>,
-    pub(super) mqtt_endpoint: Option<String>,
+    pub(crate) services: Vec<(String, String)>,
+    pub(crate) mqtt_endpoint: Option<String>,
 }
 
 /// How a tunnel to a thing is come by.

@@ -22,7 +22,14 @@ pub(crate) async fn thing(settings: ThingSettings, paper: Paper) -> Result<(), T
         paper,
     };
     match settings.action {
-        ThingAction::Create(settings) => create(&registry, &settings, &show).await,
+        ThingAction::Create(settings) => {
+            let created = create(&client, &settings).await?;
+            show.created(&settings, &created);
+            for note in &created.notes {
+                report_note(note);
+            }
+            Ok(())
+        }
         ThingAction::List => {
             show.list(registry.things().await?);
             Ok(())
@@ -32,13 +39,21 @@ pub(crate) async fn thing(settings: ThingSettings, paper: Paper) -> Result<(), T
     }
 }
 
+/// A thing, with its bundle on the disk.
+pub(crate) struct Created {
+    thing: Value,
+    /// ARN of its certificate.
+    certificate: String,
+    /// What its reader should know.
+    notes: Vec<String>,
+}
+
+/// Makes a thing with a certificate, and the bundle for its agent.
+///
 /// Every step finds what an earlier run has done, so that the command can be repeated whenever it was
 /// interrupted.
-async fn create(
-    registry: &Registry<'_>,
-    settings: &CreateSettings,
-    show: &Show,
-) -> Result<(), Trouble> {
+pub(crate) async fn create(client: &Client, settings: &CreateSettings) -> Result<Created, Trouble> {
+    let registry = &Registry(client);
     let thing = settings.thing.as_str();
     let created = registry.create_thing(thing, &settings.attributes).await;
     let created = match created {
@@ -56,12 +71,11 @@ async fn create(
     if let Some(policy) = &settings.policy {
         registry.attach_policy(policy, &certificate).await?;
     }
-    let notes = fill(registry, settings, &bundle).await?;
-    show.created(settings, &created, &certificate);
-    for note in notes {
-        report_note(&note);
-    }
-    Ok(())
+    Ok(Created {
+        notes: fill(registry, settings, &bundle).await?,
+        thing: created,
+        certificate,
+    })
 }
 
 /// The ARN of the bundle's certificate, which is made if there is none.
@@ -270,7 +284,8 @@ struct Show {
 }
 
 impl Show {
-    fn created(&self, settings: &CreateSettings, thing: &Value, certificate: &str) {
+    fn created(&self, settings: &CreateSettings, created: &Created) {
+        let (thing, certificate) = (&created.thing, &created.certificate);
         let dir = settings.out.to_string_lossy();
         let id = certificate_id(certificate).unwrap_or_default();
         if self.is_json {

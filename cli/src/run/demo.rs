@@ -1,18 +1,21 @@
 //! Shows a tunnel at work on this machine, with everything it takes in one process.
 //!
-//! Nothing is left out and nothing is faked: the service answers its API over HTTPS, the tunnel is opened
-//! through it, and both proxies come to the relay over TLS. Only the device is pretended.
+//! Nothing is left out and nothing is faked: the service checks the signatures of its API, the device is
+//! registered and the tunnel opened through it, the device's agent hears of it over MQTT, and both sides
+//! come to the relay over TLS. Only the services on the device are pretended.
 
-mod api;
+mod agent;
 mod check;
 mod device;
+mod home;
 mod http;
 mod intro;
 mod meter;
+mod operator;
 mod page;
 mod quantity;
 mod screen;
-mod side;
+mod source;
 mod stack;
 mod status;
 mod text;
@@ -26,6 +29,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 pub use self::check::DEADLINE as CHECK_DEADLINE;
 use self::device::EchoEnd;
+use self::home::Home;
 use self::meter::{Meter, SAMPLE_INTERVAL};
 use self::quantity::{bytes, counted, long_time};
 use self::screen::Screen;
@@ -63,21 +67,28 @@ pub fn demo(settings: DemoSettings, world: &World) -> ExitCode {
 
 async fn show(screen: &mut Screen, io: IoChoice) -> Result<()> {
     let mut stop = Stop::new().context("watch for signals")?;
+    let home = Home::new()?;
+    let path = home.path().to_owned();
+    // Who does not wait for the end leaves nothing behind either.
+    let last = || {
+        let path = path.clone();
+        move || home::remove(&path)
+    };
+    screen.print(&[Row::new()]);
+    let tell = |label, text| screen.print(&[step(label, text)]);
     let mut stack = tokio::select! {
-        stack = Stack::start(io, EchoEnd::Client) => stack?,
-        () = stop.requested() => return Ok(()),
+        stack = Stack::start(home, io, EchoEnd::Client, tell) => stack?,
+        () = stop.requested_with(last()) => return Ok(()),
     };
     let width = screen.width();
-    screen.print(&intro::rows(
-        stack.ports,
-        stack.backend(),
-        stack.up_in,
-        width,
-    ));
+    screen.print(&intro::rows(stack.ports, &stack.exports, width));
     let mut meter = Meter::new(stack.sample().await);
     tokio::select! {
-        () = stop.requested() => {}
-        error = watch(screen, &mut stack, &mut meter) => return Err(error),
+        () = stop.requested_with(last()) => {}
+        error = watch(screen, &mut stack, &mut meter) => {
+            stack.abandon().await;
+            return Err(error);
+        }
     }
     screen.print(&ending(&meter));
     stack.stop().await?;
@@ -87,13 +98,25 @@ async fn show(screen: &mut Screen, io: IoChoice) -> Result<()> {
     Ok(())
 }
 
+/// What was done, or has happened.
+fn step(label: &str, text: String) -> Row {
+    let row = Row::new().and(Look::Good, " ✓ ");
+    row.strong(format!("{label:<9}")).plain(text)
+}
+
 /// Shows what goes through the tunnel, until a part of it fails.
 async fn watch(screen: &mut Screen, stack: &mut Stack, meter: &mut Meter) -> anyhow::Error {
     let mut ticks = interval(SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reporter = Reporter::new(meter);
+    let mut tokens_used = stack.tokens_used();
     loop {
         meter.record(stack.sample().await);
+        let used = stack.tokens_used();
+        if used != std::mem::replace(&mut tokens_used, used) {
+            let what = "the device was told a new token over MQTT and has connected with it";
+            screen.print(&[step("agent", what.to_owned())]);
+        }
         if screen.is_live() {
             screen.show(&status::rows(meter, screen.width()));
         } else if let Some(line) = reporter.line(meter) {
@@ -166,7 +189,7 @@ fn ending(meter: &Meter) -> Vec<Row> {
     let open = latest.source.connections as u64;
     if open > 0 {
         let open = counted(open, "open connection");
-        let patience = long_time(side::DRAIN_TIMEOUT);
+        let patience = long_time(source::DRAIN_TIMEOUT);
         rows.push(Row::new().faint(format!(
             " {open} may go on for {patience}; Ctrl-C again does not wait"
         )));

@@ -45,6 +45,11 @@ impl Stop {
     /// Completes at the first of them. A second one ends the process at once: who asks twice
     /// does not want to wait for open connections.
     pub(crate) async fn requested(&mut self) {
+        self.requested_with(|| {}).await;
+    }
+
+    /// The same; a second one does `last` before it ends the process.
+    pub(crate) async fn requested_with(&mut self, last: impl FnOnce() + Send + 'static) {
         self.one().await;
         tracing::info!("ending; a second signal ends at once");
         let mut again = match Self::new() {
@@ -53,6 +58,7 @@ impl Stop {
         };
         tokio::spawn(async move {
             again.one().await;
+            last();
             std::process::exit(130);
         });
     }

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 
 use adit_engine::link::{Relay, RelayControl, ServeConfig};
@@ -128,15 +129,23 @@ fn print_environment(endpoints: &Endpoints, settings: &ServeSettings) {
     if !credentials.exists() {
         return;
     }
-    let (credentials, ca) = (shell_word(&credentials), shell_word(&dir.join("ca.pem")));
-    let (api, region) = (&endpoints.api, settings.naming.region());
-    let text = format!(
-        "\n# for the AWS CLI and SDKs:\n\
-         export AWS_SHARED_CREDENTIALS_FILE={credentials} AWS_PROFILE=adit AWS_REGION={region}\n\
-         export AWS_ENDPOINT_URL={api} AWS_CA_BUNDLE={ca} AWS_DEFAULT_REGION={region}\n"
-    );
+    let [keys, place] = exports(endpoints, &dir, settings.naming.region());
+    let text = format!("\n# for the AWS CLI and SDKs:\n{keys}\n{place}\n");
     // A closed standard output is the reader's choice.
     let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Two lines for a shell, after which the AWS CLI, the SDKs and the commands of ours find the service
+/// with this data directory, an absolute path.
+pub(super) fn exports(endpoints: &Endpoints, dir: &Path, region: &str) -> [String; 2] {
+    let credentials = shell_word(&dir.join(CREDENTIALS_FILE));
+    let (api, ca) = (&endpoints.api, shell_word(&dir.join("ca.pem")));
+    [
+        format!(
+            "export AWS_SHARED_CREDENTIALS_FILE={credentials} AWS_PROFILE=adit AWS_REGION={region}"
+        ),
+        format!("export AWS_ENDPOINT_URL={api} AWS_CA_BUNDLE={ca} AWS_DEFAULT_REGION={region}"),
+    ]
 }
 
 /// Says on standard output what is in use: the ports may have been picked by the system.

@@ -81,7 +81,8 @@ fn the_smallest_file_has_the_documented_defaults() {
         settings.limits,
         AgentLimits {
             tunnels: 20,
-            connections: 16_384
+            connections: 16_384,
+            ..AgentLimits::default()
         }
     );
     assert_eq!(settings.state_dir, bench.path("state"));
@@ -119,7 +120,8 @@ fn everything_can_be_said() {
         settings.limits,
         AgentLimits {
             tunnels: 1_000,
-            connections: 16
+            connections: 16,
+            ..AgentLimits::default()
         }
     );
     assert_eq!((log.verbosity, log.format), (Verbosity(5), Format::Json));

@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use super::settings::Thing;
+use super::standing::Standing;
 use crate::settings::service::ServiceAddress;
 
 /// A payload that came on this thing's topic. Dropping `handled` lets it come again.
@@ -38,6 +39,7 @@ pub(super) struct MqttSettings {
     pub(super) endpoint: ServiceAddress,
     pub(super) tls: Arc<ClientConfig>,
     pub(super) thing: Thing,
+    pub(super) standing: watch::Sender<Standing>,
 }
 
 /// Connects, and stays connected until it is told to stop or nobody takes deliveries any more.
@@ -105,6 +107,7 @@ impl Session {
                 let endpoint = &self.settings.endpoint;
                 info!(%endpoint, thing = %self.settings.thing, "connected to MQTT");
                 if self.is_subscribed {
+                    self.set_waiting(true);
                     return Ok(());
                 }
                 let asked = self
@@ -115,6 +118,7 @@ impl Session {
             Packet::SubAck(answer) => match answer.return_codes.first() {
                 Some(SubscribeReasonCode::Success(_)) => {
                     self.is_subscribed = true;
+                    self.set_waiting(true);
                     info!("waiting for tunnels");
                     Ok(())
                 }
@@ -155,8 +159,14 @@ impl Session {
         acknowledged.map_err(|fault| Failure::plain(format!("cannot acknowledge: {fault}")))
     }
 
+    fn set_waiting(&self, is_waiting: bool) {
+        let standing = &self.settings.standing;
+        standing.send_modify(|standing| standing.is_waiting = is_waiting);
+    }
+
     /// Tells a failure, and waits until it is time to connect again.
     async fn after(&mut self, failure: Failure) {
+        self.set_waiting(false);
         // All new: the client would give out messages of the old connection on the next one, where their
         // acknowledgements are a violation. Nothing is lost by it, the service holds the session.
         (self.client, self.events) = fresh(&self.settings);
@@ -286,6 +296,7 @@ mod tests {
             })
             .unwrap(),
             thing: "lamp".parse().unwrap(),
+            standing: watch::Sender::default(),
         };
         let options = options(&settings);
         assert!(!options.clean_session());

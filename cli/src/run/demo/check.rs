@@ -13,13 +13,16 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::device::EchoEnd;
+use super::home::{self, Home};
 use super::http::exchange;
 use super::page::Page;
 use super::quantity::{bytes, short_time};
 use super::screen::Screen;
 use super::stack::{ECHO, PAGE, Stack};
+use super::step;
 use super::text::{Look, Row};
 use super::transfer::Transfer;
+use crate::run::Stop;
 
 /// For all of it, its end included. A debug build on a slow machine takes a few seconds.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -42,8 +45,14 @@ pub(super) async fn run(screen: &mut Screen, io: IoChoice) -> Result<()> {
         screen,
         step: "start",
     };
+    let mut stop = Stop::new().context("watch for signals")?;
+    let home = Home::new()?;
+    let path = home.path().to_owned();
     let started = Instant::now();
-    let result = timeout(DEADLINE, check.all(io)).await;
+    let result = tokio::select! {
+        result = timeout(DEADLINE, check.all(home, io)) => result,
+        () = stop.requested_with(move || home::remove(&path)) => Ok(Err(anyhow!("interrupted"))),
+    };
     let result = result.unwrap_or_else(|_| Err(anyhow!("not done within {DEADLINE:?}")));
     let step = check.step;
     result.with_context(|| step)?;
@@ -64,18 +73,11 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    async fn all(&mut self, io: IoChoice) -> Result<()> {
-        let stack = Stack::start(io, EchoEnd::Announced).await?;
-        let (ports, backend) = (stack.ports, stack.backend());
-        self.passed(&format!(
-            "service on 127.0.0.1 (API :{}, relay :{}) with a certificate authority of its own",
-            ports.api, ports.relay
-        ));
-        self.step = "tunnel";
-        self.passed(&format!(
-            "opened over HTTPS, both sides connected over TLS on {backend}, all within {}",
-            short_time(stack.up_in)
-        ));
+    async fn all(&mut self, home: Home, io: IoChoice) -> Result<()> {
+        let path = home.path().to_owned();
+        let tell = |label, text| self.screen.print(&[step(label, text)]);
+        let mut stack = Stack::start(home, io, EchoEnd::Announced, tell).await?;
+        let ports = stack.ports;
 
         self.step = PAGE;
         let page = stack.device.page().context("there is no page")?;
@@ -97,22 +99,30 @@ impl Check<'_> {
         let text = counters(&stack, size).await?;
         self.passed(&text);
 
+        self.step = "rotate";
+        let took = stack.rotate().await?;
+        let page = stack.device.page().context("there is no page")?;
+        pages(ports.page, page).await?;
+        echoes(ports.echo).await?;
+        self.passed(&format!(
+            "the device was told a new token over MQTT and connected with it within {}; \
+             all of the above once more",
+            short_time(took)
+        ));
+
         self.step = "end";
         stack.stop().await?;
+        ensure!(!path.exists(), "{} is still there", path.display());
         for port in ports.all() {
             let refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
             ensure!(refused.is_err(), "port {port} is still listened on");
         }
-        self.passed("both sides drained and closed, every port is free again");
+        self.passed("both sides drained and closed, every port is free again, no file is left");
         Ok(())
     }
 
     fn passed(&mut self, what: &str) {
-        let row = Row::new()
-            .and(Look::Good, " ✓ ")
-            .strong(format!("{:<9}", self.step))
-            .plain(what);
-        self.screen.print(&[row]);
+        self.screen.print(&[step(self.step, what.to_owned())]);
     }
 }
 

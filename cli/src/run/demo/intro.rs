@@ -1,16 +1,13 @@
 //! What runs where, and what to type next.
 
-use std::time::Duration;
-
 use super::page::Ports;
-use super::quantity::short_time;
 use super::text::Row;
 
 /// The picture needs this many columns; narrower terminals get a list.
 const PICTURE_WIDTH: usize = 79;
 
-/// The first screen of the demo.
-pub(super) fn rows(ports: Ports, backend: &str, up_in: Duration, width: usize) -> Vec<Row> {
+/// What is where, and what can be done with it.
+pub(super) fn rows(ports: Ports, exports: &[String; 2], width: usize) -> Vec<Row> {
     let mut rows = vec![
         Row::new(),
         Row::new()
@@ -30,28 +27,36 @@ pub(super) fn rows(ports: Ports, backend: &str, up_in: Duration, width: usize) -
             .plain(" from another terminal:"),
         Row::new(),
     ]);
-    let mut rows: Vec<Row> = rows.into_iter().map(|row| row.cut(width)).collect();
+    let cut = |row: Row| row.cut(width);
+    let mut rows: Vec<Row> = rows.into_iter().map(cut).collect();
     let page = format!("curl http://127.0.0.1:{}/", ports.page);
     rows.push(command(&page, "a page from the device", width));
     let echo = format!("nc 127.0.0.1 {}", ports.echo);
     rows.push(command(&echo, "the device says what you say", width));
-    let up_in = format!(" Up in {} on {backend}. ", short_time(up_in));
-    let end = Row::new()
-        .faint(up_in)
-        .strong("Ctrl-C")
-        .faint(" ends it all.");
-    rows.extend([Row::new(), end.cut(width)]);
+    rows.push(Row::new());
+    let api = Row::new().plain(" And its API, with the key that it has made:");
+    rows.extend([cut(api), Row::new()]);
+    rows.extend(exports.iter().map(|line| typed(line)));
+    rows.push(command("adit tunnel list", "the tunnel", width));
+    rows.push(command("adit thing list", "the device", width));
+    let aws = "aws iotsecuretunneling list-tunnels";
+    rows.push(command(aws, "the same by AWS's", width));
+    let end = Row::new().strong(" Ctrl-C").faint(" ends it all.");
+    rows.extend([Row::new(), cut(end)]);
     rows
+}
+
+fn typed(line: &str) -> Row {
+    Row::new().accent(format!("   {line}"))
 }
 
 /// Something to be typed is never cut; what it does is left out where there is no room for it.
 fn command(typed: &str, what: &str, width: usize) -> Row {
-    let row = Row::new().accent(format!("   {typed:<32}"));
-    let explained = row.faint(format!(" {what}"));
+    let explained = self::typed(&format!("{typed:<36}")).faint(format!(" {what}"));
     if explained.width() <= width {
         explained
     } else {
-        Row::new().accent(format!("   {typed}"))
+        self::typed(typed)
     }
 }
 
@@ -73,8 +78,8 @@ fn picture(ports: Ports) -> Vec<Row> {
             .accent(port(ports.page))
             .plain(" ╮        ")
             .faint("│   │ ")
-            .plain("relay ")
-            .accent(port(ports.relay))
+            .plain("API   ")
+            .accent(port(ports.api))
             .faint(" │   │ ")
             .plain("            ╭▶ ")
             .accent(port(ports.device_page))
@@ -84,7 +89,10 @@ fn picture(ports: Ports) -> Vec<Row> {
             .faint(" │               ")
             .plain("├ source ╞")
             .strong("══▶")
-            .faint("│              │")
+            .faint("│ ")
+            .plain("relay ")
+            .accent(port(ports.relay))
+            .faint(" │")
             .strong("◀══")
             .plain("╡ destination ┤              ")
             .faint("│"),
@@ -94,10 +102,11 @@ fn picture(ports: Ports) -> Vec<Row> {
             .accent(port(ports.echo))
             .plain(" ╯  proxy ")
             .faint("│   │ ")
-            .plain("API   ")
-            .accent(port(ports.api))
-            .faint(" │   │ ")
-            .plain("   proxy    ╰▶ ")
+            .plain("MQTT  ")
+            .accent(port(ports.mqtt))
+            .faint(" │")
+            .strong("◀──")
+            .plain("┤ agent       ╰▶ ")
             .accent(port(ports.device_echo))
             .plain(" echo ")
             .faint("│"),
@@ -107,6 +116,9 @@ fn picture(ports: Ports) -> Vec<Row> {
         Row::new()
             .plain(" ══▶")
             .faint(" TLS and WebSocket; both sides dial the relay, the device opens no port"),
+        Row::new()
+            .plain(" ──▶")
+            .faint(" TLS and MQTT; the device waits there, and is told of each tunnel"),
     ]
 }
 
@@ -125,9 +137,10 @@ fn list(ports: Ports) -> Vec<Row> {
         Row::new().strong("   ▼"),
         step("relay", ports.relay),
         step("API", ports.api),
+        step("MQTT", ports.mqtt),
         Row::new().strong("   ▲"),
         Row::new().strong("   ║ ").faint("dialled by the device"),
-        Row::new().strong(" destination"),
+        Row::new().strong(" agent"),
         Row::new().faint("   │ TCP"),
         step("device", ports.device_page).plain(" page"),
         step("", ports.device_echo).plain(" echo"),
@@ -144,6 +157,7 @@ mod tests {
             echo: port,
             relay: port,
             api: port,
+            mqtt: port,
             device_page: port,
             device_echo: port,
         }
@@ -167,17 +181,28 @@ mod tests {
             echo: 30_002,
             relay: 30_003,
             api: 30_004,
-            device_page: 30_005,
-            device_echo: 30_006,
+            mqtt: 30_005,
+            device_page: 30_006,
+            device_echo: 30_007,
         };
         for width in [36, 40, 60, 78, 79, 200] {
-            let rows = rows(ports, "epoll", Duration::from_millis(40), width);
+            let exports = ["export A=1 B=2", "export C=3"].map(str::to_owned);
+            let rows = rows(ports, &exports, width);
             let text: String = rows.iter().map(|row| row.paint(false)).collect();
             assert!(text.contains("curl http://127.0.0.1:30001/"), "{width}");
             for port in ports.all() {
                 assert!(text.contains(&port.to_string()), "{port} at {width}");
             }
-            assert!(rows.iter().all(|row| row.width() <= width));
+            for typed in exports
+                .iter()
+                .chain([&"aws iotsecuretunneling list-tunnels".to_owned()])
+            {
+                assert!(text.contains(typed), "{typed} at {width}");
+            }
+            // What is to be typed is left whole and takes the rows that it needs.
+            let is_typed = |row: &Row| row.paint(false).starts_with("   aws ");
+            let mut others = rows.iter().filter(|row| !is_typed(row));
+            assert!(others.all(|row| row.width() <= width), "{width}");
         }
     }
 }

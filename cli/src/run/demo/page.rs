@@ -9,10 +9,12 @@ pub(super) struct Ports {
     pub(super) page: u16,
     /// Where the source listens for the echo.
     pub(super) echo: u16,
-    /// Where both proxies connect to.
+    /// Where both sides of the tunnel connect to.
     pub(super) relay: u16,
     /// Where tunnels are opened.
     pub(super) api: u16,
+    /// Where the device hears of them.
+    pub(super) mqtt: u16,
     /// The device's web server.
     pub(super) device_page: u16,
     /// The device's echo.
@@ -20,12 +22,13 @@ pub(super) struct Ports {
 }
 
 impl Ports {
-    pub(super) fn all(self) -> [u16; 6] {
+    pub(super) fn all(self) -> [u16; 7] {
         [
             self.page,
             self.echo,
             self.relay,
             self.api,
+            self.mqtt,
             self.device_page,
             self.device_echo,
         ]

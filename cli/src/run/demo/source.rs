@@ -1,4 +1,4 @@
-//! One proxy of the demo, just as `adit proxy` would run it: its own loop, its own connection.
+//! The source proxy, just as `adit proxy` would run it: its own loop, its own connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,56 +28,53 @@ use super::super::runtime;
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// More often than a real proxy, so that the round trip on the screen is fresh.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(1);
 
 const ID: ProxyId = ProxyId(0);
 
-/// What a side needs to connect.
+/// What it needs to connect.
 pub(super) struct Ticket {
     pub(super) service: SocketAddr,
     pub(super) tls: Arc<ClientConfig>,
     pub(super) token: AccessToken,
 }
 
-/// A port that a source listens on.
+/// A port that it listens on.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Listening {
     pub(super) service: String,
     pub(super) port: u16,
 }
 
-/// A proxy, running.
-pub(super) struct Side {
+/// A source proxy, running.
+pub(super) struct Source {
     event_loop: LoopHandle,
     thread: JoinHandle<()>,
     stop: oneshot::Sender<()>,
     task: task::JoinHandle<Outcome>,
 }
 
-impl Side {
+impl Source {
     /// Starts it. `listening` hears of each port once it can be connected to.
     pub(super) fn start(
-        mode: Mode,
-        mapping: &str,
         ticket: Ticket,
         io: IoChoice,
         listening: mpsc::UnboundedSender<Listening>,
     ) -> Result<Self> {
-        let name = mode.as_str();
-        let mapping = Mapping::parse(mapping, mode)?;
         let seed = runtime::seed().context("the system gives no randomness")?;
         let limits = Limits {
             ping_interval: PING_INTERVAL,
             ..Limits::default()
         };
         let settings = ProxySettings {
-            mode,
-            mapping,
+            mode: Mode::Source,
+            // Each service of the tunnel on a port of its own.
+            mapping: Mapping::default(),
             dialect: None,
             limits,
         };
         let proxy = Proxy::new(settings, seed);
-        let (event_loop, thread) = ring::start(format!("adit-{name}"), io)?;
+        let (event_loop, thread) = ring::start("adit-source".into(), io)?;
         let notify = move |notice: Notice<'_>| match notice {
             Notice::Listening {
                 service: Some(service),
@@ -90,13 +87,13 @@ impl Side {
                 let _ = listening.send(Listening { service, port });
             }
             Notice::Retrying { reason, delay, .. } => warn!(
-                "the {name} proxy: {reason}; connecting again in {:.1} s",
+                "the source proxy: {reason}; connecting again in {:.1} s",
                 delay.as_secs_f32()
             ),
             Notice::Connected { .. } | Notice::Listening { .. } => {}
         };
         let keeper = Keeper::new(
-            Dialer::new(dial_settings(mode, ticket, client_token()?)),
+            Dialer::new(dial_settings(ticket, client_token()?)),
             event_loop.clone(),
             ID,
             keeper_settings(),
@@ -104,7 +101,7 @@ impl Side {
         );
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(keeper.run(proxy, async {
-            // Also completes when the side is dropped.
+            // Also completes when the source is dropped.
             let _ = stopped.await;
         }));
         Ok(Self {
@@ -128,7 +125,7 @@ impl Side {
     /// Completes when it ends by itself, which it should not. To be called until it has, and
     /// not again.
     pub(super) async fn ended(&mut self) -> Result<Outcome> {
-        (&mut self.task).await.context("a proxy failed")
+        (&mut self.task).await.context("it failed")
     }
 
     /// Asks it to end, waits for its connections within bounds, and ends its loop.
@@ -140,7 +137,7 @@ impl Side {
             task,
         } = self;
         let _ = stop.send(());
-        let outcome = task.await.context("a proxy failed");
+        let outcome = task.await.context("it failed");
         event_loop.stop();
         // Ends within one turn, a few milliseconds.
         let _ = thread.join();
@@ -148,11 +145,11 @@ impl Side {
     }
 }
 
-fn dial_settings(mode: Mode, ticket: Ticket, client_token: ClientToken) -> DialSettings {
+fn dial_settings(ticket: Ticket, client_token: ClientToken) -> DialSettings {
     DialSettings {
         host: ticket.service.ip().to_string(),
         port: ticket.service.port(),
-        mode,
+        mode: Mode::Source,
         access_token: ticket.token,
         client_token: Some(client_token),
         subprotocol: Subprotocol::V3.name().to_owned(),

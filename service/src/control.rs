@@ -220,7 +220,8 @@ impl<S: Store> ControlPlane<S> {
         debug!(tunnel = %id, ?sides, "tokens rotated");
         for mode in [Mode::Source, Mode::Destination] {
             if sides.has(mode) {
-                self.relay.end_side(id, mode);
+                // Nobody has the new token yet.
+                self.relay.end_side(id, mode, u64::MAX);
                 let change = Audited::TokenRotated { side: mode };
                 self.changed(id, change).await;
             }
@@ -355,7 +356,7 @@ impl<S: Store> ControlPlane<S> {
             Connected::Current | Connected::Superseded => {}
             // Rotated between admission and arrival, so the cut at the rotation came too early; or
             // the client is at another node by now.
-            Connected::Revoked | Connected::Moved => self.relay.end_side(tunnel, mode),
+            Connected::Revoked | Connected::Moved => self.relay.end_side(tunnel, mode, session),
             Connected::TunnelEnded => self.relay.end_tunnel(tunnel),
         }
         Ok(())

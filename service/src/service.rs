@@ -32,9 +32,7 @@ use crate::iot::{DataEndpoint, Iot};
 use crate::links::Links;
 use crate::listen::{DeviceDoor, HttpsListener, device_config};
 use crate::mqtt::Broker;
-use crate::notify::{
-    ExternalBroker, ExternalSettings, Notifier, QueueLimits, SealError, Sealer,
-};
+use crate::notify::{ExternalBroker, ExternalSettings, Notifier, QueueLimits, SealError, Sealer};
 use crate::registry::{KnownThings, Registry};
 use crate::settings::{ApiAccess, Settings};
 use crate::store::{AnyStore, Change, Changes, Store, StoreError, StoreLimits};

@@ -37,7 +37,7 @@ impl FakeRelay {
 }
 
 impl RelayControl for FakeRelay {
-    fn end_side(&self, tunnel: &TunnelId, mode: Mode) {
+    fn end_side(&self, tunnel: &TunnelId, mode: Mode, _: u64) {
         let call = format!("end_side {tunnel} {mode}");
         self.calls.lock().unwrap().push(call);
     }
@@ -57,8 +57,8 @@ pub(crate) struct StartedRelay {
 }
 
 impl RelayControl for StartedRelay {
-    fn end_side(&self, tunnel: &TunnelId, mode: Mode) {
-        self.relay.end_side(tunnel, mode);
+    fn end_side(&self, tunnel: &TunnelId, mode: Mode, newest: u64) {
+        self.relay.end_side(tunnel, mode, newest);
     }
 
     fn end_tunnel(&self, tunnel: &TunnelId) {

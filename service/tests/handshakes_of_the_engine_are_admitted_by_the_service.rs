@@ -21,7 +21,7 @@ struct Relay {
 }
 
 impl RelayControl for Relay {
-    fn end_side(&self, tunnel: &TunnelId, mode: Mode) {
+    fn end_side(&self, tunnel: &TunnelId, mode: Mode, _: u64) {
         let _ = self.ended.send(format!("{tunnel} {mode}"));
     }
 

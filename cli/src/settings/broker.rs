@@ -256,7 +256,7 @@ mod tests {
             let fault = read_words(&files, words).unwrap_err();
             let message = fault.message();
             assert!(
-                message.starts_with(&format!("{option}")),
+                message.starts_with(&option.to_string()),
                 "{words}: {message}"
             );
             assert!(message.contains(problem), "{words}: {message}");

@@ -65,8 +65,9 @@ pub trait Admission: Send + Sync + 'static {
 /// What the control plane asks of the relay.
 pub trait RelayControl: Send + Sync + 'static {
     /// Ends one side of a tunnel, as a rotation of its token does: a close frame to that side,
-    /// resets of its streams to the other.
-    fn end_side(&self, tunnel: &TunnelId, mode: Mode);
+    /// resets of its streams to the other. A link whose session is later than `newest` stays: it
+    /// was admitted by the new token while the word about the old one was on its way.
+    fn end_side(&self, tunnel: &TunnelId, mode: Mode, newest: u64);
 
     /// Ends a tunnel: a close frame (1000) to both sides.
     fn end_tunnel(&self, tunnel: &TunnelId);

@@ -127,8 +127,8 @@ impl Drop for Relay {
 }
 
 impl RelayControl for Relay {
-    fn end_side(&self, tunnel: &TunnelId, mode: Mode) {
-        loop_of(&self.loops, tunnel).end_side(tunnel.clone(), mode);
+    fn end_side(&self, tunnel: &TunnelId, mode: Mode, newest: u64) {
+        loop_of(&self.loops, tunnel).end_side(tunnel.clone(), mode, newest);
     }
 
     fn end_tunnel(&self, tunnel: &TunnelId) {

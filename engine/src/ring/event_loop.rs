@@ -259,9 +259,11 @@ impl EventLoop {
                 }
                 self.mark_due(index);
             }
-            Command::EndSide { tunnel, mode } => {
-                self.command_relay(&tunnel, |relay, io| relay.end_side(io, mode))
-            }
+            Command::EndSide {
+                tunnel,
+                mode,
+                newest,
+            } => self.command_relay(&tunnel, |relay, io| relay.end_side(io, mode, newest)),
             Command::EndTunnel { tunnel } => self.command_relay(&tunnel, RelayIo::end),
             Command::Stop => self.is_stopping = true,
             #[cfg(test)]

@@ -94,6 +94,7 @@ pub(super) enum Command {
     EndSide {
         tunnel: TunnelId,
         mode: Mode,
+        newest: u64,
     },
     EndTunnel {
         tunnel: TunnelId,
@@ -279,9 +280,14 @@ impl LoopHandle {
         });
     }
 
-    /// Closes one side of a tunnel at the relay: its token was replaced.
-    pub fn end_side(&self, tunnel: TunnelId, mode: Mode) {
-        self.send(Command::EndSide { tunnel, mode });
+    /// Closes one side of a tunnel at the relay: its token was replaced. A link whose session is
+    /// later than `newest` stays.
+    pub fn end_side(&self, tunnel: TunnelId, mode: Mode, newest: u64) {
+        self.send(Command::EndSide {
+            tunnel,
+            mode,
+            newest,
+        });
     }
 
     /// Closes both sides of a tunnel at the relay: it is over.

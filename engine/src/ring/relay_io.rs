@@ -182,8 +182,12 @@ impl RelayIo {
         self.send(io, mode);
     }
 
-    /// Closes one side: its token was replaced.
-    pub(super) fn end_side(&mut self, io: &mut Io, mode: Mode) {
+    /// Closes one side, if its session is this one or an earlier one: its token was replaced.
+    pub(super) fn end_side(&mut self, io: &mut Io, mode: Mode, newest: u64) {
+        let present = self.sides[index_of(mode)].as_ref();
+        if present.is_none_or(|side| side.admitted.grant.session > newest) {
+            return;
+        }
         self.relay
             .close(mode, CloseCode::Normal, "access token rotated");
         self.drop_side(io, mode, true);

@@ -41,7 +41,7 @@ use axum::http::{HeaderMap, Method, Request, Response, Uri};
 use axum::{Extension, Router};
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use tracing::debug;
+use tracing::{debug, error};
 use uuid::Uuid;
 
 use crate::access::rate::CallRate;
@@ -92,9 +92,28 @@ impl Api {
         Extension(Peer(source)): Extension<Peer>,
         request: Request<Body>,
     ) -> Response<Body> {
-        let request_id = Uuid::new_v4();
         let (head, body) = request.into_parts();
         let protocol = protocol(&head.method, &head.uri, &head.headers);
+        let request_id = Uuid::new_v4();
+        // In a task of its own: a client that hangs up must not stop what it has begun half-way, nor
+        // keep it out of the audit.
+        let answered = tokio::spawn(api.carry_out(request_id, source, protocol, head, body));
+        let answer = answered.await.unwrap_or_else(|fault| {
+            error!(%request_id, %fault, "an API call failed");
+            Err(ApiError::internal())
+        });
+        protocol.response(answer, request_id)
+    }
+
+    async fn carry_out(
+        self: Arc<Self>,
+        request_id: Uuid,
+        source: SocketAddr,
+        protocol: Protocol,
+        head: Parts,
+        body: Body,
+    ) -> Result<Outcome, ApiError> {
+        let api = self;
         let user_agent = head.headers.get(USER_AGENT);
         let user_agent = user_agent.map(|agent| escape_bytes(agent.as_bytes()));
         let (answer, call) = match api.call(request_id, source, protocol, head, body).await {
@@ -125,7 +144,7 @@ impl Api {
             record.resources = trail.resources;
         }
         api.record(record).await;
-        protocol.response(answer, request_id)
+        answer
     }
 
     /// Reads the request and finds out who sent it.

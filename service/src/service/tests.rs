@@ -225,7 +225,7 @@ async fn a_store_that_takes_nothing_is_503_on_both_sides_until_it_does() {
 struct Crippled;
 
 impl RelayControl for Crippled {
-    fn end_side(&self, _: &adit_proto::TunnelId, _: Mode) {}
+    fn end_side(&self, _: &adit_proto::TunnelId, _: Mode, _: u64) {}
 
     fn end_tunnel(&self, _: &adit_proto::TunnelId) {}
 

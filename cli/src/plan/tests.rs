@@ -487,15 +487,19 @@ fn no_debug_output_shows_a_secret() {
 
 #[test]
 fn a_broker_of_somebody_elses_takes_the_place_of_the_services_own() {
-    let bench = Bench::new();
+    let mut world = world(std::path::Path::new(""));
+    let mut plan_of = |line: &str| {
+        let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        plan(Adit, &arguments, &mut world)
+    };
     let line = "serve --data-dir /d --mqtt-broker mqtt://localhost:1883";
-    let Job::Serve(settings) = bench.plan(Adit, line).unwrap().job else {
+    let Job::Serve(settings) = plan_of(line).unwrap().job else {
         panic!("serve");
     };
     let broker = settings.mqtt_broker.unwrap();
     assert_eq!(broker.address.to_string(), "mqtt://localhost:1883");
     let both = format!("{line} --mqtt-listen 127.0.0.1:0");
-    let fault = bench.plan(Adit, &both).unwrap_err().fault;
+    let fault = plan_of(&both).unwrap_err().fault;
     let message = fault.message();
     assert!(
         message.contains("--mqtt-listen") && message.contains("exclude each other"),

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use adit_engine::tls::client_config_from;
 use adit_service::notify::{BrokerAddress, BrokerAddressError, ExternalSettings, Login};
-use rustls::ClientConfig;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::agent::identity::{FileError, IdentityError, mqtt_config, private};
 use crate::args::broker::BrokerArgs;
@@ -45,8 +45,7 @@ pub fn read(args: &BrokerArgs, world: &World) -> Result<Option<ExternalSettings>
     }
     let tls = match address.is_secure() {
         true => tls(args, world)?,
-        // Not used.
-        false => client_config_from([]).map_err(|fault| bad_ca(&fault.to_string()))?,
+        false => trusting_nobody()?,
     };
     let login = (args.credentials.as_deref()).map(|path| login(&world.path(path)));
     Ok(Some(ExternalSettings {
@@ -75,6 +74,15 @@ fn tls(args: &BrokerArgs, world: &World) -> Result<Arc<ClientConfig>, BadInput> 
     };
     let config = mqtt_config(ca.as_deref(), pair).map_err(|fault| bad_identity(&fault))?;
     Ok(Arc::new(config))
+}
+
+/// Without TLS it is not used; if it were, it would take no broker at all.
+fn trusting_nobody() -> Result<Arc<ClientConfig>, BadInput> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|fault| bad_ca(&fault.to_string()))?;
+    let builder = builder.with_root_certificates(RootCertStore::empty());
+    Ok(Arc::new(builder.with_no_client_auth()))
 }
 
 fn login(path: &Path) -> Result<Login, BadInput> {
@@ -255,10 +263,7 @@ mod tests {
         ] {
             let fault = read_words(&files, words).unwrap_err();
             let message = fault.message();
-            assert!(
-                message.starts_with(&option.to_string()),
-                "{words}: {message}"
-            );
+            assert!(message.starts_with(option), "{words}: {message}");
             assert!(message.contains(problem), "{words}: {message}");
             assert!(!fault.hint().is_empty(), "{words}");
             assert!(!format!("{fault:?}").contains("tweet"), "{words}");

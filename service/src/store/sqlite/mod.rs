@@ -124,7 +124,7 @@ impl Store for SqliteStore {
     }
 
     async fn shut_down(&self) {
-        self.readers.stop();
+        self.readers.drain().await;
         let writer = Arc::clone(&self.writer);
         // Its end takes a commit and a checkpoint.
         let _ = tokio::task::spawn_blocking(move || writer.stop()).await;

@@ -56,6 +56,15 @@ impl Readers {
         reading.await.unwrap_or_else(|_| Err(E::unavailable()))
     }
 
+    /// Lets the reads under way end, within a bound, and closes everything: whoever closes the
+    /// database last has to be the one that may write, or its log is left lying beside it.
+    pub(super) async fn drain(&self) {
+        let all = self.permits.acquire_many(READERS as u32);
+        let all = tokio::time::timeout(WAIT_MAX, all).await;
+        self.stop();
+        drop(all);
+    }
+
     /// Closes what nobody uses; later reads are refused.
     pub(super) fn stop(&self) {
         self.permits.close();

@@ -14,11 +14,7 @@ import pytest
 KILLS = int(os.environ.get("ADIT_KILLS", "6"))
 SEED = int(os.environ.get("ADIT_SEED", str(random.randrange(2**32))))
 CALLERS = 4
-LOST = (
-    botocore.exceptions.EndpointConnectionError,
-    botocore.exceptions.ConnectionClosedError,
-    botocore.exceptions.HTTPClientError,
-)
+LOST = (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError)
 
 
 class Caller(threading.Thread):

@@ -115,7 +115,9 @@ async fn ssh_reaches_a_device_whose_agent_waits(scenario: Scenario) -> Result<()
     desk.done(&["thing", "create", "lamp", "--service", &place])
         .await?;
     let agent = desk.bare(&["agent", "--config", "lamp/agent.toml"]);
-    let _agent = Process::start(&scenario, "agent", agent)?;
+    let agent = Process::start(&scenario, "agent", agent)?;
+    // Before its first subscription nothing is kept for a device.
+    agent.line("waiting for tunnels").await?;
     let login = sshd.login();
     let (user, _) = login.split_once('@').context("a user")?;
     let mut ssh = desk.command(&["ssh", &format!("{user}@lamp"), "--timeout", "20s"]);

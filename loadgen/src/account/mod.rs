@@ -1,0 +1,1 @@
+//! What the processes under test cost: CPU seconds, memory, descriptors.

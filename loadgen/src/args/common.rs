@@ -1,0 +1,73 @@
+//! Arguments that all profiles share.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::quantity::{duration, rate};
+
+/// How load is offered, where, and what is reported.
+#[derive(Debug, clap::Args)]
+pub struct Common {
+    /// What is under test.
+    #[command(flatten)]
+    pub place: Place,
+    /// What becomes of the figures.
+    #[command(flatten)]
+    pub output: Output,
+    /// How long load is offered: 30s, 500ms, 2m
+    #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub duration: Duration,
+    /// Requests a second over all connections, begun on schedule whatever the answers do (open model)
+    #[arg(long, value_parser = rate, value_name = "PER_SECOND", conflicts_with = "closed")]
+    pub rate: Option<f64>,
+    /// Each connection sends its next request once the last one is answered (closed model)
+    #[arg(long)]
+    pub closed: bool,
+    /// Connections held open
+    #[arg(long, value_name = "N")]
+    pub connections: Option<usize>,
+    /// Threads that offer load
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub threads: usize,
+    /// All payloads and sizes follow from it
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Congestion control of the generator's sockets, such as reno; the system's default otherwise
+    #[arg(long, value_name = "NAME")]
+    pub congestion: Option<String>,
+    /// Kernel interface
+    #[arg(long, value_enum, default_value = "auto")]
+    pub io: IoChoice,
+    /// How long answers are waited for once the time is up
+    #[arg(long, default_value = "10s", value_parser = duration, value_name = "TIME")]
+    pub grace: Duration,
+}
+
+/// What is under test, and which of its processes are accounted for.
+#[derive(Debug, clap::Args)]
+pub struct Place {
+    /// A TCP forwarder that leads to `adit-loadgen serve`, or that server itself
+    #[arg(long, value_name = "ADDR")]
+    pub target: Option<SocketAddr>,
+}
+
+/// What becomes of the figures.
+#[derive(Debug, clap::Args)]
+pub struct Output {
+    /// Directory for summary.json, the interval log, the series and the plots
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// Kernel interface of the workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum IoChoice {
+    /// io_uring where it works, else epoll.
+    #[default]
+    Auto,
+    /// io_uring, or an error.
+    Uring,
+    /// epoll.
+    Epoll,
+}

@@ -1,0 +1,77 @@
+//! What was typed, before anyone asks whether it makes sense.
+
+pub mod common;
+pub mod quantity;
+
+use clap::{Parser, Subcommand};
+
+pub use common::{Common, IoChoice, Output, Place};
+use quantity::size;
+
+/// Offers load to a TCP forwarder or a tunnel, verifies every byte, and measures.
+///
+/// Exit codes: 0 all went well; 1 a byte was wrong or the run failed; 2 the command line cannot be used; 3 a
+/// threshold was crossed; 5 the target cannot be reached.
+#[derive(Debug, Parser)]
+#[command(name = "adit-loadgen", version, max_term_width = 100)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The profiles, and what goes with them.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Round trips of small messages
+    Latency {
+        /// How it is offered, where, and what is reported.
+        #[command(flatten)]
+        common: Common,
+        /// Bytes of a request, headers included
+        #[arg(long, default_value = "64", value_parser = size, value_name = "BYTES")]
+        size: usize,
+        /// Bytes of its answer
+        #[arg(long, default_value = "64", value_parser = size, value_name = "BYTES")]
+        reply_size: usize,
+    },
+    /// As much as goes through, up, down or both
+    Bulk {
+        /// How it is offered, where, and what is reported.
+        #[command(flatten)]
+        common: Common,
+        /// Which way the bytes go, seen from the generator
+        #[arg(long, value_enum, default_value = "up")]
+        direction: Direction,
+    },
+    /// The verifying server that all profiles talk to at the far end
+    Serve(Serve),
+}
+
+/// Where the bulk of the bytes goes, seen from the generator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Direction {
+    /// From the generator to the server.
+    Up,
+    /// From the server to the generator.
+    Down,
+    /// Both at once, on each connection.
+    Both,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, clap::Args)]
+pub struct Serve {
+    /// Where to listen; port 0 picks a free one, which is printed
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR")]
+    pub listen: std::net::SocketAddr,
+    /// Threads, each with a listener of its own on the port
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub threads: usize,
+    /// Congestion control of its sockets, such as reno; the system's default otherwise
+    #[arg(long, value_name = "NAME")]
+    pub congestion: Option<String>,
+    /// Kernel interface
+    #[arg(long, value_enum, default_value = "auto")]
+    pub io: IoChoice,
+}

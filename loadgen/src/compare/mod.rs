@@ -1,0 +1,1 @@
+//! Earlier runs against each other.

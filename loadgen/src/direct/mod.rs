@@ -1,0 +1,1 @@
+//! Speaks the tunnel's protocol itself, as source, as destination, or as both ends.

@@ -1,0 +1,1 @@
+//! Workers that offer load over TCP: a monoio loop a thread.

@@ -1,0 +1,8 @@
+//! The command `adit-loadgen`; everything but the allocator is in the library.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    adit_loadgen::main()
+}

@@ -1,0 +1,1 @@
+//! What was measured: recorders of the workers, intervals, the summary and its files.

@@ -1,0 +1,1 @@
+//! The far end: verifies what it takes, and answers.

@@ -1,0 +1,154 @@
+//! What was typed, checked: nothing is left to interpret.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::args::{self, Args, Command, Common, Direction, IoChoice};
+use crate::exit::Error;
+
+/// The one thing to do.
+#[derive(Debug)]
+pub enum Settings {
+    /// Offer load.
+    Drive(Box<Drive>),
+    /// Be the far end.
+    Serve(args::Serve),
+}
+
+/// Everything a run needs to know.
+#[derive(Debug)]
+pub struct Drive {
+    /// What is offered.
+    pub profile: Profile,
+    /// Where.
+    pub place: Place,
+    /// By which clock.
+    pub model: Model,
+    /// How long.
+    pub duration: Duration,
+    /// How long answers are waited for once the time is up.
+    pub grace: Duration,
+    /// Connections held open, over all threads; 1..=[`CONNECTIONS_MAX`].
+    pub connections: usize,
+    /// Worker threads; 1..=[`THREADS_MAX`], never more than connections.
+    pub threads: usize,
+    /// All payloads and sizes follow from it.
+    pub seed: u64,
+    /// Congestion control of the generator's sockets; the system's default otherwise.
+    pub congestion: Option<String>,
+    /// Kernel interface.
+    pub io: IoChoice,
+    /// What becomes of the figures.
+    pub output: Output,
+}
+
+/// What is offered, with what only this profile knows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Profile {
+    /// Round trips of small messages.
+    Latency {
+        /// Bytes of a request.
+        size: usize,
+        /// Bytes of its answer.
+        reply_size: usize,
+    },
+    /// As much as goes through.
+    Bulk(Direction),
+}
+
+/// What is under test.
+#[derive(Debug)]
+pub enum Place {
+    /// A TCP address that leads to the verifying server.
+    Target(SocketAddr),
+}
+
+/// When the next request begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Model {
+    /// On schedule, this many a second over all connections, whatever the answers do.
+    Open {
+        /// Requests a second.
+        rate: f64,
+    },
+    /// Once the last one is answered.
+    Closed,
+}
+
+/// What becomes of the figures.
+#[derive(Debug)]
+pub struct Output {
+    /// Directory for the files, made if need be.
+    pub directory: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub fn of(args: Args) -> Result<Self, Error> {
+        let (common, profile) = match args.command {
+            Command::Serve(serve) => {
+                within("--threads", serve.threads, THREADS_MAX)?;
+                return Ok(Self::Serve(serve));
+            }
+            Command::Latency {
+                common,
+                size,
+                reply_size,
+            } => (common, Profile::Latency { size, reply_size }),
+            Command::Bulk { common, direction } => (common, Profile::Bulk(direction)),
+        };
+        Ok(Self::Drive(Box::new(Drive::of(common, profile)?)))
+    }
+}
+
+impl Drive {
+    fn of(common: Common, profile: Profile) -> Result<Self, Error> {
+        let connections = common.connections.unwrap_or(1);
+        within("--connections", connections, CONNECTIONS_MAX)?;
+        within("--threads", common.threads, THREADS_MAX)?;
+        let Some(target) = common.place.target else {
+            return Err(Error::usage(
+                "there is nothing to drive",
+                "give --target ADDR, where ADDR leads to `adit-loadgen serve`",
+            ));
+        };
+        Ok(Self {
+            profile,
+            place: Place::Target(target),
+            model: match common.rate {
+                Some(rate) => Model::Open { rate },
+                None => Model::Closed,
+            },
+            duration: common.duration,
+            grace: common.grace,
+            connections,
+            threads: common.threads.min(connections),
+            seed: common.seed,
+            congestion: common.congestion,
+            io: common.io,
+            output: Output {
+                directory: common.output.out,
+            },
+        })
+    }
+}
+
+fn within(option: &str, value: usize, max: usize) -> Result<(), Error> {
+    if (1..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::usage(
+        format!("{option} {value} is out of bounds"),
+        format!("it takes 1 to {max}"),
+    ))
+}
+
+/// The most connections of one process, whatever its limit of descriptors.
+pub const CONNECTIONS_MAX: usize = 1_000_000;
+
+/// The most threads that offer or take load.
+pub const THREADS_MAX: usize = 64;

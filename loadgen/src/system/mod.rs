@@ -1,0 +1,1 @@
+//! A whole system under test on loopback (`--self`).

@@ -4,6 +4,7 @@
 //! right. A link that is on its way from admission to the relay meanwhile is caught when its arrival is
 //! reported.
 
+mod news;
 mod upkeep;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use tracing::{debug, error};
 use uuid::Uuid;
 
 use crate::audit::{Audit, Change as Audited, ClosedBy, Event};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::links::Links;
 use crate::notify::{Notices, Notifier};
 use crate::registry::{KnownThings, RegistryError};
@@ -25,6 +26,10 @@ use crate::tunnels::{
     TunnelError, TunnelView,
 };
 
+#[cfg(test)]
+pub(crate) use news::NewsReceiver;
+pub(crate) use news::{LinkEvent, News, NewsSender, news};
+
 /// Operations on tunnels, with their effect on the data plane.
 pub struct ControlPlane<S> {
     store: Arc<S>,
@@ -32,6 +37,7 @@ pub struct ControlPlane<S> {
     /// The devices that there are; `None` when a tunnel may be opened to any name.
     things: Option<Arc<dyn KnownThings>>,
     links: Arc<Links>,
+    news: NewsSender,
     clock: Clock,
     audit: Audit,
     notices: Notices,
@@ -109,6 +115,7 @@ impl<S: Store> ControlPlane<S> {
         relay: Arc<dyn RelayControl>,
         things: Option<Arc<dyn KnownThings>>,
         links: Arc<Links>,
+        news: NewsSender,
         clock: Clock,
     ) -> Self {
         Self {
@@ -116,6 +123,7 @@ impl<S: Store> ControlPlane<S> {
             relay,
             things,
             links,
+            news,
             clock,
             audit: Audit::none(),
             notices: Notices::default(),
@@ -263,8 +271,11 @@ impl<S: Store> ControlPlane<S> {
     }
 
     async fn changed(&self, id: &TunnelId, change: Audited) {
+        self.changed_at(self.clock.now().wall, id, change).await;
+    }
+
+    async fn changed_at(&self, time: Timestamp, id: &TunnelId, change: Audited) {
         let id = id.clone();
-        let time = self.clock.now().wall;
         self.audit.record(time, Event::Tunnel { id, change }).await;
     }
 }

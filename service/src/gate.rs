@@ -1,16 +1,17 @@
 //! The door of the data plane: every handshake asks here, and every link that comes or goes is
 //! reported here.
 
+use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 
 use adit_engine::link::{Admission, Denial, Grant};
 use adit_proto::handshake::ServerRequest;
-use tokio::sync::mpsc;
 use tracing::debug;
 
-use crate::audit::{Audit, Change, Event};
+use crate::audit::{Audit, Change, Event, Peer};
 use crate::clock::{Clock, Timestamp};
+use crate::control::{LinkEvent, News, NewsSender};
 use crate::links::Links;
 use crate::store::Store;
 use crate::token::{ClientTokenHash, RoutingKey, TokenHash};
@@ -23,7 +24,7 @@ pub struct Gate<S> {
     links: Arc<Links>,
     audit: Audit,
     quotas: TunnelQuotas,
-    events: mpsc::UnboundedSender<LinkEvent>,
+    news: NewsSender,
 }
 
 /// What one tunnel may use of the data plane; `None` is no limit.
@@ -35,30 +36,17 @@ pub struct TunnelQuotas {
     pub connections_per_second: Option<NonZeroU32>,
 }
 
-/// A link came or went. Reported by threads that must not wait, so it is queued, in order; at most two
-/// per link, and no link without a slow handshake before it, which is what bounds the queue.
-#[derive(Debug)]
-pub(crate) enum LinkEvent {
-    Connected(Grant),
-    Disconnected(Grant),
-}
-
 impl<S: Store> Gate<S> {
-    pub(crate) fn new(
-        store: Arc<S>,
-        links: Arc<Links>,
-        clock: Clock,
-    ) -> (Self, mpsc::UnboundedReceiver<LinkEvent>) {
-        let (events, receiver) = mpsc::unbounded_channel();
-        let gate = Self {
+    /// A gate that tells `news` of every link that comes or goes.
+    pub(crate) fn new(store: Arc<S>, links: Arc<Links>, news: NewsSender, clock: Clock) -> Self {
+        Self {
             store,
             clock,
             links,
             audit: Audit::none(),
             quotas: TunnelQuotas::default(),
-            events,
-        };
-        (gate, receiver)
+            news,
+        }
     }
 
     /// Tells this audit of every handshake that is admitted.
@@ -94,25 +82,40 @@ impl<S: Store> Gate<S> {
         Ok((grant, admitted.ends))
     }
 
-    fn report(&self, event: LinkEvent) {
-        // Nobody listens any more only while the whole service is being torn down.
-        let _ = self.events.send(event);
+    fn report(&self, grant: &Grant, peer: Peer, event: LinkEvent) {
+        let news = News::Link {
+            mode: grant.mode,
+            session: grant.session,
+            peer,
+            at: self.clock.now().wall,
+            event,
+        };
+        self.news.send(&grant.tunnel, news);
     }
 }
 
 impl<S: Store> Admission for Gate<S> {
-    async fn admit(&self, request: &ServerRequest, channel_id: &str) -> Result<Grant, Denial> {
+    async fn admit(
+        &self,
+        request: &ServerRequest,
+        address: SocketAddr,
+        channel_id: &str,
+    ) -> Result<Grant, Denial> {
         let mode = request.mode;
         match self.decide(request).await {
             Ok((grant, ends)) => {
-                self.links.admitted(&grant, ends);
+                let peer = Peer {
+                    address,
+                    // A UUID in every answer; one that is none is a test's.
+                    channel_id: channel_id.parse().unwrap_or_default(),
+                };
+                self.links.admitted(&grant, ends, peer);
                 let (tunnel, session) = (&grant.tunnel, grant.session);
                 debug!(channel_id, %mode, %tunnel, session, "handshake admitted");
                 let change = Change::Admitted {
                     side: mode,
                     session,
-                    // A UUID in every answer; one that is none is a test's.
-                    channel_id: channel_id.parse().unwrap_or_default(),
+                    peer,
                 };
                 let id = tunnel.clone();
                 let time = self.clock.now().wall;
@@ -127,13 +130,16 @@ impl<S: Store> Admission for Gate<S> {
     }
 
     fn connected(&self, grant: &Grant) {
-        self.links.connected(grant);
-        self.report(LinkEvent::Connected(grant.clone()));
+        if let Some(peer) = self.links.connected(grant) {
+            self.report(grant, peer, LinkEvent::Connected);
+        }
     }
 
     fn disconnected(&self, grant: &Grant) {
-        self.links.gone(grant);
-        self.report(LinkEvent::Disconnected(grant.clone()));
+        if let Some(gone) = self.links.gone(grant) {
+            let event = LinkEvent::Disconnected { shown: gone.shown };
+            self.report(grant, gone.peer, event);
+        }
     }
 }
 

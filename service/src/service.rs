@@ -24,7 +24,7 @@ use crate::api::{Access, Api, RECORDS_OF_NOBODY_MAX, Tunnelling};
 use crate::audit::{Audit, AuditFile, AuditRows, RowsWriter};
 use crate::certificates::{CertificateError, Certificates, Identity};
 use crate::clock::Clock;
-use crate::control::ControlPlane;
+use crate::control::{ControlPlane, news};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::endpoints::Endpoints;
 use crate::gate::Gate;
@@ -94,7 +94,13 @@ impl Service {
         let store = AnyStore::open(choice, data_dir.as_ref(), limits, &clock).await?;
         let (store, links) = (Arc::new(store), Arc::new(Links::default()));
         let (audit, rows, rows_writer) = audit(data_dir.as_deref())?;
-        let (gate, events) = Gate::new(Arc::clone(&store), Arc::clone(&links), clock.clone());
+        let (told, heard) = news();
+        let gate = Gate::new(
+            Arc::clone(&store),
+            Arc::clone(&links),
+            told.clone(),
+            clock.clone(),
+        );
         let gate = gate
             .with_audit(audit.clone())
             .with_quotas(settings.tunnel_quotas);
@@ -118,6 +124,7 @@ impl Service {
             control_relay,
             things,
             links,
+            told,
             settings.clock.clone(),
         );
         let external = external(&settings);
@@ -169,10 +176,11 @@ impl Service {
         }
         api_tasks.spawn(https.serve(api.router(), stopping));
         let mut background = JoinSet::new();
-        let links = Arc::clone(&control);
-        background.spawn(async move { links.follow_links(events).await });
+        background.spawn(Arc::clone(&control).follow_news(heard));
         let changes = Arc::clone(&control);
         background.spawn(async move { changes.follow_changes().await });
+        let ends = Arc::clone(&control);
+        background.spawn(async move { ends.follow_ends().await });
         background.spawn(async move { control.follow_time().await });
         if let Some(dir) = data_dir.clone() {
             let shown = Arc::clone(&certificates);

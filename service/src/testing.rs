@@ -1,5 +1,6 @@
 //! What the tests of several modules share: a relay that only remembers, a running service, a client.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,6 +23,10 @@ use crate::access::sigv4::{Credentials, Moment, Signable, sign};
 use crate::certificates::Identity;
 use crate::service::{Running, Service, ServiceGate};
 use crate::settings::{ApiSettings, Settings};
+
+/// Where handshakes of tests come from.
+pub(crate) const PEER: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 40_007);
 
 /// Writes down what it is asked to cut.
 #[derive(Default)]

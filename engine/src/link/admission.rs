@@ -1,6 +1,7 @@
 //! The seam between the relay and whatever decides who may use it.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,10 +45,12 @@ pub trait Admission: Send + Sync + 'static {
     /// Checks the tokens. They are spent, durably, when this returns `Ok`: before the client hears
     /// of it. The call is never abandoned half-way, so it must end by itself.
     ///
-    /// `channel_id` is the name of this attempt, which the client is told for support.
+    /// `peer` is where the client's TCP connection comes from, and `channel_id` the name of this
+    /// attempt, which the client is told for support.
     fn admit(
         &self,
         request: &ServerRequest,
+        peer: SocketAddr,
         channel_id: &str,
     ) -> impl Future<Output = Result<Grant, Denial>> + Send;
 

@@ -172,6 +172,7 @@ mod tests {
     use super::*;
     use crate::link::Denial;
     use adit_proto::handshake::ServerRequest;
+    use std::net::SocketAddr;
     use std::time::Duration;
     use tokio::time::timeout;
 
@@ -180,7 +181,7 @@ mod tests {
     struct Nobody;
 
     impl Admission for Nobody {
-        async fn admit(&self, _: &ServerRequest, _: &str) -> Result<Grant, Denial> {
+        async fn admit(&self, _: &ServerRequest, _: SocketAddr, _: &str) -> Result<Grant, Denial> {
             Err(Denial {
                 status: 403,
                 text: "nobody".to_owned(),

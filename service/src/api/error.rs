@@ -165,7 +165,8 @@ impl From<ControlError> for ApiError {
                 "ServiceUnavailableException",
                 message,
             ),
-            ControlError::Tunnel(TunnelError::Taken(_)) | ControlError::Randomness(_) => {
+            ControlError::Tunnel(TunnelError::Taken(_) | TunnelError::Damaged)
+            | ControlError::Randomness(_) => {
                 tracing::error!(error = message, "an API call failed");
                 Self::internal()
             }

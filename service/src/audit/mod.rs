@@ -25,7 +25,7 @@ use crate::clock::Timestamp;
 
 pub use file::{AuditFile, FILE_SIZE_MAX, FILES_KEPT};
 pub use memory::MemoryAudit;
-pub use record::{ApiCall, Change, ClosedBy, Event, Record};
+pub use record::{ApiCall, Change, ClosedBy, Event, Peer, Record};
 pub use rows::AuditRows;
 pub(crate) use rows::RowsWriter;
 

@@ -69,8 +69,8 @@ pub enum Change {
         side: Mode,
         /// Number of the connection.
         session: u64,
-        /// As in the answer to the handshake.
-        channel_id: Uuid,
+        /// Whose it is.
+        peer: Peer,
     },
     /// The connection is carried by the relay.
     Connected {
@@ -78,6 +78,8 @@ pub enum Change {
         side: Mode,
         /// Number of the connection.
         session: u64,
+        /// Whose it is.
+        peer: Peer,
     },
     /// The connection is gone.
     Disconnected {
@@ -85,6 +87,8 @@ pub enum Change {
         side: Mode,
         /// Number of the connection.
         session: u64,
+        /// Whose it was.
+        peer: Peer,
     },
     /// A side's token was replaced.
     TokenRotated {
@@ -96,6 +100,15 @@ pub enum Change {
         /// Why.
         by: ClosedBy,
     },
+}
+
+/// Who is at the other end of a connection of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Where its TCP connection comes from, as the data plane saw it.
+    pub address: SocketAddr,
+    /// As in the answer to its handshake.
+    pub channel_id: Uuid,
 }
 
 /// Why a tunnel was closed.
@@ -175,24 +188,29 @@ impl Change {
     }
 
     fn write<M: SerializeMap>(self, map: &mut M) -> Result<(), M::Error> {
-        let mut side_entries = |side: Mode, session: Option<u64>| {
-            map.serialize_entry("side", &side.to_string())?;
-            session.map_or(Ok(()), |session| map.serialize_entry("session", &session))
-        };
         match self {
             Self::Opened => Ok(()),
             Self::Admitted {
                 side,
                 session,
-                channel_id,
+                peer,
+            }
+            | Self::Connected {
+                side,
+                session,
+                peer,
+            }
+            | Self::Disconnected {
+                side,
+                session,
+                peer,
             } => {
-                side_entries(side, Some(session))?;
-                map.serialize_entry("channelId", &channel_id.to_string())
+                map.serialize_entry("side", &side.to_string())?;
+                map.serialize_entry("session", &session)?;
+                map.serialize_entry("peer", &peer.address.to_string())?;
+                map.serialize_entry("channelId", &peer.channel_id.to_string())
             }
-            Self::Connected { side, session } | Self::Disconnected { side, session } => {
-                side_entries(side, Some(session))
-            }
-            Self::TokenRotated { side } => side_entries(side, None),
+            Self::TokenRotated { side } => map.serialize_entry("side", &side.to_string()),
             Self::Closed { by } => map.serialize_entry(
                 "by",
                 match by {

@@ -32,7 +32,10 @@ fn a_record_is_one_line_of_json() {
     let change = Change::Admitted {
         side: Mode::Source,
         session: 7,
-        channel_id: Uuid::nil(),
+        peer: Peer {
+            address: "[2001:db8::1]:40000".parse().unwrap(),
+            channel_id: Uuid::nil(),
+        },
     };
     let line = record(Event::Tunnel { id, change }).to_json();
     let expected = json!({
@@ -41,6 +44,7 @@ fn a_record_is_one_line_of_json() {
         "tunnelId": "t-1",
         "side": "source",
         "session": 7,
+        "peer": "[2001:db8::1]:40000",
         "channelId": "00000000-0000-0000-0000-000000000000",
     });
     assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), expected);

@@ -5,10 +5,12 @@ use std::time::Duration;
 use adit_proto::{AccessToken, Mode};
 
 use super::*;
+use crate::audit::{AuditLog, MemoryAudit};
 use crate::clock::manual::ManualClock;
-use crate::control::{ControlPlane, OpenTunnel, OpenedTunnel, RotatedSides};
+use crate::control::{ControlPlane, NewsReceiver, OpenTunnel, OpenedTunnel, RotatedSides, news};
+use crate::store::troubled::TroubledStore;
 use crate::store::{Change, MemoryStore, TunnelStore};
-use crate::testing::{FakeRelay, eventually, upgrade_request};
+use crate::testing::{FakeRelay, PEER, eventually, upgrade_request};
 use crate::tunnels::{Lifetime, Limits, Rotation, Tags};
 
 const A: Option<&str> = Some("aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa");
@@ -16,34 +18,45 @@ const B: Option<&str> = Some("bbbbbbbb-bbbb-bbbb-bbbb-bbbbbbbbbbbb");
 
 struct Fixture {
     clock: ManualClock,
-    gate: Arc<Gate<MemoryStore>>,
-    control: Arc<ControlPlane<MemoryStore>>,
+    gate: Arc<Gate<TroubledStore>>,
+    control: Arc<ControlPlane<TroubledStore>>,
     relay: Arc<FakeRelay>,
-    events: mpsc::UnboundedReceiver<LinkEvent>,
-    store: Arc<MemoryStore>,
+    heard: NewsReceiver,
+    store: Arc<TroubledStore>,
+    audit: Arc<MemoryAudit>,
 }
 
 impl Fixture {
     fn new() -> Self {
         let clock = ManualClock::new();
-        let store = Arc::new(MemoryStore::new(Limits::default()));
+        let store = Arc::new(TroubledStore::new(Limits::default()));
         let links = Arc::new(Links::default());
-        let (gate, events) = Gate::new(Arc::clone(&store), Arc::clone(&links), clock.clock());
+        let (told, heard) = news();
+        let gate = Gate::new(
+            Arc::clone(&store),
+            Arc::clone(&links),
+            told.clone(),
+            clock.clock(),
+        );
         let relay = Arc::new(FakeRelay::default());
+        let audit = Arc::new(MemoryAudit::new(10_000));
         let control = ControlPlane::new(
             Arc::clone(&store),
             relay.clone(),
             None,
             links,
+            told,
             clock.clock(),
-        );
+        )
+        .with_audit(Audit::none().with(Arc::clone(&audit)));
         Self {
             clock,
             gate: Arc::new(gate),
             control: Arc::new(control),
             relay,
-            events,
+            heard,
             store,
+            audit,
         }
     }
 
@@ -64,7 +77,7 @@ impl Fixture {
         client_token: Option<&str>,
     ) -> Result<Grant, Denial> {
         let request = upgrade_request(mode, token.expose(), client_token);
-        self.gate.admit(&request, "channel").await
+        self.gate.admit(&request, PEER, "channel").await
     }
 
     async fn connect(&mut self, mode: Mode, token: &AccessToken, client: Option<&str>) -> Grant {
@@ -74,14 +87,28 @@ impl Fixture {
         grant
     }
 
+    /// What was reported so far.
+    fn take_heard(&mut self) -> NewsReceiver {
+        let (told, heard) = news();
+        while let Ok((tunnel, news)) = self.heard.try_recv() {
+            told.send(&tunnel, news);
+        }
+        heard
+    }
+
+    /// Lines of the audit that name this event, the oldest first.
+    async fn audited(&self, event: &str) -> Vec<serde_json::Value> {
+        let lines = self.audit.latest(10_000).await.unwrap();
+        let lines = lines.iter().rev().map(|l| serde_json::from_str(l).unwrap());
+        lines
+            .filter(|line: &serde_json::Value| line["event"] == event)
+            .collect()
+    }
+
     /// Takes in every event that was reported so far.
     async fn take_in(&mut self) {
-        let (sender, events) = mpsc::unbounded_channel();
-        while let Ok(event) = self.events.try_recv() {
-            sender.send(event).unwrap();
-        }
-        drop(sender);
-        self.control.follow_links(events).await;
+        let heard = self.take_heard();
+        Arc::clone(&self.control).follow_news(heard).await;
     }
 
     async fn connected(&self, tunnel: &OpenedTunnel) -> (bool, bool) {
@@ -186,6 +213,8 @@ async fn the_timer_never_naps_so_long_that_a_short_tunnel_ends_late() {
     let start = fixture.clock.now().steady;
     let nap = fixture.control.take_time().await.since(start);
     assert!(nap <= Duration::from_secs(30), "{nap:?}");
+    let nap = fixture.control.take_ends().since(start);
+    assert!(nap <= Duration::from_secs(30), "{nap:?}");
 }
 
 #[tokio::test]
@@ -268,7 +297,7 @@ async fn of_sixteen_handshakes_with_one_token_exactly_one_wins() {
             let (gate, barrier) = (Arc::clone(&fixture.gate), Arc::clone(&barrier));
             tokio::spawn(async move {
                 barrier.wait().await;
-                gate.admit(&request, "channel").await.is_ok()
+                gate.admit(&request, PEER, "channel").await.is_ok()
             })
         });
         let mut winners = 0;
@@ -318,7 +347,7 @@ async fn the_timer_runs_by_itself() {
     };
     let relay = Arc::new(FakeRelay::default());
     let store = Arc::new(MemoryStore::new(limits));
-    let control = ControlPlane::new(store, relay, None, Arc::default(), clock);
+    let control = ControlPlane::new(store, relay, None, Arc::default(), news().0, clock);
     let control = Arc::new(control);
     let request = OpenTunnel {
         description: None,
@@ -355,15 +384,15 @@ async fn what_another_node_took_the_right_from_is_cut() {
     }
     // The store of all nodes has changed, and this node was not the one that did it.
     fixture.relay.take_calls();
-    fixture
-        .control
-        .look_again(Change::Tunnel(closed.id.clone()))
-        .await;
+    let change = Change::Tunnel(closed.id.clone());
+    fixture.control.look_again(change);
+    fixture.take_in().await;
     assert_eq!(
         fixture.relay.take_calls(),
         [format!("end_tunnel {}", closed.id)]
     );
-    fixture.control.look_again(Change::Everything).await;
+    fixture.control.look_again(Change::Everything);
+    fixture.take_in().await;
     let mut calls = fixture.relay.take_calls();
     calls.sort();
     let mut expected = [&rotated, &closed, &kept].map(|tunnel| format!("end_tunnel {}", tunnel.id));
@@ -391,7 +420,10 @@ async fn a_rotation_at_another_node_cuts_the_side_and_no_other() {
         .await
         .unwrap();
     let change = Change::Side(tunnel.id.clone(), Mode::Source);
-    fixture.control.look_again(change).await;
+    fixture.control.look_again(change);
+    fixture.take_in().await;
     let cut = format!("end_side {} source", tunnel.id);
     assert_eq!(fixture.relay.take_calls(), [cut]);
 }
+
+mod news_of_links;

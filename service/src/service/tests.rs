@@ -9,7 +9,7 @@ use adit_proto::Mode;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::testing::{Client, FakeRelay, settings, start, upgrade_request};
+use crate::testing::{Client, FakeRelay, PEER, settings, start, upgrade_request};
 
 fn settings_in(dir: &Path) -> Settings {
     Settings {
@@ -201,14 +201,14 @@ async fn a_store_that_takes_nothing_is_503_on_both_sides_until_it_does() {
         (503, "ServiceUnavailableException")
     );
     assert_eq!(message, "the store is unavailable");
-    let denial = gate.admit(&request, "channel").await.unwrap_err();
+    let denial = gate.admit(&request, PEER, "channel").await.unwrap_err();
     assert_eq!(denial.status, 503);
     let listed = client.ok("ListTunnels", json!({})).await;
     assert_eq!(listed["tunnelSummaries"].as_array().unwrap().len(), 1);
 
     obstacle.execute_batch("ROLLBACK").unwrap();
     drop(obstacle);
-    gate.admit(&request, "channel").await.unwrap();
+    gate.admit(&request, PEER, "channel").await.unwrap();
     client.ok("OpenTunnel", json!({})).await;
     let gate = Arc::clone(gate);
     let _relay = running.stop().await.unwrap();
@@ -217,8 +217,12 @@ async fn a_store_that_takes_nothing_is_503_on_both_sides_until_it_does() {
     let other = Client::new(&next).await.ok("OpenTunnel", json!({})).await;
     let token = other["sourceAccessToken"].as_str().unwrap();
     let request = upgrade_request(Mode::Source, token, None);
-    assert!(gate.admit(&request, "channel").await.is_err());
-    next.relay.gate.admit(&request, "channel").await.unwrap();
+    assert!(gate.admit(&request, PEER, "channel").await.is_err());
+    next.relay
+        .gate
+        .admit(&request, PEER, "channel")
+        .await
+        .unwrap();
 }
 
 /// A relay that has lost a loop.

@@ -49,6 +49,14 @@ pub(crate) trait Unavailable {
     /// That word.
     fn unavailable() -> Self;
 
+    /// What is stored contradicts the rules.
+    fn damaged() -> Self
+    where
+        Self: Sized,
+    {
+        Self::unavailable()
+    }
+
     /// The client token of a handshake is bound elsewhere. Only handshakes bind any.
     fn client_token_taken() -> Self
     where
@@ -61,6 +69,10 @@ pub(crate) trait Unavailable {
 impl Unavailable for TunnelError {
     fn unavailable() -> Self {
         Self::Unavailable
+    }
+
+    fn damaged() -> Self {
+        Self::Damaged
     }
 }
 

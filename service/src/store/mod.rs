@@ -22,6 +22,8 @@ mod postgres;
 mod relational;
 mod row;
 mod sqlite;
+#[cfg(test)]
+pub(crate) mod troubled;
 
 use std::future::Future;
 

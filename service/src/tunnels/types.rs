@@ -264,6 +264,9 @@ pub enum TunnelError {
     /// The store cannot answer now.
     #[error("the store is unavailable")]
     Unavailable,
+    /// What the store holds of the tunnel cannot be; trying again changes nothing.
+    #[error("the stored record of the tunnel is damaged")]
+    Damaged,
 }
 
 /// Why a handshake was refused. `Display` is the text for the client
@@ -296,7 +299,8 @@ impl From<TunnelError> for Refusal {
             TunnelError::Taken(_)
             | TunnelError::LimitExceeded { .. }
             | TunnelError::ServicesFixed
-            | TunnelError::Unavailable => Self::Unavailable,
+            | TunnelError::Unavailable
+            | TunnelError::Damaged => Self::Unavailable,
         }
     }
 }

@@ -74,7 +74,7 @@ impl<A: Admission, F: Fn(Grant, Link)> Handshake<A, F> {
             }
         };
         // Not under the deadline: a token half spent would be nobody's.
-        let grant = match admission.admit(&request, channel_id).await {
+        let grant = match admission.admit(&request, address, channel_id).await {
             Ok(grant) => Granted::new(admission, grant),
             Err(denial) => {
                 // A 5xx is nobody's fault out there.

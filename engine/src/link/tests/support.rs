@@ -89,7 +89,13 @@ impl Doorman {
 }
 
 impl Admission for Doorman {
-    async fn admit(&self, request: &ServerRequest, channel_id: &str) -> Result<Grant, Denial> {
+    async fn admit(
+        &self,
+        request: &ServerRequest,
+        peer: SocketAddr,
+        channel_id: &str,
+    ) -> Result<Grant, Denial> {
+        assert!(peer.ip().is_loopback() && peer.port() > 0, "{peer}");
         assert_eq!(channel_id.len(), 36);
         let token = request.access_token.expose();
         self.note(format!("admit {token}"));

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::access::{Guarded, everything, key};
 use super::*;
-use crate::testing::{eventually, upgrade_request};
+use crate::testing::{PEER, eventually, upgrade_request};
 
 fn read(dir: &tempfile::TempDir) -> Vec<Value> {
     let text = fs::read_to_string(dir.path().join("audit.jsonl")).unwrap();
@@ -51,7 +51,7 @@ async fn every_call_and_every_change_has_a_line_and_no_secret() {
     let gate = &service.running.relay.gate;
     let request = upgrade_request(Mode::Source, &token, None);
     let channel = "6f9619ff-8b86-4011-b42d-00cf4fc964ff";
-    let grant = gate.admit(&request, channel).await.unwrap();
+    let grant = gate.admit(&request, PEER, channel).await.unwrap();
     gate.connected(&grant);
     gate.disconnected(&grant);
     eventually("the link is gone", async || {
@@ -104,8 +104,12 @@ async fn every_call_and_every_change_has_a_line_and_no_secret() {
     assert_eq!(lines[1]["accessKeyId"], "KEYops");
     let source = lines[1]["source"].as_str().unwrap();
     assert!(source.starts_with("127.0.0.1:"), "{source}");
-    assert_eq!(lines[4]["channelId"], channel);
-    assert_eq!(lines[4]["session"], lines[5]["session"]);
+    // Specification, section 12: with peer address and channel id.
+    for line in &lines[4..=6] {
+        assert_eq!(line["channelId"], channel);
+        assert_eq!(line["peer"], PEER.to_string());
+        assert_eq!(line["session"], lines[4]["session"]);
+    }
     assert!(!format!("{lines:?}").contains(&token));
 }
 

@@ -5,7 +5,7 @@ use adit_proto::Mode;
 use serde_json::json;
 
 use super::*;
-use crate::testing::{eventually, upgrade_request};
+use crate::testing::{PEER, eventually, upgrade_request};
 
 #[tokio::test]
 async fn an_empty_request_opens_a_tunnel() {
@@ -241,7 +241,7 @@ async fn connections_show_while_they_are_up() {
     let token = text(&opened["destinationAccessToken"]);
     let gate = std::sync::Arc::clone(&fixture.running.relay.gate);
     let request = upgrade_request(Mode::Destination, &token, None);
-    let grant = gate.admit(&request, "channel").await.unwrap();
+    let grant = gate.admit(&request, PEER, "channel").await.unwrap();
     for (report, status) in [(true, "CONNECTED"), (false, "DISCONNECTED")] {
         if report {
             gate.connected(&grant);

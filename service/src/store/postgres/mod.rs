@@ -397,7 +397,7 @@ async fn bounded<T, E: Unavailable>(
         Ok(Err(Fault::Refused(refused))) => Err(refused),
         Ok(Err(Fault::Damaged(what))) => {
             error!(what, "the store holds what cannot be");
-            Err(E::unavailable())
+            Err(E::damaged())
         }
         // The heartbeat reports at a level that is seen, once.
         Ok(Err(Fault::Database(problem))) => {

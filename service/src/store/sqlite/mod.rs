@@ -290,7 +290,10 @@ fn answer<E: Unavailable, D: Display>(fault: error::Fault<E, D>) -> E {
     match fault {
         error::Fault::Refused(refused) => return refused,
         error::Fault::Database(error) => error!(%error, "an operation of the store failed"),
-        error::Fault::Damaged(what) => error!(what, "the store holds what cannot be"),
+        error::Fault::Damaged(what) => {
+            error!(what, "the store holds what cannot be");
+            return E::damaged();
+        }
     }
     E::unavailable()
 }

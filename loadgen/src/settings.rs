@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::args::{self, Args, Command, Common, Direction, IoChoice};
+use crate::args::{Args, Command, Common, Direction, IoChoice, Serve};
+use crate::drive::check_congestion;
 use crate::exit::Error;
+use crate::server::ServeSettings;
 
 /// The one thing to do.
 #[derive(Debug)]
@@ -13,7 +15,7 @@ pub enum Settings {
     /// Offer load.
     Drive(Box<Drive>),
     /// Be the far end.
-    Serve(args::Serve),
+    Serve(ServeSettings),
 }
 
 /// Everything a run needs to know.
@@ -91,8 +93,7 @@ impl Settings {
     pub fn of(args: Args) -> Result<Self, Error> {
         let (common, profile) = match args.command {
             Command::Serve(serve) => {
-                within("--threads", serve.threads, THREADS_MAX)?;
-                return Ok(Self::Serve(serve));
+                return Ok(Self::Serve(far_end(serve)?));
             }
             Command::Latency {
                 common,
@@ -128,13 +129,36 @@ impl Drive {
             connections,
             threads: common.threads.min(connections),
             seed: common.seed,
-            congestion: common.congestion,
+            congestion: congestion(common.congestion)?,
             io: common.io,
             output: Output {
                 directory: common.output.out,
             },
         })
     }
+}
+
+fn far_end(args: Serve) -> Result<ServeSettings, Error> {
+    within("--threads", args.threads, THREADS_MAX)?;
+    Ok(ServeSettings {
+        listen: args.listen,
+        threads: args.threads,
+        congestion: congestion(args.congestion)?,
+        io: args.io,
+    })
+}
+
+fn congestion(name: Option<String>) -> Result<Option<String>, Error> {
+    if let Some(name) = &name {
+        check_congestion(name).map_err(|error| {
+            Error::usage(
+                format!("--congestion {name} cannot be used: {error}"),
+                "net.ipv4.tcp_available_congestion_control lists what there is, \
+                 net.ipv4.tcp_allowed_congestion_control what needs no privilege",
+            )
+        })?;
+    }
+    Ok(name)
 }
 
 fn within(option: &str, value: usize, max: usize) -> Result<(), Error> {

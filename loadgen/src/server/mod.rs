@@ -1,1 +1,8 @@
 //! The far end: verifies what it takes, and answers.
+
+mod connection;
+mod listener;
+mod responder;
+
+pub use listener::{ServeSettings, Server, serve};
+pub use responder::{RECEIPT_EVERY, Responder};

@@ -1,0 +1,104 @@
+//! Carries the bytes of one [`Responder`].
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+
+use monoio::io::{
+    AsyncWriteRent, CancelHandle, Canceller, OwnedReadHalf, OwnedWriteHalf, Splitable,
+};
+use monoio::net::TcpStream;
+use thiserror::Error;
+
+use super::Responder;
+use crate::drive::{Bell, Input, write_all};
+use crate::payload::Fault;
+
+/// Why a connection was given up.
+#[derive(Debug, Error)]
+pub(super) enum Trouble {
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What the two tasks of a connection share.
+#[derive(Default)]
+struct Shared {
+    responder: RefCell<Responder>,
+    /// Something may be owed.
+    owes: Bell,
+    /// More may be read.
+    has_room: Bell,
+}
+
+/// Serves one connection to its end. Gives back the stream's id, once it was known.
+pub(super) async fn serve(stream: TcpStream) -> (Option<u64>, Result<(), Trouble>) {
+    let (read, write) = stream.into_split();
+    let shared = Rc::new(Shared::default());
+    let canceller = Canceller::new();
+    let cancel = canceller.handle();
+    let writing = monoio::spawn(send(Rc::clone(&shared), write, cancel.clone()));
+    let mut received = receive(&shared, read, &cancel).await;
+    shared.owes.ring();
+    if matches!(
+        received,
+        Err(Trouble::Io(_)) | Err(Trouble::Fault(Fault::Cut { .. }))
+    ) {
+        // Nobody reads any more.
+        let _ = canceller.cancel();
+    }
+    let sent = writing.await;
+    if received.is_ok() {
+        received = sent.map_err(Trouble::Io);
+    }
+    let stream = shared.responder.borrow().stream();
+    (stream, received)
+}
+
+async fn receive(
+    shared: &Shared,
+    mut stream: OwnedReadHalf<TcpStream>,
+    cancel: &CancelHandle,
+) -> Result<(), Trouble> {
+    let mut input = Input::default();
+    loop {
+        while !shared.responder.borrow().can_receive() {
+            shared.has_room.heard().await;
+        }
+        if !input.read(&mut stream, cancel).await? {
+            return Ok(shared.responder.borrow().finish()?);
+        }
+        let outcome = shared.responder.borrow_mut().receive(input.rest());
+        input.leave(0);
+        shared.owes.ring();
+        outcome?;
+    }
+}
+
+async fn send(
+    shared: Rc<Shared>,
+    mut stream: OwnedWriteHalf<TcpStream>,
+    cancel: CancelHandle,
+) -> io::Result<()> {
+    let mut out = Vec::new();
+    loop {
+        shared.responder.borrow_mut().fill(&mut out, OUTPUT_MARK);
+        shared.has_room.ring();
+        if !out.is_empty() {
+            out = write_all(&mut stream, out, &cancel).await?;
+            if out.capacity() > OUTPUT_MARK && !shared.responder.borrow().is_pouring() {
+                out = Vec::new();
+            }
+        } else if shared.responder.borrow().has_ended() {
+            // The peer has said all, or is told that it was misheard.
+            return stream.shutdown().await;
+        } else {
+            shared.owes.heard().await;
+        }
+    }
+}
+
+/// Answers are made and sent so many bytes at a time.
+const OUTPUT_MARK: usize = 128 * 1024;

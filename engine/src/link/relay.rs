@@ -103,6 +103,11 @@ impl Relay {
         })
     }
 
+    /// `"io_uring"` or `"epoll"`: what its loops run on.
+    pub fn backend(&self) -> &'static str {
+        self.loops[0].backend()
+    }
+
     /// Takes in no more clients and drops the links without a close frame, so that proxies come
     /// back to whatever takes this relay's place (specification 2.1).
     pub async fn stop(mut self) {

@@ -5,6 +5,7 @@ use anyhow::anyhow;
 use crate::exit::{Error, Verdict};
 use crate::server;
 use crate::settings::Settings;
+use crate::system;
 
 /// Runs to the end.
 ///
@@ -12,6 +13,8 @@ use crate::settings::Settings;
 /// It could not be done; a run that came to its end with failures is a [`Verdict`].
 pub fn run(settings: Settings) -> Result<Verdict, Error> {
     match settings {
+        Settings::System(it) => system::keep_up(*it)?,
+        Settings::Part => system::run_part()?,
         Settings::Serve(settings) => server::serve(&settings)?,
         Settings::Drive(settings) => Err(anyhow!("not built yet: {settings:?}"))?,
     }

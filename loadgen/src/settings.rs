@@ -8,6 +8,7 @@ use crate::args::{Args, Command, Common, Direction, IoChoice, Serve};
 use crate::drive::check_congestion;
 use crate::exit::Error;
 use crate::server::ServeSettings;
+use crate::system::KeepUp;
 
 /// The one thing to do.
 #[derive(Debug)]
@@ -16,6 +17,10 @@ pub enum Settings {
     Drive(Box<Drive>),
     /// Be the far end.
     Serve(ServeSettings),
+    /// Keep a whole system up.
+    System(Box<KeepUp>),
+    /// Be a part of a system.
+    Part,
 }
 
 /// Everything a run needs to know.
@@ -95,6 +100,8 @@ impl Settings {
             Command::Serve(serve) => {
                 return Ok(Self::Serve(far_end(serve)?));
             }
+            Command::System(args) => return Ok(Self::System(Box::new(KeepUp::of(args)?))),
+            Command::Part => return Ok(Self::Part),
             Command::Latency {
                 common,
                 size,
@@ -161,7 +168,7 @@ fn congestion(name: Option<String>) -> Result<Option<String>, Error> {
     Ok(name)
 }
 
-fn within(option: &str, value: usize, max: usize) -> Result<(), Error> {
+pub(crate) fn within(option: &str, value: usize, max: usize) -> Result<(), Error> {
     if (1..=max).contains(&value) {
         return Ok(());
     }

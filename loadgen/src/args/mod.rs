@@ -2,11 +2,13 @@
 
 pub mod common;
 pub mod quantity;
+pub mod system;
 
 use clap::{Parser, Subcommand};
 
 pub use common::{Common, IoChoice, Output, Place};
 use quantity::size;
+pub use system::{Parts, System};
 
 /// Offers load to a TCP forwarder or a tunnel, verifies every byte, and measures.
 ///
@@ -46,6 +48,11 @@ pub enum Command {
     },
     /// The verifying server that all profiles talk to at the far end
     Serve(Serve),
+    /// A whole system on loopback, kept up until Ctrl-C: says where it listens, its processes and its tokens
+    System(System),
+    /// A part of a system, told on standard input what to be
+    #[command(hide = true)]
+    Part,
 }
 
 /// Where the bulk of the bytes goes, seen from the generator.

@@ -1,0 +1,4 @@
+//! The generator and whole systems that it starts, with every byte verified.
+
+mod support;
+mod system;

@@ -1,0 +1,85 @@
+//! What several tests need.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use adit_engine::ring::{self, IoChoice};
+
+/// The program under test.
+pub(crate) const EXECUTABLE: &str = env!("CARGO_BIN_EXE_adit-loadgen");
+
+/// More than anything takes, even on a machine that does other things.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// On both backends, or on the one that there is.
+pub(crate) fn both(test: impl Fn(IoChoice)) {
+    test(IoChoice::Epoll);
+    match ring::open(IoChoice::Uring, &ring::Settings::default()) {
+        Ok(_) => test(IoChoice::Uring),
+        Err(reason) => eprintln!("tested on epoll only: {reason}"),
+    }
+}
+
+/// Sends back what it gets, on a port of its own.
+pub(crate) fn echo_server() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let mut buffer = vec![0; 65_536];
+                while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                    if stream.write_all(&buffer[..count]).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Sends bytes while they come back, and compares.
+pub(crate) fn round_trip(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut writer = stream.try_clone().unwrap();
+    let sent = bytes.to_vec();
+    let writer = thread::spawn(move || writer.write_all(&sent));
+    let mut back = vec![0; bytes.len()];
+    stream.read_exact(&mut back).unwrap();
+    writer.join().unwrap().unwrap();
+    assert!(back == bytes, "{} bytes came back damaged", bytes.len());
+}
+
+/// Whether a process is there and not only waits to be waited for.
+pub(crate) fn is_running(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|it| it != 'Z')
+}
+
+/// `SIGKILL`.
+pub(crate) fn kill(pid: u32) {
+    signal(pid, "-KILL");
+}
+
+/// `SIGINT`.
+pub(crate) fn interrupt(pid: u32) {
+    signal(pid, "-INT");
+}
+
+fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args([name, &pid.to_string()]).status();
+    assert!(sent.unwrap().success());
+}

@@ -9,6 +9,8 @@
 //! that hashes the first 16 characters sends both to the same relay, without knowing any secret. Its
 //! 96 bits also find the tunnel; whether the token is good, only the hash of all of it decides.
 
+use std::fmt;
+
 use adit_proto::{AccessToken, ClientToken, TunnelId};
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine as _;
@@ -53,9 +55,24 @@ impl RoutingKey {
     }
 }
 
-/// SHA-256 of an access token. Equality takes the same time wherever the difference is.
+/// SHA-256 of an access token. Equality takes the same time wherever the difference is; `Debug` does not
+/// print it.
 #[derive(Clone, Copy)]
 pub struct TokenHash([u8; 32]);
+
+impl PartialEq for TokenHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.matches(other).into()
+    }
+}
+
+impl Eq for TokenHash {}
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenHash")
+    }
+}
 
 impl TokenHash {
     /// The hash that is stored in place of the token.
@@ -67,6 +84,9 @@ impl TokenHash {
     pub fn matches(&self, other: &Self) -> Choice {
         self.0.ct_eq(&other.0)
     }
+
+    /// Of no token that anybody could find.
+    pub(crate) const NONE: Self = Self([0; 32]);
 
     /// For the store only.
     pub(crate) fn as_bytes(&self) -> &[u8] {

@@ -9,7 +9,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::block_in_place;
 use tokio::time::{sleep, timeout};
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use super::codec::Ending;
 use super::connection::Connection;
@@ -19,6 +19,7 @@ use super::rules::Rules;
 use crate::clock::{Clock, Timestamp};
 use crate::notify::{Mailbox, MailboxError, Message, Notification, Notifier, Pending, Sealer};
 use crate::registry::{CertificateId, Change, Changes, Device, Registry};
+use crate::token::TokenHash;
 use crate::tunnels::ThingName;
 
 /// The embedded notifier. Listeners hand it connections whose client has proved to hold the key of a
@@ -183,6 +184,7 @@ impl<M: Mailbox, R: Registry> Broker<M, R> {
         let now = self.now();
         let message = Message {
             tunnel: notification.tunnel.clone(),
+            token: TokenHash::of(&notification.token),
             expires: now.after(self.limits.retention),
             sealed: self
                 .sealer
@@ -203,7 +205,8 @@ impl<M: Mailbox, R: Registry> Notifier for Broker<M, R> {
             match queued.await {
                 Ok(Ok(true)) => self.live.wake(thing),
                 Ok(Ok(false)) => {
-                    debug!(%tunnel, thing = thing.as_str(), "the device does not listen");
+                    let thing = thing.as_str();
+                    debug!(%tunnel, thing, "the device does not listen, or the token is not the last");
                 }
                 Ok(Err(error)) => error!(%error, %tunnel, "a notification is lost"),
                 Err(_) => error!(%tunnel, "a notification is lost: the store is too slow"),
@@ -211,17 +214,9 @@ impl<M: Mailbox, R: Registry> Notifier for Broker<M, R> {
         })
     }
 
-    fn revoke<'a>(&'a self, tunnel: &'a TunnelId) -> Pending<'a> {
-        Box::pin(async move {
-            let revoked = timeout(self.limits.publish_timeout, self.mailbox.revoke(tunnel));
-            match revoked.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => warn!(%error, %tunnel, "a stale notification may be delivered"),
-                Err(_) => {
-                    warn!(%tunnel, "a stale notification may be delivered: the store is too slow")
-                }
-            }
-        })
+    /// The store has done it, in the transaction that rotated the token or ended the tunnel.
+    fn revoke<'a>(&'a self, _: &'a TunnelId) -> Pending<'a> {
+        Box::pin(std::future::ready(()))
     }
 }
 

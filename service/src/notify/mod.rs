@@ -5,8 +5,8 @@
 //!                      └─► an external broker ───────────────────► device
 //! ```
 //!
-//! A message holds a token, so it lives no longer than the token: it is gone once the token is rotated
-//! away, once its tunnel has ended, and after an hour. Kept messages are sealed ([`Sealer`]).
+//! A message holds a token, so it lives no longer than the token: it is gone in the transaction that rotates
+//! the token away or ends the tunnel, and after an hour. Kept messages are sealed ([`Sealer`]).
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -47,7 +47,8 @@ pub trait Notifier: Send + Sync + 'static {
     /// Sends, or keeps for a device that is away and has a session.
     fn publish<'a>(&'a self, thing: &'a ThingName, notification: Notification) -> Pending<'a>;
 
-    /// From here on nothing of this tunnel is delivered: its token was rotated away, or it has ended.
+    /// From here on nothing of this tunnel is delivered: its token was rotated away, or it has ended. For
+    /// what is kept outside of the store, which has thrown away its own.
     fn revoke<'a>(&'a self, tunnel: &'a TunnelId) -> Pending<'a>;
 }
 

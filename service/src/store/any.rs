@@ -74,7 +74,7 @@ pub enum AnyStore {
 
 /// What ends with the process, each kind by itself.
 pub struct InMemory {
-    tunnels: MemoryStore,
+    tunnels: Arc<MemoryStore>,
     registry: MemoryRegistry,
     mailbox: MemoryMailbox,
     audit: MemoryAudit,
@@ -82,10 +82,14 @@ pub struct InMemory {
 
 impl InMemory {
     fn new(limits: StoreLimits) -> Self {
+        let tunnels = Arc::new(MemoryStore::new(limits.tunnels));
+        let asked = Arc::clone(&tunnels);
         Self {
-            tunnels: MemoryStore::new(limits.tunnels),
+            tunnels,
             registry: MemoryRegistry::new(limits.registry),
-            mailbox: MemoryMailbox::new(limits.mailbox),
+            mailbox: MemoryMailbox::new(limits.mailbox, move |now, tunnel, token| {
+                asked.may_tell(now, tunnel, token)
+            }),
             audit: MemoryAudit::new(AUDIT_RECORDS_MAX),
         }
     }
@@ -139,6 +143,16 @@ macro_rules! each {
 
 mod devices;
 
+impl AnyStore {
+    /// In memory, a message whose token is good for nothing is not given out, but has to be thrown away
+    /// apart; the other stores do it in the same transaction.
+    fn silence<'a>(&self, tunnels: impl IntoIterator<Item = &'a TunnelId>) {
+        if let Self::Memory(parts) = self {
+            tunnels.into_iter().for_each(|id| parts.mailbox.revoke(id));
+        }
+    }
+}
+
 impl Store for AnyStore {
     fn changes(&self) -> Changes {
         each!(self, tunnels, store => store.changes())
@@ -163,11 +177,16 @@ impl TunnelStore for AnyStore {
     }
 
     async fn rotate(&self, now: Now, id: &TunnelId, rotation: Rotation) -> Result<(), TunnelError> {
-        each!(self, tunnels, store => store.rotate(now, id, rotation).await)
+        let silences = rotation.destination.is_some();
+        each!(self, tunnels, store => store.rotate(now, id, rotation).await)?;
+        self.silence(silences.then_some(id));
+        Ok(())
     }
 
     async fn close(&self, now: Now, id: &TunnelId, delete: bool) -> Result<(), TunnelError> {
-        each!(self, tunnels, store => store.close(now, id, delete).await)
+        each!(self, tunnels, store => store.close(now, id, delete).await)?;
+        self.silence([id]);
+        Ok(())
     }
 
     async fn tag(&self, id: &TunnelId, tags: Tags) -> Result<(), TunnelError> {
@@ -207,9 +226,25 @@ impl TunnelStore for AnyStore {
     }
 
     async fn expire(&self, now: Now) -> Result<Expired, TunnelError> {
-        each!(self, tunnels, store => store.expire(now).await)
+        let expired = each!(self, tunnels, store => store.expire(now).await)?;
+        self.silence(&expired.ended);
+        Ok(expired)
     }
 }
 
 /// Of a service that keeps nothing; about 500 bytes each.
 const AUDIT_RECORDS_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notify::conformance;
+
+    conformance::mailbox_rules!(|mailbox| async move {
+        let limits = StoreLimits {
+            mailbox,
+            ..StoreLimits::default()
+        };
+        Box::new(AnyStore::Memory(Box::new(InMemory::new(limits))))
+    });
+}

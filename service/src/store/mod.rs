@@ -85,6 +85,8 @@ pub trait Store: TunnelStore {
 /// * There are no more open tunnels than [`Limits`](crate::tunnels::Limits) allows: else `LimitExceeded`.
 ///   Of closed ones beyond the limit, the one to be forgotten next goes at once.
 /// * A client token is bound to one side of one open tunnel: else `ClientTokenTaken`.
+/// * Whatever makes a destination's token good for nothing (a rotation, the end of the tunnel) throws away
+///   the message that waits with it, in the same transaction; see [`Mailbox`](crate::notify::Mailbox).
 /// * Tunnels are listed in the order of their creation, whatever the time of day did.
 ///
 /// One that fails with `Unavailable` has not taken effect, so that it can be tried again: a token is

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use adit_proto::ServiceId;
 
-use super::record::Record;
+use super::record::{Record, State};
 use super::types::{DestinationConfig, Limits, Rotation, TunnelError};
 use super::{SERVICES, at_most};
-use crate::clock::Now;
+use crate::clock::{Now, Timestamp};
+use crate::token::TokenHash;
 
 impl Record {
     /// Replaces the token of one side or both. What was admitted with an old one is revoked, and its
@@ -41,6 +42,23 @@ impl Record {
         self.updated = now.wall;
         self.config = config;
         Ok(())
+    }
+}
+
+impl Record {
+    /// Whether a device may be told of this token now, in steady time.
+    pub(crate) fn may_tell(&self, now: Timestamp, token: &TokenHash) -> bool {
+        let is_open = matches!(self.state, State::Open { ends } if now < ends);
+        is_open && self.destination.token == *token
+    }
+
+    /// Whether what a device was to be told of `old` is good for nothing any more.
+    pub(crate) fn silences(&self, old: &Self) -> bool {
+        let ended = matches!(
+            (&old.state, &self.state),
+            (State::Open { .. }, State::Closed { .. })
+        );
+        ended || self.destination.token != old.destination.token
     }
 }
 

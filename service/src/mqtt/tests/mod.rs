@@ -43,7 +43,7 @@ impl Lab {
 
     fn with(change: impl FnOnce(&mut BrokerLimits)) -> Self {
         let registry = Arc::new(MemoryRegistry::new(RegistryLimits::default()));
-        let mailbox = Arc::new(MemoryMailbox::new(MailboxLimits::default()));
+        let mailbox = Arc::new(MemoryMailbox::new(MailboxLimits::default(), |_, _, _| true));
         let clock = ManualClock::new();
         let mut limits = BrokerLimits::default();
         change(&mut limits);
@@ -143,10 +143,9 @@ impl Lab {
         self.broker.publish(&thing(name), notification).await;
     }
 
-    async fn revoke(&self, tunnel: &str) {
-        self.broker
-            .revoke(&tunnel.parse::<TunnelId>().unwrap())
-            .await;
+    /// As a rotation does it.
+    fn revoke(&self, tunnel: &str) {
+        self.mailbox.revoke(&tunnel.parse::<TunnelId>().unwrap());
     }
 }
 

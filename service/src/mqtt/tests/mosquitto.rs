@@ -146,7 +146,7 @@ async fn mosquitto_sub_gets_its_notification_in_both_versions_with_and_without_a
         );
     }
     // The last one left a session, and perhaps a message that came after its own: not that one.
-    site.lab.revoke("t").await;
+    site.lab.revoke("t");
     site.lab.publish("thing1", "t2", "while away").await;
     let child = site.subscriber(Some("thing1"), "thing1", &own_topic("thing1"), &["-c"]);
     let text = String::from_utf8(end(child).await.stdout).unwrap();

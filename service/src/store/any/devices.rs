@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit_proto::TunnelId;
-
 use super::AnyStore;
 use crate::audit::{AuditError, AuditLog, AuditSink, Record};
 use crate::clock::Timestamp;
@@ -232,10 +230,6 @@ impl Mailbox for AnyStore {
         id: u64,
     ) -> Result<(), MailboxError> {
         each!(self, mailbox, store => store.settle(thing, connection, id).await)
-    }
-
-    async fn revoke(&self, tunnel: &TunnelId) -> Result<(), MailboxError> {
-        each!(self, mailbox, store => store.revoke(tunnel).await)
     }
 
     async fn forget(&self, thing: &ThingName) -> Result<(), MailboxError> {

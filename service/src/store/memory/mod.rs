@@ -8,7 +8,8 @@ use adit_proto::{Mode, TunnelId};
 
 use self::table::{NODE, Table};
 use super::{Changes, Store, TunnelStore};
-use crate::clock::Now;
+use crate::clock::{Now, Timestamp};
+use crate::token::TokenHash;
 use crate::tunnels::{
     Admitted, Connected, Expired, Limits, ListRequest, NewTunnel, Page, Presented, Refusal,
     Rotation, Tags, TunnelError, TunnelView,
@@ -25,6 +26,14 @@ impl MemoryStore {
         Self {
             table: Mutex::new(Table::new(limits)),
         }
+    }
+
+    /// Whether a device may be told of this token of this tunnel.
+    pub(super) fn may_tell(&self, now: Timestamp, id: &TunnelId, token: &TokenHash) -> bool {
+        let table = self.table();
+        table
+            .record(id)
+            .is_ok_and(|record| record.may_tell(now, token))
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

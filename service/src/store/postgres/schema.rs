@@ -2,7 +2,7 @@
 
 /// Each entry makes the next version out of the one before; the first, out of nothing. What was
 /// released is never edited, only added to. A node of the version before may still be running.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
 
 const VERSION_1: &str = "
 CREATE TABLE tunnels (
@@ -134,4 +134,12 @@ CREATE TABLE audit (
 );
 
 INSERT INTO counters VALUES ('things', 0), ('certificates', 0), ('policies', 0), ('sessions', 0);
+"#;
+
+/// The token that a message holds. Of one that waits already, it is the tunnel's; of one that a node of
+/// the version before queues, none, and then it is not given out.
+const VERSION_3: &str = r#"
+ALTER TABLE messages ADD COLUMN token bytea NOT NULL DEFAULT '';
+UPDATE messages SET token = tunnels.destination_token
+    FROM tunnels WHERE tunnels.id = messages.tunnel COLLATE "default";
 "#;

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use adit_proto::TunnelId;
 use bytes::BytesMut;
 use deadpool_postgres::{GenericClient, Pool, Transaction};
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -210,6 +209,8 @@ impl<'a> Asked for Transaction<'a> {
 
 impl<C: Asked> Sql for Connection<C> {
     const NEXT_CONNECTION: &'static str = "SELECT nextval('connections')";
+    const MAY_TELL_LOCKED: &'static str = "SELECT 1 FROM tunnels WHERE id = $1 AND destination_token = $2 \
+                                           AND is_open AND deadline_ms > $3 FOR UPDATE";
 
     async fn query(&self, sql: &'static str, values: &[Value]) -> Result<Vec<Row>, Trouble> {
         self.rows(sql, values).await.map_err(trouble)

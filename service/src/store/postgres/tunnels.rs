@@ -13,6 +13,7 @@ use tokio_postgres::types::ToSql;
 use super::Fault;
 use crate::clock::{Now, Timestamp};
 use crate::store::error::Unavailable;
+use crate::store::relational::mailbox::SILENCE;
 use crate::store::row::{TunnelRow, number, timestamp, unsigned};
 use crate::token::RoutingKey;
 use crate::tunnels::{
@@ -81,6 +82,9 @@ pub(super) async fn write<E: Unavailable>(
     let sequence: &(dyn ToSql + Sync) = &row.sequence;
     let values: Vec<_> = row.moving_postgres().chain([sequence]).collect();
     execute(transaction, &UPDATE, &values).await?;
+    if new.silences(old) {
+        execute(transaction, SILENCE, &[&old.id.as_str()]).await?;
+    }
     let kept: Vec<_> = new.client_tokens().collect();
     for released in old.client_tokens().filter(|token| !kept.contains(token)) {
         let sql = "DELETE FROM client_tokens WHERE hash = $1";
@@ -100,6 +104,7 @@ pub(super) async fn delete<E>(
     transaction: &Transaction<'_>,
     record: &Record,
 ) -> Result<(), Fault<E>> {
+    execute(transaction, SILENCE, &[&record.id.as_str()]).await?;
     let sql = "DELETE FROM tunnels WHERE sequence = $1";
     execute(transaction, sql, &[&number(record.sequence)]).await?;
     let name = if is_open(record) { OPEN } else { CLOSED };

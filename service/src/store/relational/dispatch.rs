@@ -286,11 +286,6 @@ macro_rules! mailbox_in_tables {
                 $change!(self, db => mailbox::settle(db, &thing, connection, id))
             }
 
-            async fn revoke(&self, tunnel: &TunnelId) -> Result<(), MailboxError> {
-                let tunnel = tunnel.clone();
-                $change!(self, db => mailbox::revoke(db, &tunnel))
-            }
-
             async fn forget(&self, thing: &ThingName) -> Result<(), MailboxError> {
                 let thing = thing.clone();
                 $change!(self, db => mailbox::forget(db, &thing))

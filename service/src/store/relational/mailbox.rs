@@ -8,6 +8,7 @@ use super::{Failure, News, Row, Sql, Trouble, Value, count, counted, first};
 use crate::clock::Timestamp;
 use crate::notify::{MailboxError, MailboxLimits, Message, Opened, Qos, Queued, SessionStart};
 use crate::store::row::number;
+use crate::token::TokenHash;
 use crate::tunnels::ThingName;
 
 type Result<T, E = Failure<MailboxError>> = std::result::Result<T, E>;
@@ -123,15 +124,21 @@ pub(in crate::store) async fn subscribe(
     Ok(true)
 }
 
-pub(in crate::store) async fn push(
-    db: &impl Sql,
+pub(in crate::store) async fn push<D: Sql>(
+    db: &D,
     limits: &MailboxLimits,
     now: Timestamp,
     thing: &ThingName,
     message: &Message,
 ) -> Result<bool> {
     lock(db, thing).await?;
-    revoke(db, &message.tunnel).await?;
+    // Whoever rotates the token waits until this message is there to be thrown away, and who queues an
+    // older token comes too late.
+    if !may_tell(db, D::MAY_TELL_LOCKED, now, &message.tunnel, &message.token).await? {
+        return Ok(false);
+    }
+    let about = [message.tunnel.as_str().into()];
+    db.execute(SILENCE, &about).await?;
     let Some(session) = find(db, thing).await? else {
         return Ok(false);
     };
@@ -152,6 +159,7 @@ pub(in crate::store) async fn push(
         message.expires.into(),
         millis(message.expires.since(now)).into(),
         (&*message.sealed).into(),
+        message.token.as_bytes().into(),
     ];
     db.execute(ADD, &values).await?;
     db.tell(News::Mailbox(thing.clone())).await?;
@@ -179,16 +187,21 @@ pub(in crate::store) async fn next(
     let Some(qos) = session.and_then(|session| session.subscription) else {
         return Ok(None);
     };
-    let Some(row) = first(db, FIRST, &[name]).await? else {
-        return Ok(None);
+    let queued = loop {
+        let Some(row) = first(db, FIRST, std::slice::from_ref(&name)).await? else {
+            return Ok(None);
+        };
+        let queued = queued(&row, qos)?;
+        let message = &queued.message;
+        if may_tell(db, MAY_TELL, now, &message.tunnel, &message.token).await? {
+            break queued;
+        }
+        // Queued by a node that did not look at the token.
+        db.execute(DROP, &[queued.id.into()]).await?;
     };
-    let queued = queued(&row, qos)?;
     let id = [queued.id.into()];
     match qos {
-        Qos::AtMostOnce => {
-            db.execute("DELETE FROM messages WHERE id = $1", &id)
-                .await?
-        }
+        Qos::AtMostOnce => db.execute(DROP, &id).await?,
         Qos::AtLeastOnce if queued.again => 0,
         Qos::AtLeastOnce => {
             db.execute("UPDATE messages SET sent = 1 WHERE id = $1", &id)
@@ -213,10 +226,18 @@ pub(in crate::store) async fn settle(
     Ok(())
 }
 
-pub(in crate::store) async fn revoke(db: &impl Sql, tunnel: &TunnelId) -> Result<()> {
-    let sql = "DELETE FROM messages WHERE tunnel = $1";
-    db.execute(sql, &[tunnel.as_str().into()]).await?;
-    Ok(())
+/// Whether a device may be told of this token of this tunnel: [`Record::may_tell`] as a statement.
+///
+/// [`Record::may_tell`]: crate::tunnels::Record::may_tell
+async fn may_tell(
+    db: &impl Sql,
+    sql: &'static str,
+    now: Timestamp,
+    tunnel: &TunnelId,
+    token: &TokenHash,
+) -> Result<bool> {
+    let values = [tunnel.as_str().into(), token.as_bytes().into(), now.into()];
+    Ok(first(db, sql, &values).await?.is_some())
 }
 
 pub(in crate::store) async fn forget(db: &impl Sql, thing: &ThingName) -> Result<()> {
@@ -317,6 +338,7 @@ fn queued(row: &Row, qos: Qos) -> Result<Queued, Trouble> {
         qos,
         message: Message {
             tunnel: tunnel.map_err(|_| Trouble::Damaged("an id is malformed"))?,
+            token: TokenHash::from_bytes(row.bytes(5)?).unwrap_or(TokenHash::NONE),
             expires: row.time(3)?,
             sealed: row.bytes(4)?.into(),
         },
@@ -353,9 +375,14 @@ const START: &str = "INSERT INTO sessions \
                      VALUES ($1, $2, 1, $3, $4, $5)";
 const RESUME: &str = "UPDATE sessions SET connection = $2, connected = 1, resumable = $3, \
                       until_ms = $4, life_ms = $5 WHERE thing = $1";
-const ADD: &str = "INSERT INTO messages (thing, tunnel, sent, expires_ms, life_ms, sealed) \
-                   VALUES ($1, $2, 0, $3, $4, $5)";
-const FIRST: &str = "SELECT id, sent, tunnel, expires_ms, sealed FROM messages \
+const ADD: &str = "INSERT INTO messages (thing, tunnel, sent, expires_ms, life_ms, sealed, token) \
+                   VALUES ($1, $2, 0, $3, $4, $5, $6)";
+const DROP: &str = "DELETE FROM messages WHERE id = $1";
+/// The message about a tunnel; part of every change that makes its token good for nothing.
+pub(in crate::store) const SILENCE: &str = "DELETE FROM messages WHERE tunnel = $1";
+pub(in crate::store) const MAY_TELL: &str = "SELECT 1 FROM tunnels WHERE id = $1 \
+                                             AND destination_token = $2 AND is_open AND deadline_ms > $3";
+const FIRST: &str = "SELECT id, sent, tunnel, expires_ms, sealed, token FROM messages \
                      WHERE thing = $1 ORDER BY id LIMIT 1";
 
 /// All but the newest `$2`.

@@ -31,6 +31,8 @@ use crate::tunnels::ThingName;
 pub(super) trait Sql {
     /// Gives a number that no connection of a device has had.
     const NEXT_CONNECTION: &'static str;
+    /// [`mailbox::MAY_TELL`], with the tunnel's row locked to the end of the transaction.
+    const MAY_TELL_LOCKED: &'static str;
 
     /// Rows, in the order of the statement.
     fn query(

@@ -2,7 +2,7 @@
 
 /// Each entry makes the next version out of the one before; the first, out of nothing. What was
 /// released is never edited, only added to.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
 
 const VERSION_1: &str = "
 CREATE TABLE tunnels (
@@ -123,4 +123,11 @@ CREATE TABLE audit (sequence INTEGER PRIMARY KEY AUTOINCREMENT, record TEXT NOT 
 
 INSERT INTO counters VALUES
     ('things', 0), ('certificates', 0), ('policies', 0), ('sessions', 0), ('connection', 0);
+";
+
+/// The token that a message holds. Of one that waits already, it is the tunnel's.
+const VERSION_3: &str = "
+ALTER TABLE messages ADD COLUMN token BLOB NOT NULL DEFAULT x'';
+UPDATE messages SET token = coalesce(
+    (SELECT destination_token FROM tunnels WHERE tunnels.id = messages.tunnel), x'');
 ";

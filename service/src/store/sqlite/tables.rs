@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use adit_proto::TunnelId;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, params_from_iter};
 
@@ -136,6 +135,7 @@ impl<'a> Lite<'a> {
 impl Sql for Lite<'_> {
     const NEXT_CONNECTION: &'static str =
         "UPDATE counters SET value = value + 1 WHERE name = 'connection' RETURNING value";
+    const MAY_TELL_LOCKED: &'static str = mailbox::MAY_TELL;
 
     fn query(
         &self,

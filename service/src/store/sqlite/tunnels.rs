@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Params, params, params_from_iter};
 use super::Fault;
 use crate::clock::{Now, Timestamp};
 use crate::store::error::Unavailable;
+use crate::store::relational::mailbox::SILENCE;
 use crate::store::row::{TunnelRow, number, timestamp, unsigned};
 use crate::token::ClientTokenHash;
 use crate::tunnels::{
@@ -73,6 +74,9 @@ pub(super) fn change<T, E: Unavailable>(
     let values = row.moving_sqlite().chain([&row.sequence as _]);
     let mut update = connection.prepare_cached(&UPDATE)?;
     update.execute(params_from_iter(values))?;
+    if new.silences(old) {
+        silence(connection, old)?;
+    }
     let kept: Vec<_> = new.client_tokens().collect();
     for released in old.client_tokens().filter(|token| !kept.contains(token)) {
         release(connection, &released)?;
@@ -91,6 +95,7 @@ pub(super) fn change<T, E: Unavailable>(
 }
 
 pub(super) fn delete(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
+    silence(connection, record)?;
     let sql = "DELETE FROM tunnels WHERE sequence = ?1";
     connection
         .prepare_cached(sql)?
@@ -235,6 +240,12 @@ fn forget_surplus(connection: &Connection, limits: &Limits) -> rusqlite::Result<
         add(connection, CLOSED, -i64::try_from(dropped).unwrap_or(0))?;
     }
     Ok(())
+}
+
+/// What its device was to be told is good for nothing any more.
+fn silence(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
+    let mut delete = connection.prepare_cached(SILENCE)?;
+    delete.execute([record.id.as_str()]).map(drop)
 }
 
 /// Returns whether it was free.

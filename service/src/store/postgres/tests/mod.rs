@@ -45,6 +45,14 @@ impl Database {
         self.server.run(&self.name(), sql).await;
     }
 
+    /// One number.
+    async fn number(&self, sql: &str) -> i64 {
+        let config: tokio_postgres::Config = self.server.url(&self.name()).parse().unwrap();
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.query_one(sql, &[]).await.unwrap().get(0)
+    }
+
     /// One more node.
     async fn node(&self, clock: &ManualClock) -> PostgresStore {
         let url = self.url().await;

@@ -1,11 +1,15 @@
 //! The suites of registry and mailbox, and what other nodes hear.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::notify::{Mailbox, Message, Qos, SessionStart, conformance};
 use crate::registry::conformance::{limits, registry_conformance};
 use crate::registry::{Certificate, CertificateId, CertificateOrigin, CertificateStatus, Registry};
 use crate::store::{AnyStore, StoreChoice, StoreLimits};
+use crate::token::{RoutingKey, TokenHash, mint};
 use crate::tunnels::ThingName;
+use tokio::task::JoinSet;
 
 /// A store in a database of its own; in memory when there is no server.
 async fn store(limits: StoreLimits) -> Box<AnyStore> {
@@ -104,12 +108,14 @@ async fn a_message_queued_at_one_node_is_told_and_given_out_at_another() {
     let (connection, qos) = (opened.unwrap().connection, Some(Qos::AtLeastOnce));
     b.subscribe(&thing(), connection, qos).await.unwrap();
     let mut heard = Store::changes(&b);
+    let tunnel = open(&a, clock.now(), "t").await;
     let message = Message {
-        tunnel: "t".parse().unwrap(),
+        tunnel: tunnel.id.clone(),
+        token: TokenHash::of(&tunnel.destination),
         expires: now.after(Duration::from_secs(600)),
         sealed: b"sealed".as_slice().into(),
     };
-    assert!(a.push(now, &thing(), message).await.unwrap());
+    assert!(a.push(now, &thing(), message.clone()).await.unwrap());
     let expected = Change::Other("mailbox".to_owned(), "press-7".to_owned());
     assert_eq!(told(&mut heard).await, expected);
     let soon = now_ahead.after(Duration::from_secs(300));
@@ -118,4 +124,77 @@ async fn a_message_queued_at_one_node_is_told_and_given_out_at_another() {
     assert!(queued.message.expires > soon);
     let late = now_ahead.after(Duration::from_secs(900));
     assert_eq!(b.next(late, &thing(), connection).await, Ok(None));
+
+    // What one node rotates away no other gives out, nor takes in afterwards.
+    assert!(a.push(now, &thing(), message.clone()).await.unwrap());
+    let token = mint(RoutingKey::of(&tunnel.id)).unwrap();
+    let rotation = Rotation {
+        source: None,
+        destination: Some(TokenHash::of(&token)),
+        config: None,
+    };
+    a.rotate(clock.now(), &tunnel.id, rotation).await.unwrap();
+    assert_eq!(b.next(soon, &thing(), connection).await, Ok(None));
+    let (again, expires) = (message.clone(), soon.after(Duration::from_secs(600)));
+    let stale = Message { expires, ..again };
+    assert!(!b.push(soon, &thing(), stale).await.unwrap());
+    // One that a node of an earlier version has queued without looking.
+    database
+        .run(&format!(
+            "INSERT INTO messages (thing, tunnel, sent, expires_ms, life_ms, sealed) \
+             VALUES ('press-7', 't', 0, {}, 1, '')",
+            i64::MAX
+        ))
+        .await;
+    assert_eq!(b.next(soon, &thing(), connection).await, Ok(None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_tokens_that_nodes_rotate_and_queue_at_once_the_last_is_told() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let nodes = [database.node(&clock).await, database.node(&clock).await].map(Arc::new);
+    let now = clock.now();
+    let tunnel = open(&nodes[0], now, "t").await;
+    let start = SessionStart {
+        clean: true,
+        resumable: true,
+        until: now.steady.after(Duration::from_secs(7_200)),
+    };
+    let opened = Mailbox::open(&*nodes[0], now.steady, &thing(), start).await;
+    let (connection, qos) = (opened.unwrap().connection, Some(Qos::AtLeastOnce));
+    nodes[0].subscribe(&thing(), connection, qos).await.unwrap();
+    for round in 0..20 {
+        let mut rotations = JoinSet::new();
+        for number in 0..8 {
+            let (node, id) = (Arc::clone(&nodes[number % 2]), tunnel.id.clone());
+            rotations.spawn(async move {
+                let token = TokenHash::of(&mint(RoutingKey::of(&id)).unwrap());
+                let rotation = Rotation {
+                    source: None,
+                    destination: Some(token),
+                    config: None,
+                };
+                node.rotate(now, &id, rotation).await.unwrap();
+                let message = Message {
+                    tunnel: id,
+                    token,
+                    expires: now.steady.after(Duration::from_secs(600)),
+                    sealed: b"sealed".as_slice().into(),
+                };
+                let queued = node.push(now.steady, &thing(), message).await.unwrap();
+                (token, queued)
+            });
+        }
+        let done = rotations.join_all().await;
+        let next = nodes[0].next(now.steady, &thing(), connection).await;
+        let told = next.unwrap().expect("one is told").message.token;
+        let row = database
+            .number("SELECT count(*) FROM messages JOIN tunnels ON destination_token = token")
+            .await;
+        assert_eq!(row, 1, "round {round}: the tunnel's own");
+        assert!(done.contains(&(told, true)), "round {round}");
+    }
 }

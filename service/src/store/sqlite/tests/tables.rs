@@ -3,9 +3,12 @@
 use std::ops::Deref;
 use std::time::Duration;
 
+use adit_proto::AccessToken;
+
 use super::*;
 use crate::notify::{Mailbox, MailboxLimits, Message, Qos, SessionStart, conformance};
 use crate::registry::conformance::{limits, registry_conformance};
+use crate::token::TokenHash;
 use crate::tunnels::ThingName;
 
 /// A store and its directory.
@@ -65,13 +68,22 @@ fn thing() -> ThingName {
 fn message(now: Now) -> Message {
     Message {
         tunnel: "t".parse().unwrap(),
+        token: token(),
         expires: now.steady.after(HOUR),
         sealed: b"sealed".as_slice().into(),
     }
 }
 
+/// Of the destination of the one tunnel.
+fn token() -> TokenHash {
+    TokenHash::of(&AccessToken::new("token".to_owned()).unwrap())
+}
+
 /// A session that was there when the process ended, with one message.
 async fn queue_one(store: &SqliteStore, now: Now) {
+    let (_, mut new) = prepare("t");
+    new.destination = token();
+    store.open_tunnel(now, new).await.unwrap();
     let start = SessionStart {
         clean: true,
         resumable: true,
@@ -104,6 +116,29 @@ async fn a_session_and_its_messages_outlive_a_kill() {
     assert!(opened.present);
     let queued = store.next(now.steady, &thing(), opened.connection).await;
     assert_eq!(queued.unwrap().unwrap().message, message(now));
+}
+
+#[tokio::test]
+async fn a_message_of_the_version_before_is_its_tunnels() {
+    let rig = Rig::new();
+    let store = rig.start();
+    queue_one(&store, rig.now()).await;
+    drop(store);
+    let older = Connection::open(rig.path()).unwrap();
+    older
+        .execute_batch("ALTER TABLE messages DROP COLUMN token; PRAGMA user_version = 2")
+        .unwrap();
+    drop(older);
+    let store = rig.start();
+    let start = SessionStart {
+        clean: false,
+        resumable: true,
+        until: rig.now().steady.after(2 * HOUR),
+    };
+    let opened = Mailbox::open(&store, rig.now().steady, &thing(), start).await;
+    let connection = opened.unwrap().connection;
+    let queued = store.next(rig.now().steady, &thing(), connection).await;
+    assert_eq!(queued.unwrap().unwrap().message, message(rig.now()));
 }
 
 #[tokio::test]

@@ -169,7 +169,13 @@ impl<S: Store> ControlPlane<S> {
             config: request.config,
             lifetime: request.lifetime,
         };
-        self.store.open_tunnel(self.clock.now(), new).await?;
+        let source = new.source;
+        match self.store.open_tunnel(self.clock.now(), new).await {
+            Err(TunnelError::Uncertain) => {
+                self.find_out(&opened.id, Mode::Source, source).await?;
+            }
+            other => other?,
+        }
         debug!(tunnel = %opened.id, "tunnel opened");
         self.changed(&opened.id, Audited::Opened).await;
         self.notices
@@ -191,10 +197,28 @@ impl<S: Store> ControlPlane<S> {
     /// Closes a tunnel and cuts both its sides; forgets it when `delete` is set.
     pub async fn close(&self, id: &TunnelId, delete: bool) -> Result<(), ControlError> {
         let _turn = self.notices.turn(id).await;
-        self.store.close(self.clock.now(), id, delete).await?;
+        let closed = match self.store.close(self.clock.now(), id, delete).await {
+            // Saying it twice does no harm, and finds out.
+            Err(TunnelError::Uncertain) => {
+                let again = self.store.close(self.clock.now(), id, delete).await;
+                match again {
+                    Err(TunnelError::NotFound(_)) if delete => Ok(()),
+                    again => again,
+                }
+            }
+            first => first,
+        };
+        match &closed {
+            // Also when it is gone: its end may be one whose answer was lost before anybody was cut.
+            Ok(()) | Err(TunnelError::NotFound(_)) => {
+                self.relay.end_tunnel(id);
+                self.notices.revoke(id).await;
+            }
+            Err(TunnelError::Uncertain) => self.news.send(id, News::LookAgain),
+            Err(_) => {}
+        }
+        closed?;
         debug!(tunnel = %id, delete, "tunnel closed");
-        self.notices.revoke(id).await;
-        self.relay.end_tunnel(id);
         let by = match delete {
             true => ClosedBy::Deletion,
             false => ClosedBy::Call,
@@ -222,8 +246,19 @@ impl<S: Store> ControlPlane<S> {
             destination: tokens.destination.as_ref().map(TokenHash::of),
             config,
         };
+        let (source, destination) = (rotation.source, rotation.destination);
         let _turn = self.notices.turn(id).await;
-        self.store.rotate(self.clock.now(), id, rotation).await?;
+        match self.store.rotate(self.clock.now(), id, rotation).await {
+            Err(TunnelError::Uncertain) => {
+                let (mode, token) = match (source, destination) {
+                    (Some(token), _) => (Mode::Source, token),
+                    (None, Some(token)) => (Mode::Destination, token),
+                    (None, None) => return Err(TunnelError::Uncertain.into()),
+                };
+                self.find_out(id, mode, token).await?;
+            }
+            other => other?,
+        }
         debug!(tunnel = %id, ?sides, "tokens rotated");
         for mode in [Mode::Source, Mode::Destination] {
             if sides.has(mode) {
@@ -257,6 +292,24 @@ impl<S: Store> ControlPlane<S> {
     /// The tags of a tunnel.
     pub async fn tags(&self, id: &TunnelId) -> Result<Tags, ControlError> {
         Ok(self.store.tags(id).await?)
+    }
+
+    /// The answer to a change that gave a side this token was lost: did it come about? What it took the
+    /// right from is cut in any case, as soon as the store can be asked.
+    async fn find_out(
+        &self,
+        id: &TunnelId,
+        mode: Mode,
+        token: TokenHash,
+    ) -> Result<(), TunnelError> {
+        match self.store.has_token(id, mode, token).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(TunnelError::Unavailable),
+            Err(_) => {
+                self.news.send(id, News::LookAgain);
+                Err(TunnelError::Uncertain)
+            }
+        }
     }
 
     /// A thing that is deleted at the same moment may still get its tunnel; nobody can connect as it.

@@ -160,7 +160,7 @@ impl From<ControlError> for ApiError {
                 Self::new(StatusCode::BAD_REQUEST, "LimitExceededException", message)
             }
             ControlError::Tunnel(TunnelError::ServicesFixed) => Self::validation(message),
-            ControlError::Tunnel(TunnelError::Unavailable) => Self::new(
+            ControlError::Tunnel(TunnelError::Unavailable | TunnelError::Uncertain) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "ServiceUnavailableException",
                 message,

@@ -149,7 +149,7 @@ impl<S: Store> ControlPlane<S> {
             };
             match stored {
                 Ok(()) => return,
-                Err(TunnelError::Unavailable) => {
+                Err(TunnelError::Unavailable | TunnelError::Uncertain) => {
                     debug!(%tunnel, ?pause, "what was heard of a link cannot be stored yet");
                     sleep(pause).await;
                     pause = (2 * pause).min(RETRY_MAX);

@@ -426,4 +426,5 @@ async fn a_rotation_at_another_node_cuts_the_side_and_no_other() {
     assert_eq!(fixture.relay.take_calls(), [cut]);
 }
 
+mod lost_answers;
 mod news_of_links;

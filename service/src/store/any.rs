@@ -15,6 +15,7 @@ use crate::clock::{Clock, Now};
 use crate::data_dir::DataDir;
 use crate::notify::MemoryMailbox;
 use crate::registry::MemoryRegistry;
+use crate::token::TokenHash;
 use crate::tunnels::{
     Admitted, Connected, Expired, ListRequest, NewTunnel, Page, Presented, Refusal, Rotation, Tags,
     TunnelError, TunnelView,
@@ -181,6 +182,15 @@ impl TunnelStore for AnyStore {
         each!(self, tunnels, store => store.rotate(now, id, rotation).await)?;
         self.silence(silences.then_some(id));
         Ok(())
+    }
+
+    async fn has_token(
+        &self,
+        id: &TunnelId,
+        mode: Mode,
+        token: TokenHash,
+    ) -> Result<bool, TunnelError> {
+        each!(self, tunnels, store => store.has_token(id, mode, token).await)
     }
 
     async fn close(&self, now: Now, id: &TunnelId, delete: bool) -> Result<(), TunnelError> {

@@ -49,6 +49,14 @@ pub(crate) trait Unavailable {
     /// That word.
     fn unavailable() -> Self;
 
+    /// Whether the change was made is not known.
+    fn uncertain() -> Self
+    where
+        Self: Sized,
+    {
+        Self::unavailable()
+    }
+
     /// What is stored contradicts the rules.
     fn damaged() -> Self
     where
@@ -69,6 +77,10 @@ pub(crate) trait Unavailable {
 impl Unavailable for TunnelError {
     fn unavailable() -> Self {
         Self::Unavailable
+    }
+
+    fn uncertain() -> Self {
+        Self::Uncertain
     }
 
     fn damaged() -> Self {
@@ -108,8 +120,10 @@ impl Unavailable for Refusal {
 pub(super) enum Fault<E, D> {
     /// A rule refused: nothing has changed, and that is the answer.
     Refused(E),
-    /// The database did.
+    /// The database did: nothing has changed.
     Database(D),
+    /// The database did not say whether it has committed.
+    Lost(D),
     /// What is stored contradicts the rules; says nothing of the content.
     Damaged(&'static str),
 }

@@ -32,6 +32,7 @@ use adit_proto::{Mode, TunnelId};
 use crate::clock::Now;
 use crate::notify::MailboxLimits;
 use crate::registry::RegistryLimits;
+use crate::token::TokenHash;
 use crate::tunnels::{
     Admitted, Connected, Expired, Limits, ListRequest, NewTunnel, Page, Presented, Refusal,
     Rotation, Tags, TunnelError, TunnelView,
@@ -89,9 +90,11 @@ pub trait Store: TunnelStore {
 ///   the message that waits with it, in the same transaction; see [`Mailbox`](crate::notify::Mailbox).
 /// * Tunnels are listed in the order of their creation, whatever the time of day did.
 ///
-/// One that fails with `Unavailable` has not taken effect, so that it can be tried again: a token is
-/// not spent by it. Only when the process ends, or the connection to a server breaks, in the middle of
-/// it may it have.
+/// One that fails with `Unavailable` has not taken effect, so that it can be tried again. One that fails
+/// with `Uncertain` may have: the connection to a server broke before it said so. Then asking again tells,
+/// with [`has_token`](Self::has_token) or with the same operation, where saying it twice does no harm. A
+/// handshake has no word for that: its token may be spent by a failed
+/// [`spend_token`](Self::spend_token).
 pub trait TunnelStore: Send + Sync + 'static {
     /// Adds an open tunnel.
     fn open_tunnel(
@@ -122,6 +125,15 @@ pub trait TunnelStore: Send + Sync + 'static {
         id: &TunnelId,
         rotation: Rotation,
     ) -> impl Future<Output = Result<(), TunnelError>> + Send;
+
+    /// Whether this is the token of a side now, of a tunnel that is open or closed; `false` when there is no
+    /// such tunnel. Waits for changes of the tunnel that are under way.
+    fn has_token(
+        &self,
+        id: &TunnelId,
+        mode: Mode,
+        token: TokenHash,
+    ) -> impl Future<Output = Result<bool, TunnelError>> + Send;
 
     /// Closes a tunnel, and forgets it when `delete` is set. Closing twice is fine.
     fn close(

@@ -8,6 +8,7 @@ use adit_proto::{Mode, TunnelId};
 
 use super::{Changes, MemoryStore, Store, TunnelStore};
 use crate::clock::Now;
+use crate::token::TokenHash;
 use crate::tunnels::{
     Admitted, Connected, Expired, Limits, ListRequest, NewTunnel, Page, Presented, Refusal,
     Rotation, Tags, TunnelError, TunnelView,
@@ -19,6 +20,8 @@ pub(crate) enum Trouble {
     None,
     /// It is not carried out, and fails so.
     Refused(TunnelError),
+    /// It is carried out, and fails so all the same: its answer is lost.
+    Lost(TunnelError),
     /// It is carried out once this is over.
     Later(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
@@ -59,6 +62,7 @@ impl TroubledStore {
         match trouble {
             Trouble::None => operation.await,
             Trouble::Refused(error) => Err(error.into()),
+            Trouble::Lost(error) => operation.await.and(Err(error.into())),
             Trouble::Later(moment) => {
                 moment.await;
                 operation.await
@@ -94,6 +98,16 @@ impl TunnelStore for TroubledStore {
 
     async fn rotate(&self, now: Now, id: &TunnelId, rotation: Rotation) -> Result<(), TunnelError> {
         self.run("rotate", id, self.inner.rotate(now, id, rotation))
+            .await
+    }
+
+    async fn has_token(
+        &self,
+        id: &TunnelId,
+        mode: Mode,
+        token: TokenHash,
+    ) -> Result<bool, TunnelError> {
+        self.run("has_token", id, self.inner.has_token(id, mode, token))
             .await
     }
 

@@ -229,7 +229,7 @@ pub enum Connected {
 /// What the passing of time did.
 #[derive(Clone, Debug, Default)]
 pub struct Expired {
-    /// Tunnels whose lifetime is over; each is told once, as far as the store can keep that it was.
+    /// Tunnels that this has closed because their lifetime is over: each is told once.
     pub ended: Vec<TunnelId>,
     /// Closed tunnels that have just been forgotten, counted.
     pub forgotten: usize,
@@ -264,6 +264,9 @@ pub enum TunnelError {
     /// The store cannot answer now.
     #[error("the store is unavailable")]
     Unavailable,
+    /// The answer of the store was lost: the change may have been made. Asking again finds out.
+    #[error("the store's answer was lost, and the change may have been made; look, or try again")]
+    Uncertain,
     /// What the store holds of the tunnel cannot be; trying again changes nothing.
     #[error("the stored record of the tunnel is damaged")]
     Damaged,
@@ -300,6 +303,7 @@ impl From<TunnelError> for Refusal {
             | TunnelError::LimitExceeded { .. }
             | TunnelError::ServicesFixed
             | TunnelError::Unavailable
+            | TunnelError::Uncertain
             | TunnelError::Damaged => Self::Unavailable,
         }
     }

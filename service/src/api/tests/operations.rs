@@ -152,7 +152,8 @@ async fn closing_can_be_repeated_and_delete_forgets() {
     assert_eq!(list, json!({"tunnelSummaries": []}));
     let end = format!("end_tunnel {id}");
     let calls = fixture.running.relay.relay.take_calls();
-    assert_eq!(calls, [end.clone(), end.clone(), end]);
+    // Each time, also when it is gone: the call before may have ended before it cut anybody.
+    assert_eq!(calls, [end.clone(), end.clone(), end.clone(), end]);
 }
 
 #[tokio::test]

@@ -283,7 +283,7 @@ macro_rules! suite {
             list { newest_first_whatever_the_time_of_day_does, the_last_page_has_no_cursor, pages_are_stable_under_inserts_and_removals, a_device_has_its_own_list_with_closed_tunnels_in_it }
             races { of_sixteen_simultaneous_uses_of_a_token_one_wins, of_sixteen_openings_at_the_limit_one_wins, of_sixteen_tokens_that_one_client_token_is_shown_with_one_wins }
             random { no_token_is_ever_accepted_where_the_model_refuses_it }
-            rotation { the_rotated_side_gets_a_new_token_and_the_other_stays_up, a_session_of_the_old_token_says_goodbye_without_effect, a_spent_token_is_replaced_by_a_fresh_one, nothing_extends_a_lifetime, a_closed_or_expired_or_unknown_tunnel_is_not_rotated, a_rotation_may_name_another_device_but_not_other_services, a_tunnel_opened_without_services_can_get_them_once }
+            rotation { the_rotated_side_gets_a_new_token_and_the_other_stays_up, a_session_of_the_old_token_says_goodbye_without_effect, a_spent_token_is_replaced_by_a_fresh_one, a_side_has_the_token_it_was_given_last, nothing_extends_a_lifetime, a_closed_or_expired_or_unknown_tunnel_is_not_rotated, a_rotation_may_name_another_device_but_not_other_services, a_tunnel_opened_without_services_can_get_them_once }
         }
     };
     ($place:expr; $($module:ident { $($name:ident),* })*) => {

@@ -55,6 +55,27 @@ pub(crate) async fn a_spent_token_is_replaced_by_a_fresh_one(place: &impl Place)
     }
 }
 
+pub(crate) async fn a_side_has_the_token_it_was_given_last(place: &impl Place) {
+    let fixture = Fixture::new(place).await;
+    let tunnel = fixture.open().await;
+    let has = async |mode: Mode, token: &AccessToken| {
+        let hash = TokenHash::of(token);
+        fixture.store.has_token(&tunnel.id, mode, hash).await
+    };
+    assert_eq!(has(Mode::Source, &tunnel.source).await, Ok(true));
+    assert_eq!(has(Mode::Destination, &tunnel.source).await, Ok(false));
+    let rotated = fixture.rotate(&tunnel, &[Mode::Source], None).await;
+    let rotated = rotated.unwrap();
+    assert_eq!(has(Mode::Source, &tunnel.source).await, Ok(false));
+    assert_eq!(has(Mode::Source, &rotated.source).await, Ok(true));
+    assert_eq!(has(Mode::Destination, &tunnel.destination).await, Ok(true));
+    fixture.close(&tunnel).await;
+    assert_eq!(has(Mode::Source, &rotated.source).await, Ok(true));
+    let deleted = fixture.store.close(fixture.now(), &tunnel.id, true).await;
+    deleted.unwrap();
+    assert_eq!(has(Mode::Source, &rotated.source).await, Ok(false));
+}
+
 pub(crate) async fn nothing_extends_a_lifetime(place: &impl Place) {
     let fixture = Fixture::new(place).await;
     let tunnel = fixture.try_open(None, 10).await.unwrap();

@@ -69,6 +69,17 @@ impl TunnelStore for MemoryStore {
         table.change(id, |record, limits| record.rotate(now, limits, &rotation))
     }
 
+    async fn has_token(
+        &self,
+        id: &TunnelId,
+        mode: Mode,
+        token: TokenHash,
+    ) -> Result<bool, TunnelError> {
+        let table = self.table();
+        let record = table.record(id);
+        Ok(record.is_ok_and(|record| record.side(mode).token == token))
+    }
+
     async fn close(&self, now: Now, id: &TunnelId, delete: bool) -> Result<(), TunnelError> {
         let mut table = self.table();
         if delete {

@@ -28,6 +28,7 @@ use super::{Change, Changes, Store, StoreError, StoreLimits, TunnelStore};
 use crate::clock::{Clock, Now, Timestamp};
 use crate::notify::MailboxLimits;
 use crate::registry::{ChangeSender, RegistryLimits};
+use crate::token::TokenHash;
 use crate::tunnels::{
     Admitted, Connected, Expired, Limits, ListRequest, NewTunnel, NodeId, Page, Presented, Record,
     Refusal, Rotation, Tags, TunnelError, TunnelView,
@@ -141,10 +142,10 @@ impl PostgresStore {
             if tunnels::is_open(&old) && !tunnels::is_open(&new) {
                 tunnels::count_closed(&transaction, &self.limits, 1).await?;
             }
-            transaction.commit().await?;
+            commit(transaction).await?;
             Ok(result)
         };
-        bounded(change).await
+        bounded_change(change).await
     }
 
     /// What the other nodes hear when the transaction is committed.
@@ -217,9 +218,9 @@ impl TunnelStore for PostgresStore {
             let mut client = self.pool.get().await?;
             let transaction = client.transaction().await?;
             tunnels::open(&transaction, now, &self.limits, new).await?;
-            Ok(transaction.commit().await?)
+            commit(transaction).await
         };
-        bounded(open).await
+        bounded_change(open).await
     }
 
     async fn describe(&self, now: Now, id: &TunnelId) -> Result<TunnelView, TunnelError> {
@@ -268,6 +269,22 @@ impl TunnelStore for PostgresStore {
         self.change(Key::Id(id.clone()), missing, rotate).await
     }
 
+    async fn has_token(
+        &self,
+        id: &TunnelId,
+        mode: Mode,
+        token: TokenHash,
+    ) -> Result<bool, TunnelError> {
+        let look = async {
+            let mut client = self.pool.get().await?;
+            // Ends without a commit, and has waited for a commit that was under way.
+            let transaction = client.transaction().await?;
+            let record = tunnels::lock(&transaction, &Key::Id(id.clone())).await?;
+            Ok(record.is_some_and(|record| record.side(mode).token == token))
+        };
+        bounded(look).await
+    }
+
     async fn close(&self, now: Now, id: &TunnelId, delete: bool) -> Result<(), TunnelError> {
         let now = self.shared(now);
         let (key, missing) = (Key::Id(id.clone()), TunnelError::NotFound(id.clone()));
@@ -286,9 +303,9 @@ impl TunnelStore for PostgresStore {
             let record = record.ok_or(Fault::Refused(missing))?;
             self.say(&transaction, &change).await?;
             tunnels::delete(&transaction, &record).await?;
-            Ok(transaction.commit().await?)
+            commit(transaction).await
         };
-        bounded(delete).await
+        bounded_change(delete).await
     }
 
     async fn tag(&self, id: &TunnelId, tags: Tags) -> Result<(), TunnelError> {
@@ -379,17 +396,44 @@ impl TunnelStore for PostgresStore {
             let mut client = self.pool.get().await?;
             let transaction = client.transaction().await?;
             let expired = tunnels::expire(&transaction, now, &self.limits).await?;
-            transaction.commit().await?;
+            commit(transaction).await?;
             Ok(expired)
         };
-        let mut expired = bounded(expire).await?;
+        let mut expired = bounded_change(expire).await?;
         expired.next = expired.next.map(|next| self.own(next));
         Ok(expired)
     }
 }
 
-/// Lets an operation take so long and no longer; what fails inside is for the log.
+/// Commits. What the server says is certain; that it says nothing is not.
+async fn commit<E>(transaction: Transaction<'_>) -> Result<(), Fault<E>> {
+    transaction.commit().await.map_err(|error| {
+        let said = error.as_db_error().is_some();
+        let problem = url::with_causes(&error);
+        if said {
+            Fault::Database(problem)
+        } else {
+            Fault::Lost(problem)
+        }
+    })
+}
+
+/// Lets an operation that only reads take so long and no longer; what fails inside is for the log.
 async fn bounded<T, E: Unavailable>(
+    operation: impl Future<Output = Result<T, Fault<E>>> + Send,
+) -> Result<T, E> {
+    within(E::unavailable, operation).await
+}
+
+/// The same for one that changes something: given up, it may be at its commit.
+async fn bounded_change<T, E: Unavailable>(
+    operation: impl Future<Output = Result<T, Fault<E>>> + Send,
+) -> Result<T, E> {
+    within(E::uncertain, operation).await
+}
+
+async fn within<T, E: Unavailable>(
+    given_up: fn() -> E,
     operation: impl Future<Output = Result<T, Fault<E>>> + Send,
 ) -> Result<T, E> {
     match tokio::time::timeout(OPERATION_MAX, operation).await {
@@ -399,6 +443,10 @@ async fn bounded<T, E: Unavailable>(
             error!(what, "the store holds what cannot be");
             Err(E::damaged())
         }
+        Ok(Err(Fault::Lost(problem))) => {
+            debug!(problem, "the server did not say what became of a commit");
+            Err(E::uncertain())
+        }
         // The heartbeat reports at a level that is seen, once.
         Ok(Err(Fault::Database(problem))) => {
             debug!(problem, "an operation of the store failed");
@@ -406,7 +454,7 @@ async fn bounded<T, E: Unavailable>(
         }
         Err(_) => {
             debug!("an operation of the store took too long");
-            Err(E::unavailable())
+            Err(given_up())
         }
     }
 }

@@ -9,7 +9,7 @@ use deadpool_postgres::{GenericClient, Pool, Transaction};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use super::{Fault, PostgresStore, bounded, node, url};
+use super::{Fault, PostgresStore, bounded, bounded_change, node, url};
 use crate::audit::{AuditError, AuditLog, AuditSink, Record};
 use crate::clock::Timestamp;
 use crate::notify::{Mailbox, MailboxError, Message, Opened, Qos, Queued, SessionStart};
@@ -88,7 +88,7 @@ where
     T: Send + 'static,
     E: Unavailable + Send + 'static,
 {
-    let running = tokio::spawn(bounded(operation));
+    let running = tokio::spawn(bounded_change(operation));
     running.await.unwrap_or_else(|_| Err(E::unavailable()))
 }
 

@@ -9,6 +9,7 @@ use adit_proto::TunnelId;
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tracing::error;
 
 use super::Fault;
 use crate::clock::{Now, Timestamp};
@@ -105,8 +106,7 @@ pub(super) async fn delete<E>(
     record: &Record,
 ) -> Result<(), Fault<E>> {
     execute(transaction, SILENCE, &[&record.id.as_str()]).await?;
-    let sql = "DELETE FROM tunnels WHERE sequence = $1";
-    execute(transaction, sql, &[&number(record.sequence)]).await?;
+    execute(transaction, FORGET, &[&number(record.sequence)]).await?;
     let name = if is_open(record) { OPEN } else { CLOSED };
     add(transaction, name, -1).await.map(drop)
 }
@@ -128,15 +128,32 @@ pub(super) async fn count_closed<E>(
     purge(transaction, i64::MAX, kept - max).await
 }
 
-/// Tunnels whose lifetime is over and that nobody else is closing now; their rows are locked.
-pub(super) async fn due<E>(
-    transaction: &Transaction<'_>,
-    now: Now,
-) -> Result<Vec<Record>, Fault<E>> {
+/// Tunnels whose lifetime is over and that nobody else is closing now; their rows are locked. Damaged ones
+/// are forgotten: they can be of no use any more, and must not keep the others open.
+async fn due<E>(transaction: &Transaction<'_>, now: Now) -> Result<Vec<Record>, Fault<E>> {
     let statement = transaction.prepare_cached(DUE).await?;
     let at = number(now.steady.millis());
     let rows = transaction.query(&statement, &[&at, &BATCH]).await?;
-    rows.iter().map(record).collect()
+    let (mut due, mut damaged) = (Vec::new(), 0);
+    for row in &rows {
+        let row = TunnelRow::from_postgres(row)?;
+        let sequence = row.sequence;
+        match row.into_record() {
+            Ok(record) => due.push(record),
+            Err(what) => {
+                error!(
+                    what,
+                    sequence, "a damaged tunnel is forgotten at the end of its lifetime"
+                );
+                execute(transaction, FORGET, &[&sequence]).await?;
+                damaged += 1;
+            }
+        }
+    }
+    if damaged > 0 {
+        add(transaction, OPEN, -damaged).await?;
+    }
+    Ok(due)
 }
 
 /// Does what is due, at most a batch of it.
@@ -254,6 +271,7 @@ pub(super) const NEXT_DEADLINE: &str = "SELECT least((SELECT min(deadline_ms) FR
                                         (SELECT min(deadline_ms) FROM tunnels WHERE NOT is_open))";
 const COUNT_OPENED: &str =
     "UPDATE counters SET value = value + 1 WHERE name = 'open' AND value < $1";
+const FORGET: &str = "DELETE FROM tunnels WHERE sequence = $1";
 const CLAIM: &str =
     "INSERT INTO client_tokens (hash, tunnel) VALUES ($1, $2) ON CONFLICT DO NOTHING";
 

@@ -23,6 +23,7 @@ use crate::clock::Now;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::notify::MailboxLimits;
 use crate::registry::{ChangeSender, RegistryLimits};
+use crate::token::TokenHash;
 use crate::tunnels::{
     Admitted, Connected, Expired, Limits, ListRequest, NewTunnel, NodeId, Page, Presented, Record,
     Refusal, Rotation, Tags, TunnelError, TunnelView,
@@ -163,6 +164,20 @@ impl TunnelStore for SqliteStore {
         .await
     }
 
+    async fn has_token(
+        &self,
+        id: &TunnelId,
+        mode: Mode,
+        token: TokenHash,
+    ) -> Result<bool, TunnelError> {
+        // Behind what is queued for the writer.
+        let look = self.change(id, move |record, _| Ok(record.side(mode).token == token));
+        match look.await {
+            Err(TunnelError::NotFound(_)) => Ok(false),
+            other => other,
+        }
+    }
+
     async fn close(&self, now: Now, id: &TunnelId, delete: bool) -> Result<(), TunnelError> {
         if !delete {
             let close = move |record: &mut Record, limits: &Limits| {
@@ -249,11 +264,10 @@ impl TunnelStore for SqliteStore {
     }
 
     async fn expire(&self, now: Now) -> Result<Expired, TunnelError> {
-        let read = move |connection: &Connection| {
-            let due = tunnels::due(connection, now, DUE_MAX)?;
-            Ok((due, tunnels::next_deadline(connection)?))
-        };
-        let (due, next) = self.readers.read::<_, TunnelError, _>(read).await?;
+        // Most often nothing is due, and then nothing is written.
+        let read = move |connection: &Connection| Ok(tunnels::next_deadline(connection)?);
+        let next = self.readers.read::<_, TunnelError, rusqlite::Error>(read);
+        let next = next.await?;
         if next.is_none_or(|next| next > now.steady) {
             let (ended, forgotten) = (Vec::new(), 0);
             return Ok(Expired {
@@ -264,15 +278,7 @@ impl TunnelStore for SqliteStore {
         }
         let limits = Arc::clone(&self.limits);
         let expire = move |connection: &Connection| tunnels::expire(connection, now, &limits);
-        match self.writer.change(expire).await {
-            // Lifetimes end on a full disk too; it is told again until it can be kept.
-            Err(_) if !due.is_empty() => Ok(Expired {
-                ended: due,
-                forgotten: 0,
-                next: Some(now.steady.after(RETRY)),
-            }),
-            other => other,
-        }
+        self.writer.change(expire).await
     }
 }
 
@@ -289,7 +295,10 @@ impl<E> From<rusqlite::Error> for Fault<E> {
 fn answer<E: Unavailable, D: Display>(fault: error::Fault<E, D>) -> E {
     match fault {
         error::Fault::Refused(refused) => return refused,
-        error::Fault::Database(error) => error!(%error, "an operation of the store failed"),
+        // Its commits are answered by this very process.
+        error::Fault::Database(error) | error::Fault::Lost(error) => {
+            error!(%error, "an operation of the store failed")
+        }
         error::Fault::Damaged(what) => {
             error!(what, "the store holds what cannot be");
             return E::damaged();
@@ -297,11 +306,6 @@ fn answer<E: Unavailable, D: Display>(fault: error::Fault<E, D>) -> E {
     }
     E::unavailable()
 }
-
-/// Told at once while the disk takes nothing; as many as there may be open tunnels by default.
-const DUE_MAX: i64 = 100_000;
-
-const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

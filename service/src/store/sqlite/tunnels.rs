@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use adit_proto::TunnelId;
 use rusqlite::{Connection, OptionalExtension, Params, params, params_from_iter};
+use tracing::error;
 
 use super::Fault;
 use crate::clock::{Now, Timestamp};
@@ -96,10 +97,7 @@ pub(super) fn change<T, E: Unavailable>(
 
 pub(super) fn delete(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
     silence(connection, record)?;
-    let sql = "DELETE FROM tunnels WHERE sequence = ?1";
-    connection
-        .prepare_cached(sql)?
-        .execute([number(record.sequence)])?;
+    forget(connection, number(record.sequence))?;
     add(connection, if is_open(record) { OPEN } else { CLOSED }, -1)
 }
 
@@ -139,17 +137,11 @@ pub(super) fn list(
 }
 
 /// Tunnels whose lifetime is over and that are not closed yet.
-pub(super) fn due(
-    connection: &Connection,
-    now: Now,
-    count: i64,
-) -> rusqlite::Result<Vec<TunnelId>> {
+fn due(connection: &Connection, now: Now) -> rusqlite::Result<Vec<TunnelRow>> {
     let mut due = connection.prepare_cached(DUE)?;
-    let params = params![number(now.steady.millis()), count];
-    let ids = due.query_map(params, |row| row.get::<_, String>(0))?;
-    // An id that is none was never given out.
-    ids.filter_map(|id| id.map(|id| id.parse().ok()).transpose())
-        .collect()
+    let params = params![number(now.steady.millis()), BATCH];
+    let rows = due.query_map(params, TunnelRow::from_sqlite)?;
+    rows.collect()
 }
 
 /// Does what is due, at most a batch of it.
@@ -158,14 +150,28 @@ pub(super) fn expire(
     now: Now,
     limits: &Limits,
 ) -> Result<Expired, Fault<TunnelError>> {
-    let ended = due(connection, now, BATCH)?;
     let closed = count(connection, CLOSED)?;
-    for id in &ended {
-        let record = by_id(connection, id)?;
+    let mut ended = Vec::new();
+    for row in due(connection, now)? {
+        let sequence = row.sequence;
+        let record = match row.into_record() {
+            Ok(record) => record,
+            Err(what) => {
+                // It can be of no use any more, and must not keep the others open.
+                error!(
+                    what,
+                    sequence, "a damaged tunnel is forgotten at the end of its lifetime"
+                );
+                forget(connection, sequence)?;
+                add(connection, OPEN, -1)?;
+                continue;
+            }
+        };
         change(connection, limits, &record, |record| {
             record.expire(now, limits.retention);
             Ok::<_, TunnelError>(())
         })?;
+        ended.push(record.id);
     }
     let params = params![number(now.steady.millis()), BATCH];
     let purged = connection.prepare_cached(PURGE)?.execute(params)?;
@@ -248,6 +254,12 @@ fn silence(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
     delete.execute([record.id.as_str()]).map(drop)
 }
 
+fn forget(connection: &Connection, sequence: i64) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM tunnels WHERE sequence = ?1";
+    let mut delete = connection.prepare_cached(sql)?;
+    delete.execute([sequence]).map(drop)
+}
+
 /// Returns whether it was free.
 fn claim(
     connection: &Connection,
@@ -296,7 +308,7 @@ pub(super) const LIST: &str = "SELECT sequence, id, description, is_open, deadli
                                FROM tunnels WHERE sequence < ?1 ORDER BY sequence DESC LIMIT ?2";
 pub(super) const LIST_OF_THING: &str = "SELECT sequence, id, description, is_open, deadline_ms, created_ms, updated_ms \
                                FROM tunnels WHERE thing = ?3 AND sequence < ?1 ORDER BY sequence DESC LIMIT ?2";
-pub(super) const DUE: &str = "SELECT id FROM tunnels WHERE is_open = 1 AND deadline_ms <= ?1 \
+pub(super) const DUE: &str = "SELECT * FROM tunnels WHERE is_open = 1 AND deadline_ms <= ?1 \
                               ORDER BY deadline_ms LIMIT ?2";
 pub(super) const PURGE: &str = "DELETE FROM tunnels WHERE sequence IN (SELECT sequence FROM tunnels \
                                 WHERE is_open = 0 AND deadline_ms <= ?1 ORDER BY deadline_ms LIMIT ?2)";

@@ -210,3 +210,27 @@ async fn nodes_that_start_together_make_the_tables_once() {
     let ids: std::collections::HashSet<_> = nodes.iter().map(|node| node.begun.node).collect();
     assert_eq!(ids.len(), 4);
 }
+
+#[tokio::test]
+async fn a_damaged_record_keeps_no_other_open_and_is_forgotten_in_its_time() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let store = database.node(&clock).await;
+    for name in ["damaged", "sound"] {
+        open(&store, clock.now(), name).await;
+    }
+    database
+        .run("UPDATE tunnels SET source_use = 7 WHERE id = 'damaged'")
+        .await;
+    let id = "damaged".parse().unwrap();
+    let link = store.set_connected(clock.now(), &id, SOURCE, 1).await;
+    assert_eq!(link.unwrap_err(), TunnelError::Damaged);
+    let now = clock.advance(Duration::from_secs(720 * 60));
+    let expired = store.expire(now).await.unwrap();
+    assert_eq!(expired.ended, ["sound".parse().unwrap()]);
+    let wrong =
+        "SELECT count(*) FROM counters, tunnels WHERE name = 'open' AND (value <> 0 OR is_open)";
+    assert_eq!(database.number(wrong).await, 0);
+}

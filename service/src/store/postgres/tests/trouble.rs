@@ -3,15 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::token::{RoutingKey, mint};
 
 /// What lies between a node and the server: a network that can be cut.
 struct Network {
     port: u16,
     up: Arc<AtomicBool>,
     cut: broadcast::Sender<()>,
+    /// The answer to the next commit is lost, with its connection.
+    loses_commit: Arc<AtomicBool>,
 }
 
 impl Network {
@@ -21,9 +25,12 @@ impl Network {
         let (cut, _) = broadcast::channel(1);
         let up = Arc::new(AtomicBool::new(true));
         let (is_up, cuts) = (Arc::clone(&up), cut.clone());
+        let loses_commit = Arc::new(AtomicBool::new(false));
+        let losing = Arc::clone(&loses_commit);
         tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
                 let (is_up, mut cut) = (Arc::clone(&is_up), cuts.subscribe());
+                let losing = Arc::clone(&losing);
                 tokio::spawn(async move {
                     if !is_up.load(Ordering::SeqCst) {
                         return;
@@ -31,12 +38,17 @@ impl Network {
                     let mut far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
                     tokio::select! {
                         _ = cut.recv() => {}
-                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        _ = carry(&mut near, &mut far, &losing) => {}
                     }
                 });
             }
         });
-        Self { port, up, cut }
+        Self {
+            port,
+            up,
+            cut,
+            loses_commit,
+        }
     }
 
     fn set(&self, up: bool) {
@@ -45,6 +57,84 @@ impl Network {
             let _ = self.cut.send(());
         }
     }
+}
+
+/// Carries bytes both ways, until an end or the commit whose answer is to be lost.
+async fn carry(
+    near: &mut TcpStream,
+    far: &mut TcpStream,
+    losing: &AtomicBool,
+) -> std::io::Result<()> {
+    let (mut asked, mut answered) = ([0; 8_192], [0; 8_192]);
+    loop {
+        tokio::select! {
+            size = near.read(&mut asked) => {
+                let asked = &asked[..size?];
+                far.write_all(asked).await?;
+                let commits = asked.windows(6).any(|word| word == b"COMMIT");
+                if asked.is_empty() {
+                    return Ok(());
+                }
+                if commits && losing.swap(false, Ordering::SeqCst) {
+                    // It is committed now, and nobody hears of it.
+                    return far.read(&mut answered).await.map(drop);
+                }
+            }
+            size = far.read(&mut answered) => {
+                let answered = &answered[..size?];
+                if answered.is_empty() {
+                    return Ok(());
+                }
+                near.write_all(answered).await?;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_uncertain_until_it_is_asked_for() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    database.url().await;
+    let network = Network::new(database.server.port).await;
+    let url = format!(
+        "postgres://tester@127.0.0.1:{}/{}",
+        network.port,
+        database.name()
+    );
+    let clock = ManualClock::new();
+    let url = PostgresUrl::parse(&url).unwrap();
+    let store = PostgresStore::open(&url, Limits::default(), clock.clock()).await;
+    let store = store.unwrap_or_else(|error| panic!("{error}"));
+    let now = clock.now();
+    let tunnel = open(&store, now, "t").await;
+    let lose = || network.loses_commit.store(true, Ordering::SeqCst);
+
+    let token = TokenHash::of(&mint(RoutingKey::of(&tunnel.id)).unwrap());
+    let rotation = Rotation {
+        source: Some(token),
+        destination: None,
+        config: None,
+    };
+    lose();
+    let rotated = store.rotate(now, &tunnel.id, rotation).await;
+    assert_eq!(rotated, Err(TunnelError::Uncertain));
+    let has = store.has_token(&tunnel.id, Mode::Source, token).await;
+    assert_eq!(has, Ok(true), "it was made");
+
+    lose();
+    let closed = store.close(now, &tunnel.id, false).await;
+    assert_eq!(closed, Err(TunnelError::Uncertain));
+    assert_eq!(store.close(now, &tunnel.id, false).await, Ok(()));
+    assert_eq!(is_open(&store, now, "t").await, Some(false));
+
+    let (_, new) = prepare("other");
+    let (id, token) = (new.id.clone(), new.source);
+    lose();
+    let opened = store.open_tunnel(now, new).await;
+    assert_eq!(opened, Err(TunnelError::Uncertain));
+    assert_eq!(store.has_token(&id, Mode::Source, token).await, Ok(true));
 }
 
 #[tokio::test]

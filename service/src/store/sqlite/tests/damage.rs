@@ -89,3 +89,28 @@ fn a_newer_version_is_not_called_damaged() {
         "{text}"
     );
 }
+
+#[tokio::test]
+async fn a_damaged_record_keeps_no_other_open_and_is_forgotten_in_its_time() {
+    let rig = Rig::new();
+    let store = rig.start();
+    for name in ["damaged", "misnamed", "sound"] {
+        open(&store, rig.now(), name).await.unwrap();
+    }
+    store
+        .write(
+            "UPDATE tunnels SET source_use = 7 WHERE id = 'damaged'; \
+             UPDATE tunnels SET id = 'mis named' WHERE id = 'misnamed'",
+        )
+        .await;
+    let id = "damaged".parse().unwrap();
+    let link = store.set_connected(rig.now(), &id, Mode::Source, 1).await;
+    assert_eq!(link.unwrap_err(), TunnelError::Damaged);
+    let now = rig.clock.advance(std::time::Duration::from_secs(720 * 60));
+    let expired = store.expire(now).await.unwrap();
+    assert_eq!(expired.ended, ["sound".parse().unwrap()]);
+    assert_eq!(store.number("SELECT count(*) FROM tunnels").await, 1);
+    let open = store.number("SELECT value FROM counters WHERE name = 'open'");
+    assert_eq!(open.await, 0);
+    assert!(expired.next.unwrap() > now.steady, "nothing is left to do");
+}

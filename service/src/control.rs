@@ -54,6 +54,8 @@ pub struct OpenTunnel {
     pub config: Option<DestinationConfig>,
     /// How long it may live.
     pub lifetime: Lifetime,
+    /// The access key that it is opened with.
+    pub owner: Option<Arc<str>>,
 }
 
 /// A tunnel just opened. The tokens exist nowhere else.
@@ -168,6 +170,7 @@ impl<S: Store> ControlPlane<S> {
             tags: request.tags,
             config: request.config,
             lifetime: request.lifetime,
+            owner: request.owner,
         };
         let source = new.source;
         match self.store.open_tunnel(self.clock.now(), new).await {

@@ -22,6 +22,10 @@ pub enum Quota {
     TagsPerTunnel,
     /// Open tunnels of the account.
     OpenTunnels,
+    /// Open tunnels that were opened with one access key.
+    OpenTunnelsPerKey,
+    /// Open tunnels to one thing.
+    OpenTunnelsPerThing,
     /// Calls in a second with one access key; beyond, `ThrottlingException`.
     ApiCallsPerSecond,
     /// New connections in a second through one tunnel.
@@ -58,7 +62,7 @@ const fn row(
     }
 }
 
-const ROWS: [Row; 6] = [
+const ROWS: [Row; 8] = [
     row(
         "services-per-tunnel",
         Quota::ServicesPerTunnel,
@@ -82,6 +86,22 @@ const ROWS: [Row; 6] = [
         Some(100_000),
         10_000_000,
         false,
+    ),
+    row(
+        "open-tunnels-per-key",
+        Quota::OpenTunnelsPerKey,
+        Some(50_000),
+        Some(50_000),
+        10_000_000,
+        true,
+    ),
+    row(
+        "open-tunnels-per-thing",
+        Quota::OpenTunnelsPerThing,
+        Some(1_000),
+        Some(1_000),
+        10_000_000,
+        true,
     ),
     row(
         "api-calls-per-second",
@@ -162,6 +182,8 @@ impl Quotas {
         limits.services_per_tunnel_max = size(Quota::ServicesPerTunnel);
         limits.tags_per_tunnel_max = size(Quota::TagsPerTunnel);
         limits.open_tunnels_max = size(Quota::OpenTunnels);
+        limits.open_tunnels_per_key_max = size(Quota::OpenTunnelsPerKey);
+        limits.open_tunnels_per_thing_max = size(Quota::OpenTunnelsPerThing);
     }
 }
 

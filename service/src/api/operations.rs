@@ -136,6 +136,7 @@ impl<S: Store> Tunnelling<S> {
             lifetime: minutes
                 .and_then(Lifetime::from_minutes)
                 .unwrap_or(Lifetime::MAX),
+            owner: leave.call.caller.access_key_id.clone(),
         };
         leave.open(request.config.as_ref(), &request.tags)?;
         let opened = self.control.open(request).await?;

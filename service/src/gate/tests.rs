@@ -66,6 +66,7 @@ impl Fixture {
             tags: Tags::new(),
             config: None,
             lifetime: Lifetime::from_minutes(60).unwrap(),
+            owner: None,
         };
         self.control.open(request).await.unwrap()
     }
@@ -354,6 +355,7 @@ async fn the_timer_runs_by_itself() {
         tags: Tags::new(),
         config: None,
         lifetime: Lifetime::MAX,
+        owner: None,
     };
     let opened = control.open(request).await.unwrap();
     control.close(&opened.id, false).await.unwrap();

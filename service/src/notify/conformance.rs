@@ -108,6 +108,7 @@ async fn tunnel_opened<S: TunnelStore>(store: &S, name: &str) {
         tags: Tags::new(),
         config: None,
         lifetime: Lifetime::MAX,
+        owner: None,
     };
     match store.open_tunnel(now(0), new).await {
         Ok(()) | Err(TunnelError::Taken(_)) => {}

@@ -74,6 +74,7 @@ row! {
             created_ms: i64,
             lifetime_minutes: i64,
             description: Option<String>,
+            owner: Option<String>,
         }
         moving {
             is_open: bool,
@@ -126,6 +127,7 @@ impl TunnelRow {
             created_ms: number(record.created.millis()),
             lifetime_minutes: record.lifetime.minutes().into(),
             description: record.description.as_deref().map(str::to_owned),
+            owner: record.owner.as_deref().map(str::to_owned),
             is_open: matches!(record.state, State::Open { .. }),
             deadline_ms: number(record.deadline().millis()),
             updated_ms: number(record.updated.millis()),
@@ -191,6 +193,7 @@ impl TunnelRow {
             })?,
             description: self.description.map(Arc::from),
             lifetime: lifetime.ok_or("a lifetime is out of range")?,
+            owner: self.owner.map(Into::into),
             created: timestamp(self.created_ms),
         })
     }

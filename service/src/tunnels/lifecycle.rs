@@ -34,6 +34,7 @@ impl Record {
             description: new.description,
             lifetime: new.lifetime,
             created: now.wall,
+            owner: new.owner,
         })
     }
 

@@ -27,7 +27,7 @@ pub use types::{
     TunnelSummary, TunnelView,
 };
 
-fn at_most(count: usize, max: usize, what: &'static str) -> Result<(), TunnelError> {
+pub(crate) fn at_most(count: usize, max: usize, what: &'static str) -> Result<(), TunnelError> {
     if count > max {
         return Err(TunnelError::LimitExceeded { what, max });
     }
@@ -36,5 +36,8 @@ fn at_most(count: usize, max: usize, what: &'static str) -> Result<(), TunnelErr
 
 /// What a store says that refuses one more open tunnel.
 pub(crate) const OPEN_TUNNELS: &str = "open tunnels";
+/// Likewise, of those of one caller or to one thing.
+pub(crate) const OPEN_TUNNELS_PER_KEY: &str = "open tunnels of one access key";
+pub(crate) const OPEN_TUNNELS_PER_THING: &str = "open tunnels to one thing";
 const SERVICES: &str = "services per tunnel";
 const TAGS: &str = "tags per tunnel";

@@ -43,6 +43,8 @@ pub(crate) struct Record {
     pub(crate) description: Option<Arc<str>>,
     pub(crate) lifetime: Lifetime,
     pub(crate) created: Timestamp,
+    /// The access key of whoever opened it.
+    pub(crate) owner: Option<Arc<str>>,
 }
 
 impl Record {

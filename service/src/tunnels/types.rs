@@ -86,6 +86,8 @@ pub struct NewTunnel {
     pub config: Option<DestinationConfig>,
     /// How long it may live.
     pub lifetime: Lifetime,
+    /// The access key of whoever opens it, when the API asks for one.
+    pub owner: Option<Arc<str>>,
 }
 
 /// New tokens for one side or both.
@@ -338,6 +340,10 @@ impl fmt::Display for Refusal {
 pub struct Limits {
     /// Open tunnels; one more is refused. About 1 KiB each, more with long descriptions and tags.
     pub open_tunnels_max: usize,
+    /// Open tunnels that were opened with one access key: nobody can use up what all share.
+    pub open_tunnels_per_key_max: usize,
+    /// Open tunnels to one thing, by whomever.
+    pub open_tunnels_per_thing_max: usize,
     /// Closed tunnels still kept; beyond, the one closed first goes early: a flood of short tunnels
     /// costs history, never the ability to open one.
     pub closed_tunnels_max: usize,
@@ -353,6 +359,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             open_tunnels_max: 100_000,
+            open_tunnels_per_key_max: 50_000,
+            open_tunnels_per_thing_max: 1_000,
             closed_tunnels_max: 100_000,
             services_per_tunnel_max: 128,
             tags_per_tunnel_max: 50,

@@ -341,6 +341,42 @@ async fn a_key_expires() {
 
 /// T-23 of the reliability plan.
 #[tokio::test]
+async fn one_caller_cannot_use_up_what_all_share_nor_crowd_a_thing() {
+    let keys = json!([key("flood", everything()), key("ops", everything())]);
+    let mut service = Guarded::with(keys, |settings| {
+        let mut quotas = crate::quotas::Quotas::default();
+        quotas.set("open-tunnels-per-key=3").unwrap();
+        quotas.set("open-tunnels-per-thing=2").unwrap();
+        settings.unregistered_things = true;
+        quotas.apply_to(&mut settings.limits);
+    })
+    .await;
+    let to_lamp = json!({"destinationConfig": {"thingName": "lamp", "services": ["SSH"]}});
+    for _ in 0..2 {
+        service.ok("flood", "OpenTunnel", to_lamp.clone()).await;
+    }
+    let refused = service.call("ops", "OpenTunnel", to_lamp).await.refusal();
+    let (status, code, message) = refused;
+    assert_eq!((status, code.as_str()), (400, "LimitExceededException"));
+    assert!(
+        message.contains("at most 2 open tunnels to one thing"),
+        "{message}"
+    );
+    let last = service.ok("flood", "OpenTunnel", json!({})).await;
+    let refused = service.call("flood", "OpenTunnel", json!({})).await;
+    let (status, code, message) = refused.refusal();
+    assert_eq!((status, code.as_str()), (400, "LimitExceededException"));
+    let expected = "at most 3 open tunnels of one access key";
+    assert!(message.contains(expected), "{message}");
+    // The others go on, and may make room.
+    service.ok("ops", "OpenTunnel", json!({})).await;
+    let close = json!({"tunnelId": last["tunnelId"]});
+    service.ok("ops", "CloseTunnel", close).await;
+    service.ok("flood", "OpenTunnel", json!({})).await;
+}
+
+/// T-23 of the reliability plan.
+#[tokio::test]
 async fn a_flood_of_open_tunnel_is_throttled_and_bounded() {
     let keys = json!([key("flood", everything()), key("ops", everything())]);
     let mut service = Guarded::with(keys, |settings| {

@@ -278,3 +278,55 @@ pub(crate) async fn tags_are_merged_limited_and_removed(place: &impl Place) {
         tags(&[("b", "3"), ("c", "4")])
     );
 }
+
+pub(crate) async fn open_tunnels_of_a_caller_and_to_a_thing_are_limited(place: &impl Place) {
+    let limits = Limits {
+        open_tunnels_per_key_max: 2,
+        open_tunnels_per_thing_max: 3,
+        ..Limits::default()
+    };
+    let fixture = Fixture::with_limits(place, limits).await;
+    let lamp = || Some(config(Some("lamp"), &["SSH"]));
+    let open = async |number: usize, owner: Option<&str>, config: Option<DestinationConfig>| {
+        let (opened, mut new) = fixture.prepare(number);
+        new.owner = owner.map(Into::into);
+        new.config = config;
+        let result = fixture.store.open_tunnel(fixture.now(), new).await;
+        fixture.check().await;
+        result.map(|()| opened)
+    };
+    let refused = |what, max| Some(TunnelError::LimitExceeded { what, max });
+    let of_key = refused("open tunnels of one access key", 2);
+    let to_thing = refused("open tunnels to one thing", 3);
+    let first = open(1, Some("KEY1"), lamp()).await.unwrap();
+    open(2, Some("KEY1"), None).await.unwrap();
+    assert_eq!(open(3, Some("KEY1"), None).await.err(), of_key);
+    let second = open(4, Some("KEY2"), lamp()).await.unwrap();
+    for number in 5..10 {
+        open(number, None, None).await.unwrap();
+    }
+    open(10, None, lamp()).await.unwrap();
+    assert_eq!(open(11, None, lamp()).await.err(), to_thing);
+    open(12, None, Some(config(Some("other"), &["SSH"])))
+        .await
+        .unwrap();
+    // What is closed counts no more, whoever closes it.
+    fixture.close(&first).await;
+    let third = open(13, Some("KEY1"), lamp()).await.unwrap();
+    assert_eq!(open(14, Some("KEY1"), None).await.err(), of_key);
+    // A rotation that names another device is one more tunnel to it.
+    let other = open(15, None, Some(config(Some("other"), &["SSH"]))).await;
+    let other = other.unwrap();
+    let destination = [Mode::Destination];
+    let moved = fixture.rotate(&other, &destination, lamp()).await;
+    assert_eq!(moved.err(), to_thing);
+    let same = fixture.rotate(&second, &destination, lamp()).await;
+    same.unwrap();
+    let gone = fixture.store.close(fixture.now(), &third.id, true).await;
+    gone.unwrap();
+    fixture.rotate(&other, &destination, lamp()).await.unwrap();
+    assert_eq!(open(16, None, lamp()).await.err(), to_thing);
+    // Nor does what a lifetime has ended.
+    fixture.advance(minutes(720)).await;
+    open(17, Some("KEY1"), lamp()).await.unwrap();
+}

@@ -65,6 +65,38 @@ pub(crate) async fn of_sixteen_openings_at_the_limit_one_wins(place: &impl Place
     assert_eq!(fixture.status(&second).await, Status::Open);
 }
 
+pub(crate) async fn of_sixteen_openings_to_a_thing_at_its_limit_one_wins(place: &impl Place) {
+    let limits = Limits {
+        open_tunnels_per_key_max: 2,
+        open_tunnels_per_thing_max: 1,
+        ..Limits::default()
+    };
+    let fixture = Fixture::with_limits(place, limits).await;
+    for round in 0..10 {
+        let mut opens = JoinSet::new();
+        for number in 0..16 {
+            let (opened, mut new) = prepare(&format!("{round}-{number}"));
+            // By turns, what is full is the thing and the key.
+            if round % 2 == 0 {
+                new.config = Some(config(Some("lamp"), &["SSH"]));
+            } else {
+                new.owner = Some("KEY".into());
+            }
+            let (store, now) = (Arc::clone(&fixture.store), fixture.now());
+            opens.spawn(async move { store.open_tunnel(now, new).await.map(|()| opened) });
+        }
+        let results = opens.join_all().await;
+        let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+        assert_eq!(won.len(), 1 + round % 2, "round {round}");
+        let full = |error| matches!(error, TunnelError::LimitExceeded { max: 1 | 2, .. });
+        assert!(lost.into_iter().filter_map(Result::err).all(full));
+        fixture.check().await;
+        for opened in won.into_iter().flatten() {
+            fixture.close(&opened).await;
+        }
+    }
+}
+
 pub(crate) async fn of_sixteen_tokens_that_one_client_token_is_shown_with_one_wins(
     place: &impl Place,
 ) {

@@ -1,14 +1,17 @@
 //! All tunnels in maps, with what finds them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
+use std::sync::Arc;
 
 use adit_proto::TunnelId;
 
 use crate::clock::{Now, Timestamp};
 use crate::token::{ClientTokenHash, RoutingKey};
 use crate::tunnels::{
-    Cursor, Expired, Limits, ListRequest, NewTunnel, NodeId, OPEN_TUNNELS, Page, Presented, Record,
-    Refusal, State, ThingName, TokenUse, TunnelError,
+    Cursor, Expired, Limits, ListRequest, NewTunnel, NodeId, OPEN_TUNNELS, OPEN_TUNNELS_PER_KEY,
+    OPEN_TUNNELS_PER_THING, Page, Presented, Record, Refusal, State, ThingName, TokenUse,
+    TunnelError, at_most,
 };
 
 /// All tunnels that exist: the open ones, and the closed ones that are still shown.
@@ -24,6 +27,9 @@ pub(super) struct Table {
     ending: BTreeSet<(Timestamp, TunnelId)>,
     /// Every closed tunnel, by when it is forgotten.
     purging: BTreeSet<(Timestamp, TunnelId)>,
+    /// Open tunnels of each access key, and to each thing, counted.
+    open_by_owner: HashMap<Arc<str>, usize>,
+    open_by_thing: HashMap<ThingName, usize>,
     next_sequence: u64,
 }
 
@@ -38,6 +44,8 @@ impl Table {
             client_tokens: HashMap::new(),
             ending: BTreeSet::new(),
             purging: BTreeSet::new(),
+            open_by_owner: HashMap::new(),
+            open_by_thing: HashMap::new(),
             next_sequence: 1,
         }
     }
@@ -54,6 +62,12 @@ impl Table {
             return Err(TunnelError::LimitExceeded { what, max });
         }
         let record = Record::open(now, &self.limits, self.next_sequence, new)?;
+        if let Some(owner) = &record.owner {
+            let count = 1 + self.open_by_owner.get(owner).unwrap_or(&0);
+            let max = self.limits.open_tunnels_per_key_max;
+            at_most(count, max, OPEN_TUNNELS_PER_KEY)?;
+        }
+        self.check_thing(&record)?;
         self.next_sequence += 1;
         self.insert(record);
         Ok(())
@@ -73,12 +87,26 @@ impl Table {
     where
         E: From<TunnelError>,
     {
-        let mut record = self.record(id)?.clone();
+        let old = self.record(id)?;
+        let mut record = old.clone();
         let result = rule(&mut record, &self.limits)?;
+        if record.thing() != old.thing() {
+            self.check_thing(&record)?;
+        }
         self.remove(id);
         self.insert(record);
         self.forget_surplus();
         Ok(result)
+    }
+
+    /// Whether there may be one more open tunnel to the thing of this one.
+    fn check_thing(&self, record: &Record) -> Result<(), TunnelError> {
+        let Some(thing) = record.thing() else {
+            return Ok(());
+        };
+        let count = 1 + self.open_by_thing.get(thing).unwrap_or(&0);
+        let max = self.limits.open_tunnels_per_thing_max;
+        at_most(count, max, OPEN_TUNNELS_PER_THING)
     }
 
     /// The tunnel that this handshake would enter.
@@ -153,7 +181,15 @@ impl Table {
     fn insert(&mut self, record: Record) {
         let id = record.id.clone();
         match record.state {
-            State::Open { ends } => self.ending.insert((ends, id.clone())),
+            State::Open { ends } => {
+                if let Some(owner) = &record.owner {
+                    *self.open_by_owner.entry(Arc::clone(owner)).or_default() += 1;
+                }
+                if let Some(thing) = record.thing() {
+                    *self.open_by_thing.entry(thing.clone()).or_default() += 1;
+                }
+                self.ending.insert((ends, id.clone()))
+            }
             State::Closed { purge } => self.purging.insert((purge, id.clone())),
         };
         for client_token in record.client_tokens() {
@@ -172,7 +208,11 @@ impl Table {
         let record = self.records.remove(id)?;
         let place = (record.deadline(), record.id.clone());
         match record.state {
-            State::Open { .. } => self.ending.remove(&place),
+            State::Open { .. } => {
+                count_down(&mut self.open_by_owner, record.owner.as_ref());
+                count_down(&mut self.open_by_thing, record.thing());
+                self.ending.remove(&place)
+            }
             State::Closed { .. } => self.purging.remove(&place),
         };
         for client_token in record.client_tokens() {
@@ -198,6 +238,17 @@ impl Table {
                 return;
             };
             self.remove(&id);
+        }
+    }
+}
+
+/// One less; nothing is kept of what is not there at all.
+fn count_down<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: Option<&K>) {
+    let Some(key) = key else { return };
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
         }
     }
 }
@@ -238,6 +289,14 @@ impl Table {
             }
         }
         assert_eq!(self.ending.len(), open);
+        let opened = || {
+            let is_open = |record: &&Record| matches!(record.state, State::Open { .. });
+            self.records.values().filter(is_open)
+        };
+        let owned = opened().filter(|record| record.owner.is_some()).count();
+        assert_eq!(self.open_by_owner.values().sum::<usize>(), owned);
+        let to_things = opened().filter(|record| record.thing().is_some()).count();
+        assert_eq!(self.open_by_thing.values().sum::<usize>(), to_things);
         assert_eq!(self.purging.len(), self.records.len() - open);
         assert_eq!(self.client_tokens.len(), bound);
         assert_eq!(self.by_routing_key.len(), self.records.len());

@@ -135,7 +135,7 @@ impl PostgresStore {
             };
             let mut new = old.clone();
             let (result, change) = rule(&mut new).map_err(Fault::Refused)?;
-            tunnels::write(&transaction, &old, &new).await?;
+            tunnels::write(&transaction, &self.limits, &old, &new).await?;
             if let Some(change) = &change {
                 self.say(&transaction, change).await?;
             }

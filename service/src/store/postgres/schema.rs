@@ -2,7 +2,7 @@
 
 /// Each entry makes the next version out of the one before; the first, out of nothing. What was
 /// released is never edited, only added to. A node of the version before may still be running.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
 
 const VERSION_1: &str = "
 CREATE TABLE tunnels (
@@ -143,3 +143,10 @@ ALTER TABLE messages ADD COLUMN token bytea NOT NULL DEFAULT '';
 UPDATE messages SET token = tunnels.destination_token
     FROM tunnels WHERE tunnels.id = messages.tunnel COLLATE "default";
 "#;
+
+/// Who opened a tunnel, and what finds the open ones of one caller and to one thing.
+const VERSION_4: &str = "
+ALTER TABLE tunnels ADD COLUMN owner text;
+CREATE INDEX tunnels_open_by_owner ON tunnels (owner) WHERE is_open AND owner IS NOT NULL;
+CREATE INDEX tunnels_open_by_thing ON tunnels (thing) WHERE is_open AND thing IS NOT NULL;
+";

@@ -18,8 +18,8 @@ use crate::store::relational::mailbox::SILENCE;
 use crate::store::row::{TunnelRow, number, timestamp, unsigned};
 use crate::token::RoutingKey;
 use crate::tunnels::{
-    Cursor, Expired, Limits, NewTunnel, OPEN_TUNNELS, Page, Record, State, Status, TunnelError,
-    TunnelSummary,
+    Cursor, Expired, Limits, NewTunnel, OPEN_TUNNELS, OPEN_TUNNELS_PER_KEY, OPEN_TUNNELS_PER_THING,
+    Page, Record, State, Status, TunnelError, TunnelSummary, at_most,
 };
 
 /// How a record is found.
@@ -70,12 +70,59 @@ pub(super) async fn open(
         let what = OPEN_TUNNELS;
         return Err(Fault::Refused(TunnelError::LimitExceeded { what, max }));
     }
-    Ok(())
+    // Who opens has counted, and so has waited for all that opened before: it sees their tunnels.
+    if let Some(owner) = &record.owner {
+        let max = limits.open_tunnels_per_key_max;
+        check_open(transaction, OPEN_OF_KEY, owner, max, OPEN_TUNNELS_PER_KEY).await?;
+    }
+    check_thing(transaction, limits, &record).await
+}
+
+/// Refuses when the thing of this record, which is in the table, has too many open tunnels.
+async fn check_thing<E: From<TunnelError>>(
+    transaction: &Transaction<'_>,
+    limits: &Limits,
+    record: &Record,
+) -> Result<(), Fault<E>> {
+    let Some(thing) = record.thing() else {
+        return Ok(());
+    };
+    let max = limits.open_tunnels_per_thing_max;
+    let thing = thing.as_str();
+    check_open(
+        transaction,
+        OPEN_OF_THING,
+        thing,
+        max,
+        OPEN_TUNNELS_PER_THING,
+    )
+    .await
+}
+
+async fn check_open<E: From<TunnelError>>(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    whose: &str,
+    max: usize,
+    what: &'static str,
+) -> Result<(), Fault<E>> {
+    // No more than needed is counted, and nothing where there is no limit.
+    let Ok(enough) = i64::try_from(max.saturating_add(1)) else {
+        return Ok(());
+    };
+    let statement = transaction.prepare_cached(sql).await?;
+    let row = transaction
+        .query_one(&statement, &[&whose, &enough])
+        .await?;
+    let count: i64 = row.try_get(0)?;
+    let count = usize::try_from(count).unwrap_or(0);
+    at_most(count, max, what).map_err(|refused| Fault::Refused(refused.into()))
 }
 
 /// Writes a changed record back, whose row is locked.
-pub(super) async fn write<E: Unavailable>(
+pub(super) async fn write<E: Unavailable + From<TunnelError>>(
     transaction: &Transaction<'_>,
+    limits: &Limits,
     old: &Record,
     new: &Record,
 ) -> Result<(), Fault<E>> {
@@ -97,6 +144,11 @@ pub(super) async fn write<E: Unavailable>(
         if execute(transaction, CLAIM, values).await? == 0 {
             return Err(Fault::Refused(E::client_token_taken()));
         }
+    }
+    if new.thing() != old.thing() {
+        // With whoever opens.
+        add(transaction, OPEN, 0).await?;
+        check_thing(transaction, limits, new).await?;
     }
     Ok(())
 }
@@ -166,7 +218,7 @@ pub(super) async fn expire(
     for old in &due {
         let mut new = old.clone();
         new.expire(now, limits.retention);
-        write::<TunnelError>(transaction, old, &new).await?;
+        write::<TunnelError>(transaction, limits, old, &new).await?;
     }
     let mut forgotten = 0;
     if !due.is_empty() {
@@ -262,6 +314,10 @@ pub(super) const LIST: &str = "SELECT sequence, id, description, is_open, deadli
                                FROM tunnels WHERE sequence < $1 ORDER BY sequence DESC LIMIT $2";
 pub(super) const LIST_OF_THING: &str = "SELECT sequence, id, description, is_open, deadline_ms, created_ms, updated_ms \
                                FROM tunnels WHERE thing = $3 AND sequence < $1 ORDER BY sequence DESC LIMIT $2";
+pub(super) const OPEN_OF_KEY: &str = "SELECT count(*) FROM (SELECT 1 FROM tunnels \
+                                      WHERE is_open AND owner = $1 LIMIT $2) AS counted";
+pub(super) const OPEN_OF_THING: &str = "SELECT count(*) FROM (SELECT 1 FROM tunnels \
+                                        WHERE is_open AND thing = $1 LIMIT $2) AS counted";
 pub(super) const DUE: &str = "SELECT * FROM tunnels WHERE is_open AND deadline_ms <= $1 \
                               ORDER BY deadline_ms LIMIT $2 FOR UPDATE SKIP LOCKED";
 pub(super) const PURGE: &str = "DELETE FROM tunnels WHERE sequence IN (SELECT sequence FROM tunnels \

@@ -150,6 +150,7 @@ fn record(
         description: old.description.as_deref().map(Into::into),
         lifetime: lifetime.ok_or("a lifetime is out of range")?,
         created: Timestamp::from_millis(old.created_ms),
+        owner: None,
     };
     record.clamp(now, retention);
     Ok(record)

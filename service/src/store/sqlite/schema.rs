@@ -2,7 +2,7 @@
 
 /// Each entry makes the next version out of the one before; the first, out of nothing. What was
 /// released is never edited, only added to.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
 
 const VERSION_1: &str = "
 CREATE TABLE tunnels (
@@ -130,4 +130,11 @@ const VERSION_3: &str = "
 ALTER TABLE messages ADD COLUMN token BLOB NOT NULL DEFAULT x'';
 UPDATE messages SET token = coalesce(
     (SELECT destination_token FROM tunnels WHERE tunnels.id = messages.tunnel), x'');
+";
+
+/// Who opened a tunnel, and what finds the open ones of one caller and to one thing.
+const VERSION_4: &str = "
+ALTER TABLE tunnels ADD COLUMN owner TEXT;
+CREATE INDEX tunnels_open_by_owner ON tunnels (owner) WHERE is_open = 1 AND owner IS NOT NULL;
+CREATE INDEX tunnels_open_by_thing ON tunnels (thing) WHERE is_open = 1 AND thing IS NOT NULL;
 ";

@@ -13,8 +13,9 @@ use crate::store::relational::mailbox::SILENCE;
 use crate::store::row::{TunnelRow, number, timestamp, unsigned};
 use crate::token::ClientTokenHash;
 use crate::tunnels::{
-    Cursor, Expired, Limits, ListRequest, NewTunnel, OPEN_TUNNELS, Page, Presented, Record,
-    Refusal, State, Status, TunnelError, TunnelSummary,
+    Cursor, Expired, Limits, ListRequest, NewTunnel, OPEN_TUNNELS, OPEN_TUNNELS_PER_KEY,
+    OPEN_TUNNELS_PER_THING, Page, Presented, Record, Refusal, State, Status, TunnelError,
+    TunnelSummary, at_most,
 };
 
 pub(super) fn by_id<E: From<TunnelError>>(
@@ -59,11 +60,53 @@ pub(super) fn open(
         return Err(Fault::Refused(TunnelError::LimitExceeded { what, max }));
     }
     let record = Record::open(now, limits, 0, new).map_err(Fault::Refused)?;
-    Ok(insert(connection, &record)?)
+    insert(connection, &record)?;
+    if let Some(owner) = &record.owner {
+        let max = limits.open_tunnels_per_key_max;
+        check_open(connection, OPEN_OF_KEY, owner, max, OPEN_TUNNELS_PER_KEY)?;
+    }
+    check_thing(connection, limits, &record)
+}
+
+/// Refuses when the thing of this record, which is in the table, has too many open tunnels.
+fn check_thing<E: From<TunnelError>>(
+    connection: &Connection,
+    limits: &Limits,
+    record: &Record,
+) -> Result<(), Fault<E>> {
+    let Some(thing) = record.thing() else {
+        return Ok(());
+    };
+    let max = limits.open_tunnels_per_thing_max;
+    let thing = thing.as_str();
+    check_open(
+        connection,
+        OPEN_OF_THING,
+        thing,
+        max,
+        OPEN_TUNNELS_PER_THING,
+    )
+}
+
+fn check_open<E: From<TunnelError>>(
+    connection: &Connection,
+    sql: &str,
+    whose: &str,
+    max: usize,
+    what: &'static str,
+) -> Result<(), Fault<E>> {
+    // No more than needed is counted, and nothing where there is no limit.
+    let Ok(enough) = i64::try_from(max.saturating_add(1)) else {
+        return Ok(());
+    };
+    let mut count = connection.prepare_cached(sql)?;
+    let count: i64 = count.query_row(params![whose, enough], |row| row.get(0))?;
+    let count = usize::try_from(count).unwrap_or(0);
+    at_most(count, max, what).map_err(|refused| Fault::Refused(refused.into()))
 }
 
 /// Applies a rule to this record and writes it back.
-pub(super) fn change<T, E: Unavailable>(
+pub(super) fn change<T, E: Unavailable + From<TunnelError>>(
     connection: &Connection,
     limits: &Limits,
     old: &Record,
@@ -75,6 +118,9 @@ pub(super) fn change<T, E: Unavailable>(
     let values = row.moving_sqlite().chain([&row.sequence as _]);
     let mut update = connection.prepare_cached(&UPDATE)?;
     update.execute(params_from_iter(values))?;
+    if new.thing() != old.thing() {
+        check_thing(connection, limits, &new)?;
+    }
     if new.silences(old) {
         silence(connection, old)?;
     }
@@ -308,6 +354,10 @@ pub(super) const LIST: &str = "SELECT sequence, id, description, is_open, deadli
                                FROM tunnels WHERE sequence < ?1 ORDER BY sequence DESC LIMIT ?2";
 pub(super) const LIST_OF_THING: &str = "SELECT sequence, id, description, is_open, deadline_ms, created_ms, updated_ms \
                                FROM tunnels WHERE thing = ?3 AND sequence < ?1 ORDER BY sequence DESC LIMIT ?2";
+pub(super) const OPEN_OF_KEY: &str = "SELECT count(*) FROM (SELECT 1 FROM tunnels \
+                                      WHERE is_open = 1 AND owner = ?1 LIMIT ?2)";
+pub(super) const OPEN_OF_THING: &str = "SELECT count(*) FROM (SELECT 1 FROM tunnels \
+                                        WHERE is_open = 1 AND thing = ?1 LIMIT ?2)";
 pub(super) const DUE: &str = "SELECT * FROM tunnels WHERE is_open = 1 AND deadline_ms <= ?1 \
                               ORDER BY deadline_ms LIMIT ?2";
 pub(super) const PURGE: &str = "DELETE FROM tunnels WHERE sequence IN (SELECT sequence FROM tunnels \

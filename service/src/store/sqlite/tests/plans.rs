@@ -29,6 +29,8 @@ async fn every_statement_of_the_hot_paths_uses_an_index() {
         tunnels::BY_ROUTING_KEY,
         tunnels::LIST,
         tunnels::LIST_OF_THING,
+        tunnels::OPEN_OF_KEY,
+        tunnels::OPEN_OF_THING,
         tunnels::DUE,
         tunnels::PURGE,
         tunnels::NEXT_DEADLINE,

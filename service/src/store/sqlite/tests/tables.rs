@@ -126,7 +126,11 @@ async fn a_message_of_the_version_before_is_its_tunnels() {
     drop(store);
     let older = Connection::open(rig.path()).unwrap();
     older
-        .execute_batch("ALTER TABLE messages DROP COLUMN token; PRAGMA user_version = 2")
+        .execute_batch(
+            "ALTER TABLE messages DROP COLUMN token; \
+             DROP INDEX tunnels_open_by_owner; DROP INDEX tunnels_open_by_thing; \
+             ALTER TABLE tunnels DROP COLUMN owner; PRAGMA user_version = 2",
+        )
         .unwrap();
     drop(older);
     let store = rig.start();

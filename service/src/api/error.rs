@@ -159,7 +159,9 @@ impl From<ControlError> for ApiError {
             ControlError::Tunnel(TunnelError::LimitExceeded { .. }) => {
                 Self::new(StatusCode::BAD_REQUEST, "LimitExceededException", message)
             }
-            ControlError::Tunnel(TunnelError::ServicesFixed) => Self::validation(message),
+            ControlError::Tunnel(TunnelError::ServicesFixed | TunnelError::TagKeys(..)) => {
+                Self::validation(message)
+            }
             ControlError::Tunnel(TunnelError::Unavailable | TunnelError::Uncertain) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "ServiceUnavailableException",

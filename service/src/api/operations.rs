@@ -278,7 +278,7 @@ fn destination_config(input: &Input<'_>) -> Result<Option<DestinationConfig>, Ap
 }
 
 fn read_tags(elements: &[Element<'_>]) -> Result<Tags, ApiError> {
-    let mut tags = Tags::new();
+    let (mut tags, mut seen) = (Tags::new(), BTreeSet::new());
     for element in elements {
         let tag = element.structure()?;
         let key = tag.required_text("key", &TAG_KEY)?;
@@ -289,9 +289,12 @@ fn read_tags(elements: &[Element<'_>]) -> Result<Tags, ApiError> {
         {
             return Err(element.refused("Member must not have a key that begins with aws:"));
         }
-        if tags.insert(key.to_owned(), value.to_owned()).is_some() {
-            return Err(element.refused("Member must not have the key of another one"));
+        // As policies compare them: IAM's rule for tags.
+        if !seen.insert(key.to_lowercase()) {
+            let problem = "Member must not have the key of another one, in whatever case";
+            return Err(element.refused(problem));
         }
+        tags.insert(key.to_owned(), value.to_owned());
     }
     Ok(tags)
 }

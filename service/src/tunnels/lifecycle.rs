@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::record::{Record, Side, State};
+use super::tags::distinct;
 use super::types::{Limits, NewTunnel, TunnelError};
 use super::{SERVICES, TAGS, at_most};
 use crate::clock::Now;
@@ -18,6 +19,7 @@ impl Record {
         let services = new.config.as_ref().map_or(0, |c| c.services.len());
         at_most(services, limits.services_per_tunnel_max, SERVICES)?;
         at_most(new.tags.len(), limits.tags_per_tunnel_max, TAGS)?;
+        distinct(new.tags.keys())?;
         Ok(Self {
             id: new.id,
             routing_key: new.routing_key,

@@ -260,6 +260,9 @@ pub enum TunnelError {
         /// How many are allowed.
         max: usize,
     },
+    /// Two keys of tags differ by nothing but their case.
+    #[error("the tag keys {0} and {1} differ only by case; keep to one of them")]
+    TagKeys(String, String),
     /// A rotation named other services than the tunnel was opened with.
     #[error("the services of a tunnel are fixed when it is opened")]
     ServicesFixed,
@@ -304,6 +307,7 @@ impl From<TunnelError> for Refusal {
             TunnelError::Taken(_)
             | TunnelError::LimitExceeded { .. }
             | TunnelError::ServicesFixed
+            | TunnelError::TagKeys(..)
             | TunnelError::Unavailable
             | TunnelError::Uncertain
             | TunnelError::Damaged => Self::Unavailable,

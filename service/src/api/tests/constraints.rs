@@ -176,13 +176,20 @@ async fn tags_of_a_new_tunnel_and_of_an_old_one() {
             body(tag(json!("AWS:"), json!("v"))),
         ];
         check(&mut fixture, operation, "tags.1.member", vec![], reserved).await;
-        let twice = json!([{"key": "k", "value": "1"}, {"key": "k", "value": "2"}]);
+        // Policies know no case in keys of tags, so that one would hide the other.
+        let twice = ["k", "K"].map(|second| {
+            let (first, second) = (
+                json!({"key": "k", "value": "1"}),
+                json!({"key": second, "value": "2"}),
+            );
+            body(json!([first, second]))
+        });
         check(
             &mut fixture,
             operation,
             "tags.2.member",
             vec![],
-            vec![body(twice)],
+            twice.to_vec(),
         )
         .await;
         check(
@@ -194,6 +201,22 @@ async fn tags_of_a_new_tunnel_and_of_an_old_one() {
         )
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_tag_whose_key_differs_only_by_case_from_one_that_is_there_is_refused() {
+    let mut fixture = Fixture::new().await;
+    let tags = json!([{"key": "env", "value": "test"}]);
+    let (_, arn) = fixture.open(json!({"tags": tags})).await;
+    let other = json!({"resourceArn": arn, "tags": [{"key": "Env", "value": "prod"}]});
+    let (status, code, message) = fixture.refused("TagResource", other).await;
+    assert_eq!((status, code.as_str()), (400, "ValidationException"));
+    assert!(
+        message.contains("env and Env differ only by case"),
+        "{message}"
+    );
+    let kept = fixture.ok("ListTagsForResource", json!({"resourceArn": arn}));
+    assert_eq!(kept.await["tags"], tags);
 }
 
 #[tokio::test]

@@ -330,3 +330,29 @@ pub(crate) async fn open_tunnels_of_a_caller_and_to_a_thing_are_limited(place: &
     fixture.advance(minutes(720)).await;
     open(17, Some("KEY1"), lamp()).await.unwrap();
 }
+
+pub(crate) async fn tag_keys_that_differ_only_by_case_are_refused(place: &impl Place) {
+    let tags = |keys: &[&str]| -> Tags {
+        let tags = keys.iter().map(|key| ((*key).to_owned(), "v".to_owned()));
+        tags.collect()
+    };
+    let twins = |one: &str, other: &str| TunnelError::TagKeys(one.into(), other.into());
+    let fixture = Fixture::new(place).await;
+    let (_, mut new) = fixture.prepare(99);
+    new.tags = tags(&["Env", "env"]);
+    let refused = fixture.store.open_tunnel(fixture.now(), new).await;
+    assert_eq!(refused, Err(twins("Env", "env")));
+    let tunnel = fixture.open().await;
+    let id = &tunnel.id;
+    fixture.store.tag(id, tags(&["env", "Ä"])).await.unwrap();
+    let refused = fixture.store.tag(id, tags(&["new", "ENV"])).await;
+    assert_eq!(refused, Err(twins("env", "ENV")));
+    let refused = fixture.store.tag(id, tags(&["ä"])).await;
+    assert_eq!(refused, Err(twins("Ä", "ä")));
+    assert_eq!(fixture.view(&tunnel).await.tags, tags(&["env", "Ä"]));
+    fixture.store.tag(id, tags(&["env", "new"])).await.unwrap();
+    let env = vec!["ENV".to_owned(), "env".to_owned()];
+    fixture.store.untag(id, env).await.unwrap();
+    fixture.store.tag(id, tags(&["ENV"])).await.unwrap();
+    assert_eq!(fixture.view(&tunnel).await.tags, tags(&["ENV", "new", "Ä"]));
+}

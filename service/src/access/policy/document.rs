@@ -171,6 +171,9 @@ fn condition_block(json: &Json, place: &Place, variables: bool) -> Parsed<Vec<Co
             if !key.contains(':') {
                 return Err(place.invalid("a condition key is like aws:SecureTransport"));
             }
+            if key.eq_ignore_ascii_case(THING_GROUPS) {
+                return Err(place.invalid(NO_THING_GROUPS));
+            }
             conditions.push(Condition {
                 operator,
                 key: key.to_ascii_lowercase(),
@@ -299,6 +302,11 @@ impl Place {
     }
 }
 
+/// There are no thing groups, so it never has a value. Taken for absent, it would make a statement that
+/// denies do nothing, and `ForAllValues:` allow every thing.
+const THING_GROUPS: &str = "iot:ThingGroupArn";
+const NO_THING_GROUPS: &str =
+    "is not supported, as there are no thing groups; name the things in Resource instead";
 const OPERATORS: &str = "is no operator known here; known are StringEquals, StringNotEquals, \
      StringEqualsIgnoreCase, StringNotEqualsIgnoreCase, StringLike, StringNotLike, ArnEquals, \
      ArnNotEquals, ArnLike, ArnNotLike, Bool, Null, with ForAnyValue: or ForAllValues: in front and \

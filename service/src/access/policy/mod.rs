@@ -12,6 +12,7 @@
 //! | wildcards | `*` and `?` in actions and resources, and in the values of the `…Like` operators |
 //! | variables | `${key}` in resources and values; `${*}`, `${?}`, `${$}` for the characters themselves |
 //! | operators | see [`Condition`](condition::Condition) |
+//! | condition keys | any but `iot:ThingGroupArn`; one that no request has is absent, as AWS has it |
 
 mod condition;
 mod conditions;

@@ -366,3 +366,41 @@ fn documents_have_a_bound() {
     let deep = "[".repeat(10_000);
     assert!(Policy::parse(&deep).is_err());
 }
+
+/// Thing groups do not exist here. Their key is refused, and not taken for absent: see what that would say.
+#[test]
+fn thing_groups_are_refused_when_the_policy_is_read() {
+    for key in ["iot:ThingGroupArn", "IOT:thinggrouparn"] {
+        for operator in ["ForAnyValue:StringLike", "ForAllValues:StringLikeIfExists"] {
+            let document = format!(
+                r#"{{"Version": "2012-10-17", "Statement": [{{"Effect": "Deny", "Action": "*",
+                    "Resource": "*", "Condition": {{"{operator}": {{"{key}": "*"}}}}}}]}}"#
+            );
+            let text = Policy::parse(&document).unwrap_err().to_string();
+            assert!(
+                text.contains(key) && text.contains("no thing groups"),
+                "{text}"
+            );
+        }
+    }
+}
+
+/// What AWS does with a key that a request does not have.
+#[test]
+fn an_absent_key_fits_no_value_and_all_values() {
+    let none = Conditions::new();
+    for (operator, expected) in [
+        ("StringEquals", false),
+        ("StringNotEquals", true),
+        ("StringEqualsIfExists", true),
+        ("ForAnyValue:StringEquals", false),
+        ("ForAnyValue:StringNotEquals", false),
+        ("ForAnyValue:StringEqualsIfExists", true),
+        ("ForAllValues:StringEquals", true),
+        ("ForAllValues:StringNotEquals", true),
+        ("ForAllValues:StringEqualsIfExists", true),
+    ] {
+        let condition = format!(r#"{{"{operator}": {{"iot:Never": "x"}}}}"#);
+        assert_eq!(holds(&condition, &none), expected, "{operator}");
+    }
+}

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use adit_engine::tunnel::endpoint::Excerpt;
 use adit_service::api::{InvalidNaming, Naming};
@@ -21,6 +23,7 @@ use crate::fleet::settings::{
 };
 use crate::log::{Format, LogSettings, Verbosity};
 use crate::personality::Personality;
+use crate::settings::quantity::{Time, parse_time, shown_range};
 use crate::settings::{DemoSettings, ProxySettings, ServeSettings, broker, check, json};
 use crate::world::World;
 
@@ -301,6 +304,18 @@ fn serve(args: ServeArgs, world: &World) -> Result<(ServeSettings, Vec<String>),
         insecure_no_auth: args.insecure_no_auth,
         naming,
         quotas: quotas(&args.quotas, &args.quota)?,
+        notify_retention: retention(
+            "--notify-retention",
+            args.notify_retention.as_deref(),
+            Duration::from_secs(3_600),
+            &NOTIFY_RETENTION,
+        )?,
+        tunnel_retention: retention(
+            "--tunnel-retention",
+            args.tunnel_retention.as_deref(),
+            Duration::from_secs(3 * 3_600),
+            &TUNNEL_RETENTION,
+        )?,
         api_listen: args.api_listen,
         tunnel_listen: args.tunnel_listen,
         unregistered_things: args.unregistered_things,
@@ -325,6 +340,33 @@ fn certificate_name(text: &str) -> Result<ServerName<'static>, BadInput> {
         )
     })
 }
+
+fn retention(
+    option: &str,
+    text: Option<&str>,
+    default: Duration,
+    range: &RangeInclusive<Duration>,
+) -> Result<Duration, BadInput> {
+    let Some(text) = text else {
+        return Ok(default);
+    };
+    let time = parse_time(text).filter(|time| range.contains(time));
+    time.ok_or_else(|| {
+        let (shown, allowed) = (Excerpt(text), shown_range(range, Time));
+        BadInput::usage(
+            format!("{option}: `{shown}` is no time that can be kept"),
+            format!("allowed are {allowed}, for example 30m or 2h"),
+        )
+    })
+}
+
+/// A token lives no longer than its tunnel, which is 12 hours at most.
+const NOTIFY_RETENTION: RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(12 * 3_600);
+
+/// Whatever it is, no more than 100,000 closed tunnels are kept.
+const TUNNEL_RETENTION: RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 3_600);
 
 fn quotas(preset: &str, assignments: &[String]) -> Result<Quotas, BadInput> {
     // clap has let no other name through.

@@ -105,6 +105,18 @@ pub struct MqttSettings {
     pub mailbox: MailboxLimits,
 }
 
+impl MqttSettings {
+    /// With notifications that wait so long for their device. Its session, in which they wait, may last as
+    /// long without a connection, and an hour at least.
+    #[must_use]
+    pub fn with_retention(mut self, retention: Duration) -> Self {
+        let session = BrokerLimits::default().session_expiry_max.max(retention);
+        self.limits.retention = retention;
+        self.limits.session_expiry_max = session;
+        self
+    }
+}
+
 /// The API's listener, and who may use it.
 #[derive(Clone, Debug)]
 pub struct ApiSettings {

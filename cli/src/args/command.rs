@@ -104,6 +104,12 @@ pub struct ServeArgs {
     /// One quota, like services-per-tunnel=10; can be repeated, a wrong name lists all
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Quotas")]
     pub quota: Vec<String>,
+    /// How long a notification waits for its device [default: 1h]
+    #[arg(long, value_name = "TIME", help_heading = "Quotas")]
+    pub notify_retention: Option<String>,
+    /// How long a closed tunnel stays readable [default: 3h]
+    #[arg(long, value_name = "TIME", help_heading = "Quotas")]
+    pub tunnel_retention: Option<String>,
     /// Loops that carry tunnels, one thread each [default: one per core]
     #[arg(long, value_name = "COUNT", value_parser = value_parser!(u16).range(1..=1024))]
     pub loops: Option<u16>,

@@ -384,9 +384,13 @@ fn serve_and_demo_become_settings() {
     assert_eq!(settings.io, IoChoice::Uring);
     assert!(!settings.insecure_no_auth && settings.access_keys.is_none());
     assert_eq!(settings.quotas, Quotas::default());
+    let hours = |count: u64| Duration::from_secs(count * 3_600);
+    let kept = |settings: &ServeSettings| (settings.notify_retention, settings.tunnel_retention);
+    assert_eq!(kept(&settings), (hours(1), hours(3)));
     let Job::Serve(settings) = plan_of(
         "serve --data-dir /d --insecure-no-auth --region r-1 --account 123456789012 --quotas aws \
-         --quota open-tunnels=7 --quota services-per-tunnel=9",
+         --quota open-tunnels=7 --quota services-per-tunnel=9 --notify-retention 2h \
+         --tunnel-retention 720h",
     )
     .unwrap()
     .job
@@ -395,6 +399,7 @@ fn serve_and_demo_become_settings() {
     };
     assert!(settings.insecure_no_auth);
     assert_eq!(settings.naming.region(), "r-1");
+    assert_eq!(kept(&settings), (hours(2), hours(720)));
     let mut expected = Quotas::preset("aws").unwrap();
     expected.set("open-tunnels=7").unwrap();
     expected.set("services-per-tunnel=9").unwrap();
@@ -411,6 +416,14 @@ fn serve_and_demo_become_settings() {
             "open-tunnels must be a number from 1 to",
         ),
         ("--quotas azure", "--quotas"),
+        (
+            "--notify-retention 13h",
+            "--notify-retention: `13h` is no time that can be kept",
+        ),
+        (
+            "--tunnel-retention soon",
+            "--tunnel-retention: `soon` is no time that can be kept",
+        ),
         ("--insecure-no-auth --access-keys k", "--access-keys"),
     ] {
         let refusal = plan_of(&format!("serve --data-dir /d {arguments}")).unwrap_err();

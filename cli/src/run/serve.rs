@@ -50,6 +50,8 @@ async fn run(settings: ServeSettings) -> ExitCode {
     let mut service = Settings::new(api, settings.tunnel_listen).with_quotas(&settings.quotas);
     service.naming = settings.naming.clone();
     service.data_dir = Some(settings.data_dir.clone());
+    service.limits.retention = settings.tunnel_retention;
+    service.mqtt = service.mqtt.with_retention(settings.notify_retention);
     service.mqtt.listen = settings.mqtt_listen;
     service.mqtt.external = settings.mqtt_broker.clone();
     service.names = settings.names.clone();

@@ -121,6 +121,10 @@ pub struct ServeSettings {
     pub naming: Naming,
     /// What is allowed.
     pub quotas: Quotas,
+    /// How long a notification waits for its device.
+    pub notify_retention: Duration,
+    /// How long a closed tunnel stays readable.
+    pub tunnel_retention: Duration,
     /// Where both sides of tunnels connect to.
     pub tunnel_listen: SocketAddr,
     /// Names and addresses for the server's certificate, besides those of this machine itself and of the

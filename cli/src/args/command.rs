@@ -117,7 +117,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "auto|uring|epoll", default_value = "auto")]
     pub io: IoChoice,
     /// Who seals TLS 1.3 records: the library, or adit in its own buffer
-    #[arg(long, value_name = "library|in-place", default_value = "library")]
+    #[arg(long, value_name = "library|in-place", default_value = "in-place")]
     pub tls_records: Records,
     /// How and how much to log
     #[command(flatten)]

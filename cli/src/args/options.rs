@@ -284,7 +284,7 @@ pub static OPTIONS: &[Spelling] = &[
     Spelling {
         value: Some("library|in-place"),
         own: true,
-        help: "Who seals TLS 1.3 records: the library, or adit in its buffer [library]",
+        help: "Who seals TLS 1.3 records: the library, or adit in its buffer [in-place]",
         ..row(Opt::TlsRecords, "tls-records", LIMITS)
     },
     Spelling {

@@ -11,9 +11,9 @@ use super::UnknownWord;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Records {
     /// The TLS library: two copies a record, one allocation.
-    #[default]
     Library,
     /// Our own record layer on the library's keys: no copy, no allocation; TLS 1.3 only.
+    #[default]
     InPlace,
 }
 

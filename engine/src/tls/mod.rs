@@ -184,9 +184,9 @@ pub enum Opened {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RecordsChoice {
     /// The TLS library: two copies per record.
-    #[default]
     Library,
     /// Our own record layer, directly in the caller's buffer: no copy, no allocation.
+    #[default]
     InPlace,
 }
 

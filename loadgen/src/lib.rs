@@ -24,6 +24,7 @@ pub mod compare;
 pub mod direct;
 pub mod drive;
 pub mod exit;
+pub mod machine;
 pub mod payload;
 pub mod profile;
 pub mod report;
@@ -31,6 +32,7 @@ pub mod run;
 pub mod server;
 pub mod settings;
 pub mod system;
+pub mod threshold;
 
 use std::process;
 

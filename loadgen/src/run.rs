@@ -3,9 +3,8 @@
 use anyhow::anyhow;
 
 use crate::exit::{Error, Verdict};
-use crate::server;
 use crate::settings::Settings;
-use crate::system;
+use crate::{compare, report, server, system};
 
 /// Runs to the end.
 ///
@@ -17,6 +16,8 @@ pub fn run(settings: Settings) -> Result<Verdict, Error> {
         Settings::Part => system::run_part()?,
         Settings::Serve(settings) => server::serve(&settings)?,
         Settings::Drive(settings) => Err(anyhow!("not built yet: {settings:?}"))?,
+        Settings::Report(args) => return report::run(&args),
+        Settings::Compare(args) => return compare::run(&args),
     }
     Ok(Verdict::Passed)
 }

@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::args::{Args, Command, Common, Direction, IoChoice, Serve};
+use crate::args::{self, Args, Command, Common, Direction, IoChoice, Serve};
+use crate::compare;
 use crate::drive::check_congestion;
 use crate::exit::Error;
+use crate::report::{self, Show};
 use crate::server::ServeSettings;
 use crate::system::KeepUp;
+use crate::threshold::{Ramp, Threshold};
 
 /// The one thing to do.
 #[derive(Debug)]
@@ -21,6 +24,10 @@ pub enum Settings {
     System(Box<KeepUp>),
     /// Be a part of a system.
     Part,
+    /// Print a run that was saved.
+    Report(report::Args),
+    /// Judge runs that were saved.
+    Compare(compare::Args),
 }
 
 /// Everything a run needs to know.
@@ -88,6 +95,12 @@ pub enum Model {
 pub struct Output {
     /// Directory for the files, made if need be.
     pub directory: Option<PathBuf>,
+    /// What is shown meanwhile.
+    pub show: Show,
+    /// When the run has failed.
+    pub thresholds: Vec<Threshold>,
+    /// What ends the search for the highest rate, if there is to be one.
+    pub ramp: Option<Threshold>,
 }
 
 impl Settings {
@@ -102,6 +115,8 @@ impl Settings {
             }
             Command::System(args) => return Ok(Self::System(Box::new(KeepUp::of(args)?))),
             Command::Part => return Ok(Self::Part),
+            Command::Report(report) => return Ok(Self::Report(report)),
+            Command::Compare(compare) => return Ok(Self::Compare(compare)),
             Command::Latency {
                 common,
                 size,
@@ -138,9 +153,26 @@ impl Drive {
             seed: common.seed,
             congestion: congestion(common.congestion)?,
             io: common.io,
-            output: Output {
-                directory: common.output.out,
-            },
+            output: Output::of(common.output)?,
+        })
+    }
+}
+
+impl Output {
+    fn of(typed: args::Output) -> Result<Self, Error> {
+        let ramp = typed.ramp.as_deref().map(Ramp::parse).transpose();
+        let ramp =
+            ramp.map_err(|error| Error::usage(error, "write it as --ramp until 'p99>5ms'"))?;
+        let show = match (typed.lines, typed.quiet) {
+            (_, true) => Show::Nothing,
+            (true, false) => Show::Lines,
+            (false, false) => Show::Auto,
+        };
+        Ok(Self {
+            directory: typed.out,
+            show,
+            thresholds: typed.fail_if,
+            ramp,
         })
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::quantity::{duration, rate};
+use crate::threshold::Threshold;
 
 /// How load is offered, where, and what is reported.
 #[derive(Debug, clap::Args)]
@@ -58,6 +59,19 @@ pub struct Output {
     /// Directory for summary.json, the interval log, the series and the plots
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// End with exit code 3 if this holds, such as 'p99>5ms', 'rate<10k/s', 'errors>0'; may be repeated
+    #[arg(long, value_name = "CONDITION")]
+    pub fail_if: Vec<Threshold>,
+    /// Search for the highest rate until this holds: --ramp until 'p99>5ms'. Begins at --rate; each rate runs for
+    /// --duration
+    #[arg(long, num_args = 1..=2, value_names = ["until", "CONDITION"])]
+    pub ramp: Option<Vec<String>>,
+    /// A line each second, also on a terminal
+    #[arg(long, conflicts_with = "quiet")]
+    pub lines: bool,
+    /// Nothing until the end
+    #[arg(long)]
+    pub quiet: bool,
 }
 
 /// Kernel interface of the workers.

@@ -53,6 +53,12 @@ pub enum Command {
     /// A part of a system, told on standard input what to be
     #[command(hide = true)]
     Part,
+    /// Print a run that was saved with --out
+    Report(crate::report::Args),
+    /// Judge runs that were saved with --out against each other
+    ///
+    /// Exit codes: 0 nothing got worse; 2 the runs cannot be compared; 3 something got worse.
+    Compare(crate::compare::Args),
 }
 
 /// Where the bulk of the bytes goes, seen from the generator.

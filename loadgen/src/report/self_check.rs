@@ -1,0 +1,91 @@
+//! Whether the generator itself was the limit.
+
+use super::{
+    summary::{Generator, Second},
+    units,
+};
+
+/// A thread of the generator that uses more than this share of a core leaves no room for a burst.
+pub const CPU_SHARE_MAX: f64 = 0.8;
+
+/// Woken later than this (99th percentile), the generator's own delay shows in the latencies.
+pub const LAG_MAX_NS: u64 = 1_000_000;
+
+/// Warnings about a whole run.
+#[must_use]
+pub(crate) fn run(generator: &Generator) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if generator.cpu_busiest_thread > CPU_SHARE_MAX {
+        warnings.push(format!(
+            "the generator was busy: a thread of it used {} of a core (limit {}); more --threads, or fewer \
+             operations, would tell whether the target or the generator set the figures",
+            units::percent(generator.cpu_busiest_thread),
+            units::percent(CPU_SHARE_MAX),
+        ));
+    }
+    if generator.lag_p99_ns > LAG_MAX_NS {
+        warnings.push(format!(
+            "the generator was woken late: by {} at the 99th percentile (limit {}), which is part of the corrected \
+             latencies; the machine has too few free cores for it",
+            units::time(generator.lag_p99_ns as f64),
+            units::time(LAG_MAX_NS as f64),
+        ));
+    }
+    warnings
+}
+
+/// Warnings about one second, in few words.
+#[must_use]
+pub(crate) fn second(second: &Second) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if second.generator_cpu_busiest > CPU_SHARE_MAX {
+        warnings.push(format!(
+            "generator busy: {} of a core",
+            units::percent(second.generator_cpu_busiest)
+        ));
+    }
+    if second.lag_p99_ns > LAG_MAX_NS {
+        warnings.push(format!(
+            "generator late: {} at p99",
+            units::time(second.lag_p99_ns as f64)
+        ));
+    }
+    warnings
+}
+
+/// Whether the figures may be the generator's own.
+#[must_use]
+pub(crate) fn is_bottleneck(generator: &Generator) -> bool {
+    generator.cpu_busiest_thread > CPU_SHARE_MAX || generator.lag_p99_ns > LAG_MAX_NS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_or_late_generator_says_so() {
+        let fine = Generator {
+            cpu_busiest_thread: 0.8,
+            lag_p99_ns: 1_000_000,
+            ..Generator::default()
+        };
+        assert_eq!((run(&fine), is_bottleneck(&fine)), (Vec::new(), false));
+        let busy = Generator {
+            cpu_busiest_thread: 0.93,
+            ..fine.clone()
+        };
+        assert!(run(&busy)[0].contains("93.0 % of a core (limit 80.0 %)") && is_bottleneck(&busy));
+        let late = Generator {
+            lag_p99_ns: 2_500_000,
+            ..fine
+        };
+        assert!(run(&late)[0].contains("2.50 ms at the 99th percentile") && is_bottleneck(&late));
+        let late = Second {
+            lag_p99_ns: 1_000_001,
+            ..Second::default()
+        };
+        assert_eq!(second(&late).len(), 1);
+        assert_eq!(second(&Second::default()).len(), 0);
+    }
+}

@@ -25,7 +25,10 @@ STOP_TIMEOUT = 20.0
 REGION = "us-east-1"
 
 # Variables that would lead a client elsewhere, or make it trust something else.
-FOREIGN = ("AWS_", "SSL_CERT", "REQUESTS_CA", "NODE_EXTRA", "CURL_CA")
+FOREIGN = (
+    "AWS_", "SSL_CERT", "REQUESTS_CA", "NODE_EXTRA", "CURL_CA", "https_proxy", "HTTPS_PROXY", "http_proxy",
+    "HTTP_PROXY", "all_proxy", "ALL_PROXY",
+)
 
 
 def clean_environment():

@@ -198,16 +198,3 @@ def test_quotas_answer_the_modelled_exception(new_service):
     tunneling.open_tunnel(destinationConfig={"services": ["A", "B", "C"]})
     with pytest.raises(tunneling.exceptions.LimitExceededException):
         tunneling.open_tunnel(destinationConfig={"services": ["A", "B", "C", "D"]})
-
-
-def test_the_calls_of_a_well_known_editor_extension_find_their_tunnel(tunneling, thing):
-    """List, find by description on the first page, rotate both sides or open a new one."""
-    config = {"services": ["WSS"]}
-    opened = tunneling.open_tunnel(description="aws.editor", destinationConfig=config)
-    page = tunneling.list_tunnels()["tunnelSummaries"]
-    found = [
-        t for t in page if t.get("description") == "aws.editor" and t["status"].lower() == "open"
-    ]
-    assert [t["tunnelId"] for t in found] == [opened["tunnelId"]]
-    rotated = tunneling.rotate_tunnel_access_token(tunnelId=opened["tunnelId"], clientMode="ALL")
-    assert {"sourceAccessToken", "destinationAccessToken"} <= rotated.keys()

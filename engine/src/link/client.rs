@@ -164,14 +164,14 @@ impl Dialer {
             .map_err(|source| LinkError::Proxy { proxy, source })
     }
 
-    async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+    async fn ask(
         &self,
-        mut stream: S,
+        mut socket: TcpStream,
         web_proxy: &WebProxy,
-    ) -> Result<S, ProxyError> {
+    ) -> Result<TcpStream, ProxyError> {
         let DialSettings { host, port, .. } = &self.settings;
-        proxy::ask(&mut stream, web_proxy, host, *port).await?;
-        Ok(stream)
+        proxy::ask(&mut socket, web_proxy, host, *port).await?;
+        Ok(socket)
     }
 
     async fn ask_in_tls(
@@ -179,13 +179,11 @@ impl Dialer {
         socket: TcpStream,
         web_proxy: &WebProxy,
     ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, ProxyError> {
-        let tls = self.settings.tls.as_ref().ok_or(ProxyError::NoTls)?;
-        let name = tls::server_name(&web_proxy.host).map_err(ProxyError::Tls)?;
-        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&tls.config));
-        let stream = connector.connect(name, socket).await;
-        let stream =
-            stream.map_err(|error| ProxyError::Tls(tls::HandshakeError::from_io(error)))?;
-        self.ask(stream, web_proxy).await
+        let DialSettings {
+            host, port, tls, ..
+        } = &self.settings;
+        let tls = tls.as_ref().ok_or(ProxyError::NoTls)?;
+        proxy::ask_in_tls(socket, web_proxy, &tls.config, host, *port).await
     }
 
     async fn secure<S>(&self, mut socket: S) -> Result<Link, LinkError>

@@ -161,6 +161,16 @@ def test_things_are_listed_page_by_page_and_filtered(new_service):
     prefix = even | {"attributeValue": "tr", "usePrefixAttributeValue": True}
     assert listed(**prefix) == expected
     assert listed(thingTypeName="lamp") == names[::5]
+    both = [n for i, n in enumerate(names) if i % 3 and i % 2 == 0 and i % 5 == 0]
+    assert listed(thingTypeName="lamp", **even, PaginationConfig={"PageSize": 3}) == both
+    assert listed(thingTypeName="nothing") == []
+    for thing in iot.list_things(thingTypeName="lamp", **even)["things"]:
+        assert (thing["thingTypeName"], thing["attributes"]) == ("lamp", {"even": "true"})
+    iot.update_thing(thingName=names[0], attributePayload={"attributes": {"even": "no"}})
+    iot.delete_thing(thingName=names[-1])
+    assert listed(attributeName="even", attributeValue="no") == [names[0]]
+    assert listed() == names[:-1]
+    iot.create_thing(thingName=names[-1])
     for bad in ({"maxResults": 251}, {"nextToken": "AAAA"}, {"nextToken": "?"}):
         with pytest.raises(iot.exceptions.InvalidRequestException):
             iot.list_things(**bad)
@@ -267,6 +277,23 @@ def test_a_certificate_of_somebody_else_is_registered_once(iot, tmp_path):
         iot.register_certificate_without_ca(certificatePem=pem)
     refused(error, "ResourceAlreadyExistsException", 409)
     assert "already provisioned or registered" in str(error.value)
+
+
+def test_a_certificate_that_was_deleted_comes_back_as_the_same(iot):
+    """The id is that of its bytes, whoever brings it, and however often."""
+    made = iot.create_keys_and_certificate(setAsActive=True)
+    identity, pem = made["certificateId"], made["certificatePem"]
+    with pytest.raises(iot.exceptions.ResourceAlreadyExistsException):
+        iot.register_certificate_without_ca(certificatePem=pem, status="ACTIVE")
+    iot.update_certificate(certificateId=identity, newStatus="REVOKED")
+    iot.delete_certificate(certificateId=identity)
+    pages = iot.get_paginator("list_certificates").paginate()
+    assert identity not in [one["certificateId"] for page in pages for one in page["certificates"]]
+    back = iot.register_certificate_without_ca(certificatePem=pem, status="INACTIVE")
+    assert back["certificateId"] == identity
+    assert back["certificateArn"] == made["certificateArn"]
+    assert status(iot, back) == "INACTIVE"
+    iot.delete_certificate(certificateId=identity)
 
 
 def test_only_an_idle_certificate_is_deleted(iot, name, certificate):

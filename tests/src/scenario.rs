@@ -216,9 +216,20 @@ macro_rules! on_each_loop {
 }
 
 /// Makes one test of each scenario named, with the program's own choice of loop: for what
-/// does not depend on the loop, or is too dear to be done twice.
+/// does not depend on the loop, or is too dear to be done twice. `within LIMIT;` in front gives
+/// them another limit than the ordinary one.
 #[macro_export]
 macro_rules! on_own_choice {
+    (within $limit:ident; $($scene:ident),+ $(,)?) => {$(
+        mod $scene {
+            use $crate::scenario::{Io, play};
+
+            #[test]
+            fn auto() {
+                play(stringify!($scene), Io::Auto, super::$limit, super::$scene);
+            }
+        }
+    )+};
     ($($scene:ident),+ $(,)?) => {$(
         mod $scene {
             use $crate::scenario::{Io, SCENARIO_LIMIT, play};

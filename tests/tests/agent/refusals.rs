@@ -1,34 +1,12 @@
-//! What starts no tunnel: repeats, forgeries, strangers.
+//! What starts no tunnel, one by one: forgeries, strangers, what is none.
 
 use adit_tests::apps;
-use adit_tests::deadline::until;
 use adit_tests::on_own_choice;
 use adit_tests::pki::Pki;
 use adit_tests::scenario::Scenario;
 use anyhow::{Result, ensure};
 
 use super::stage::{Stage, is_silent_about, notification, said, terminate, topic};
-
-/// Threat T-10. Fewer than the 1,000 that the broker queues; the ledger has a test with ten thousand.
-async fn repeats_start_nothing_before_and_after_a_restart(scenario: Scenario) -> Result<()> {
-    let Some(stage) = Stage::new(&scenario).await? else {
-        return Ok(());
-    };
-    let mut agent = stage.agent().await?;
-    let (first, source) = stage.carries(&["SSH"]).await?;
-    let repeats = vec![notification(&first.destination_token, &["SSH"]); 900];
-    stage.broker.publish_lines(&topic(), &repeats).await?;
-    stage.carries(&["SSH"]).await?;
-    ensure!(said(&agent, "tunnel opened") == 2, "a repeat was acted on");
-    source.echoes().await?;
-    agent.kill().await?;
-    let agent = stage.agent().await?;
-    stage.broker.publish_lines(&topic(), &repeats).await?;
-    stage.carries(&["SSH"]).await?;
-    ensure!(said(&agent, "tunnel resumed") == 2, "two went on");
-    ensure!(said(&agent, "tunnel opened") == 1, "a repeat was acted on");
-    terminate(agent).await
-}
 
 async fn a_token_of_a_tunnel_that_is_over_starts_nothing(scenario: Scenario) -> Result<()> {
     let Some(stage) = Stage::new(&scenario).await? else {
@@ -42,30 +20,6 @@ async fn a_token_of_a_tunnel_that_is_over_starts_nothing(scenario: Scenario) -> 
     stage.carries(&["SSH"]).await?;
     ensure!(said(&agent, "tunnel opened") == 2, "it was opened again");
     terminate(agent).await
-}
-
-/// Each is tried once, within the bound of tunnels, and none comes about.
-async fn a_flood_of_forged_tokens_leaves_nothing_behind(scenario: Scenario) -> Result<()> {
-    let Some(stage) = Stage::new(&scenario).await? else {
-        return Ok(());
-    };
-    let agent = stage.agent().await?;
-    let forged = |count| notification(&format!("forged-{count}"), &["SSH"]);
-    let lines: Vec<String> = (0..200).map(forged).collect();
-    stage.broker.publish_lines(&topic(), &lines).await?;
-    until("waiting for the end of the last forged one", || {
-        let (opened, closed) = (said(&agent, "tunnel opened"), said(&agent, "tunnel closed"));
-        opened == closed && opened + said(&agent, "which is the limit") == lines.len()
-    })
-    .await?;
-    ensure!(
-        said(&agent, "tunnel connected") == 0,
-        "a forged one was taken"
-    );
-    stage.carries(&["SSH"]).await?;
-    terminate(agent).await?;
-    ensure!(!stage.state()?.contains("forged-"), "a token is kept");
-    Ok(())
 }
 
 /// The service says so once, and the agent believes it.
@@ -240,10 +194,8 @@ fn inodes(id: u32) -> Result<Vec<String>> {
 }
 
 on_own_choice!(
-    repeats_start_nothing_before_and_after_a_restart,
     a_token_of_a_tunnel_that_is_over_starts_nothing,
     a_forged_token_is_tried_once,
-    a_flood_of_forged_tokens_leaves_nothing_behind,
     what_is_no_notification_is_refused_and_named,
     an_unknown_service_is_named_and_leads_nowhere,
     one_tunnel_too_many_is_refused_alone,

@@ -387,7 +387,8 @@ const ACCESS_HELP: &str = "\
 Each of these works with `adit serve` and with AWS. Which service it is and who calls it:
   adit serve on this machine   --data-dir DIR, all that it takes
   another one                  --endpoint URL --ca-bundle FILE, and a key as for AWS
-  AWS                          --region REGION; keys as `aws` takes them";
+  AWS                          --region REGION; keys as `aws` takes them
+Behind a web proxy: https_proxy=http://[USER:PASSWORD@]HOST:PORT, and no_proxy for exceptions.";
 
 const OPEN_EXAMPLES: &str = "\
 Examples:
@@ -445,7 +446,10 @@ Examples:
   adit ssh lamp-17 --keep -- -L 8080:localhost:80 -N
 
 An open tunnel to the device is used if it has the service, a quarter of an hour left and nobody
-at its other end. The exit status is that of ssh; before ssh is run it is 4 refused, 5 not
+at its other end. A device that does not come is told again after 4, 12, 28 and 60 seconds, by a
+new token: what was said before its first subscription reaches nobody. A tunnel that was opened
+here is closed at the end, also after Ctrl-C, SIGTERM or SIGHUP; a second signal ends at once and
+may leave it open. The exit status is that of ssh; before ssh is run it is 4 refused, 5 not
 reachable or no device, 2 usage. The name of the device is what ssh sees: `Host lamp-17` in
 ~/.ssh/config applies, known_hosts knows it so.";
 
@@ -455,4 +459,6 @@ Examples:
   adit connect lamp-17 WEB=8080 DB=/run/user/1000/lamp-db.sock -b 127.0.0.1
 
 When the tunnel ends, or its token is replaced by somebody, the next one is taken and the ports
-stay the same. Ctrl-C ends it, and closes the tunnel that it opened.";
+stay the same. A device that does not come is told again after 4, 12, 28 and 60 seconds, by a
+new token. Ctrl-C ends it, and closes the tunnels that it opened; so does every other end, but for
+a second signal, which ends at once.";

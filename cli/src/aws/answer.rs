@@ -43,6 +43,7 @@ pub(super) fn refusal(
         message: shortened(member(&["message", "Message"]).unwrap_or_default()),
         request_id: header("x-amzn-requestid").unwrap_or_default(),
         access_key_id: None,
+        region: String::new(),
         clock_ahead: ahead,
         is_api: body.is_some_and(|body| body.is_object()),
     }

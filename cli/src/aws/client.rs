@@ -19,7 +19,7 @@ use super::answer;
 use super::endpoint::{Api, Endpoint};
 use super::fault::{CallFault, Failure};
 use super::settings::ApiSettings;
-use super::transport::exchange;
+use super::transport::{Way, exchange};
 use crate::fault::BadInput;
 
 /// Calls both APIs.
@@ -127,7 +127,11 @@ impl Client {
             let reason = "the access key has a character that cannot be sent".to_owned();
             failed(call, endpoint, reason, "copy it again")
         })?;
-        let response = exchange(endpoint, &self.tls, call.operation, request).await;
+        let by = Way {
+            tls: &self.tls,
+            web_proxies: &self.settings.web_proxies,
+        };
+        let response = exchange(endpoint, by, call.operation, request).await;
         let response = response.map_err(|failure| CallFault::Failed(Box::new(failure)))?;
         self.read(call, endpoint, &response, started)
     }
@@ -190,6 +194,7 @@ impl Client {
             let mut refusal = answer::refusal(call.operation, response, started);
             let credentials = self.settings.credentials.as_ref();
             refusal.access_key_id = credentials.map(|key| key.access_key_id.clone());
+            refusal.region.clone_from(&self.settings.region);
             return Err(CallFault::Refused(Box::new(refusal)));
         }
         if response.body().is_empty() {

@@ -132,6 +132,14 @@ impl Endpoint {
         })
     }
 
+    /// The region in the name of an endpoint of AWS; `None` for others.
+    pub(crate) fn region_at_aws(&self) -> Option<&str> {
+        let (front, suffix) = self.host.split_once(".amazonaws.com")?;
+        let is_aws = suffix.is_empty() || suffix == ".cn";
+        let (_, region) = front.rsplit_once('.')?;
+        is_aws.then_some(region)
+    }
+
     /// As the `host` header has it: without a port that goes without saying.
     pub(crate) fn authority(&self) -> String {
         let host = match self.host.contains(':') {
@@ -182,6 +190,17 @@ mod tests {
     }
 
     #[test]
+    fn others_are_not_taken_for_aws() {
+        for url in [
+            "https://h",
+            "https://iot.eu-west-1.amazonaws.com.evil",
+            "https://amazonaws.com",
+        ] {
+            assert_eq!(Endpoint::parse(url).unwrap().region_at_aws(), None, "{url}");
+        }
+    }
+
+    #[test]
     fn bad_urls_say_why() {
         for (text, problem) in [
             ("", "no URL"),
@@ -219,6 +238,7 @@ mod tests {
             ),
         ] {
             assert_eq!(api.of_aws(region).to_string(), url);
+            assert_eq!(api.of_aws(region).region_at_aws(), Some(region));
         }
     }
 }

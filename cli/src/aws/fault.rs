@@ -30,6 +30,8 @@ pub struct Refusal {
     pub(crate) request_id: String,
     /// The public half of the key that was used.
     pub(crate) access_key_id: Option<String>,
+    /// The region that was signed for.
+    pub(crate) region: String,
     /// Seconds by which this machine's clock is ahead of the service's, where that said its time.
     pub(crate) clock_ahead: Option<i64>,
     /// The body was JSON, as every answer of an API is.
@@ -179,7 +181,14 @@ impl Refusal {
                 ahead.abs() / 60,
                 if ahead > 0 { "ahead of" } else { "behind" },
             ),
-            _ => format!("the secret that is used does not belong to the {key}"),
+            // Of AWS: "Credential should be scoped to a valid region."
+            _ if self.message.contains("scoped to a valid region") => format!(
+                "the service is of another region than {}: give its own with --region",
+                Escaped(&self.region)
+            ),
+            _ => format!(
+                "the secret that is used does not belong to the {key}, or the request was changed on its way"
+            ),
         }
     }
 
@@ -212,6 +221,7 @@ mod tests {
             message: "no\u{1b}[2J".to_owned(),
             request_id: "r-1".to_owned(),
             access_key_id: Some("AK1".to_owned()),
+            region: "eu-west-1".to_owned(),
             clock_ahead: None,
             is_api: true,
         }))
@@ -267,6 +277,22 @@ mod tests {
             };
             assert!(refusal.hint().contains(words), "{}", refusal.hint());
         }
+    }
+
+    #[test]
+    fn a_wrong_region_is_told_from_a_wrong_secret() {
+        let refusal = Refusal {
+            code: "InvalidSignatureException".to_owned(),
+            message: "Credential should be scoped to a valid region.".to_owned(),
+            region: "eu-west-1".to_owned(),
+            is_api: true,
+            ..Refusal::default()
+        };
+        let hint = refusal.hint();
+        assert!(
+            hint.contains("than eu-west-1") && hint.contains("--region"),
+            "{hint}"
+        );
     }
 
     #[test]

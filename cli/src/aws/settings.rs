@@ -6,6 +6,7 @@
 //! | key | `--data-dir` or `--profile`; environment; the profile `AWS_PROFILE` or `default` |
 //! | region | `--region`; `AWS_REGION`; `AWS_DEFAULT_REGION`; the profile; for endpoints that are not AWS's: `us-east-1` |
 //! | authority | `--ca-bundle`; `--data-dir`; `AWS_CA_BUNDLE`; the profile's `ca_bundle` |
+//! | web proxy | `https_proxy`, but for the hosts of `no_proxy` |
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,7 @@ use super::sources::Sources;
 use crate::args::fleet::ApiArgs;
 use crate::fault::BadInput;
 use crate::settings::service::{DEFAULT_PORT, REGION_SIZE_MAX, ServiceAddress, parse_address};
+use crate::settings::web_proxies::WebProxies;
 use crate::world::{FILE_SIZE_MAX, World, read_text};
 
 /// Everything that calls of the APIs need.
@@ -39,6 +41,8 @@ pub struct ApiSettings {
     pub(crate) tunnel: Option<ServiceAddress>,
     /// Where devices hear of tunnels, if a service on this machine said so.
     pub(crate) mqtt: Option<String>,
+    /// The way there.
+    pub(crate) web_proxies: WebProxies,
 }
 
 impl ApiSettings {
@@ -86,6 +90,7 @@ impl ApiSettings {
             ca: given.ca()?,
             tunnel: given.tunnel(carries_at_aws.then_some(region.as_str()))?,
             mqtt: local.and_then(|local| local.mqtt),
+            web_proxies: WebProxies::from_environment(world)?,
             region,
         })
     }

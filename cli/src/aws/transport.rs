@@ -5,7 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit_engine::link::{DialError, dial_tcp};
+use adit_engine::link::{DialError, LinkError, dial_tcp, dial_through};
+use adit_proto::escape::Escaped;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
@@ -16,63 +17,99 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::endpoint::Endpoint;
 use super::fault::Failure;
+use crate::settings::web_proxies::WebProxies;
+
+/// How an endpoint is reached.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'a> {
+    /// Whom to trust, of the endpoint and of a web proxy spoken to in TLS.
+    pub(super) tls: &'a Arc<ClientConfig>,
+    pub(super) web_proxies: &'a WebProxies,
+}
 
 /// Sends `request` to an endpoint and returns the whole answer.
 pub(super) async fn exchange(
     endpoint: &Endpoint,
-    tls: &Arc<ClientConfig>,
+    by: Way<'_>,
     operation: &'static str,
     request: Request<Full<Bytes>>,
 ) -> Result<Response<Bytes>, Failure> {
-    let failure = |reason: String, hint: &str| Failure {
+    let failure = |reason: String, hint: String| Failure {
         operation,
         endpoint: endpoint.to_string(),
         reason,
-        hint: hint.to_owned(),
+        hint,
         was_sent: false,
-        is_passing: true,
-    };
-    let socket = dial_tcp(&endpoint.host, endpoint.port, CONNECT_DEADLINE).await;
-    let socket = socket.map_err(|fault| Failure {
-        hint: dial_hint(&fault, endpoint),
         // Nobody is there: that takes a person, and waiting would only look like hanging.
         is_passing: false,
-        ..failure(fault.to_string(), "")
-    })?;
-    let _ = socket.set_nodelay(true);
+    };
     let sent = |fault: String| Failure {
         was_sent: true,
-        ..failure(fault, "")
+        is_passing: true,
+        ..failure(fault, String::new())
     };
-    if !endpoint.is_tls {
-        return converse(socket, request).await.map_err(sent);
-    }
+    // What is not TLS stays on this machine, where no web proxy is.
+    let proxy = by.web_proxies.to(&endpoint.host, endpoint.port);
+    let proxy = proxy.filter(|_| endpoint.is_tls);
+    let Some(proxy) = proxy else {
+        let socket = dial_tcp(&endpoint.host, endpoint.port, CONNECT_DEADLINE).await;
+        let socket = socket.map_err(|fault| {
+            let hint = dial_hint(&fault, endpoint);
+            failure(fault.to_string(), hint)
+        })?;
+        let _ = socket.set_nodelay(true);
+        if !endpoint.is_tls {
+            return converse(socket, request).await.map_err(sent);
+        }
+        let stream = secured(endpoint, by.tls, socket, failure).await?;
+        return converse(stream, request).await.map_err(sent);
+    };
+    let way = dial_through(
+        proxy,
+        by.tls,
+        &endpoint.host,
+        endpoint.port,
+        CONNECT_DEADLINE,
+    )
+    .await;
+    let way = way.map_err(|fault| {
+        let hint = proxy_hint(&fault, by.web_proxies.variable());
+        failure(fault.to_string(), hint)
+    })?;
+    let stream = secured(endpoint, by.tls, way, failure).await?;
+    converse(stream, request).await.map_err(sent)
+}
+
+/// TLS with an endpoint.
+async fn secured<S: AsyncRead + AsyncWrite + Unpin>(
+    endpoint: &Endpoint,
+    tls: &Arc<ClientConfig>,
+    socket: S,
+    failure: impl Fn(String, String) -> Failure,
+) -> Result<TlsStream<S>, Failure> {
     let name = ServerName::try_from(endpoint.host.clone()).map_err(|_| {
-        failure(
-            "the host is no name that a certificate can have".to_owned(),
-            "",
-        )
+        let reason = "the host is no name that a certificate can have";
+        failure(reason.to_owned(), String::new())
     })?;
     let handshake = TlsConnector::from(Arc::clone(tls)).connect(name, socket);
-    let stream = match timeout(CONNECT_DEADLINE, handshake).await {
-        Ok(Ok(stream)) => stream,
+    match timeout(CONNECT_DEADLINE, handshake).await {
+        Ok(Ok(stream)) => Ok(stream),
         Ok(Err(fault)) => {
-            return Err(Failure {
-                is_passing: false,
-                ..failure(format!("no TLS connection: {fault}"), tls_hint(&fault))
-            });
+            let hint = tls_hint(&fault).to_owned();
+            Err(failure(format!("no TLS connection: {fault}"), hint))
         }
-        Err(_) => {
-            return Err(failure(
+        Err(_) => Err(Failure {
+            is_passing: true,
+            ..failure(
                 format!("no TLS connection within {CONNECT_DEADLINE:?}"),
-                "",
-            ));
-        }
-    };
-    converse(stream, request).await.map_err(sent)
+                String::new(),
+            )
+        }),
+    }
 }
 
 async fn converse(
@@ -104,14 +141,29 @@ fn described(fault: &hyper::Error) -> String {
 }
 
 fn dial_hint(fault: &DialError, endpoint: &Endpoint) -> String {
-    match fault {
-        DialError::Failed { .. } => {
-            format!(
-                "is `adit serve` running, and is its API at {}?",
-                endpoint.authority()
-            )
+    match (fault, endpoint.region_at_aws()) {
+        (DialError::Failed { .. }, None) => format!(
+            "is `adit serve` running, and is its API at {}?",
+            endpoint.authority()
+        ),
+        (DialError::Failed { .. }, Some(_)) => {
+            "check the network; behind a web proxy, set https_proxy".to_owned()
         }
-        _ => "check the endpoint's name and the network".to_owned(),
+        (_, Some(region)) => format!(
+            "is {} a region of AWS, and this machine online? Another service is named by --endpoint or \
+             --data-dir",
+            Escaped(region)
+        ),
+        (_, None) => "check the endpoint's name and the network".to_owned(),
+    }
+}
+
+fn proxy_hint(fault: &LinkError, variable: &str) -> String {
+    match fault.hint() {
+        Some(hint) if !matches!(fault, LinkError::Dial { .. }) => hint.to_owned(),
+        _ => format!(
+            "{variable} names this web proxy; hosts that are reached without it stand in no_proxy"
+        ),
     }
 }
 

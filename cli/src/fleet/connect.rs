@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use adit_engine::link::{
     Backoff, BackoffPolicy, Deadlines, DialSettings, Dialer, Keeper, KeeperSettings, LinkTls,
-    Notice, Outcome, WebProxy,
+    Notice, Outcome,
 };
 use adit_engine::ring::{self, Address, LoopHandle, ProxyId, ProxyOptions};
 use adit_engine::tls::{ClientTls, RecordsChoice, client_config};
@@ -25,9 +25,11 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
+use super::arrival::{Arrival, Waiting, again};
+use super::custody::Custody;
 use super::session::Session;
 use super::settings::ConnectSettings;
 use super::table::print;
@@ -36,12 +38,12 @@ use crate::aws::Client;
 use crate::exit::ExitCode;
 use crate::run::{IO_HINT, Stop};
 use crate::settings::limits::Limits as Bounds;
+use crate::settings::service::ServiceAddress;
 
 /// Holds the ports until a signal ends it, or something that no other tunnel would mend.
 pub(crate) async fn connect(settings: ConnectSettings) -> Result<ExitCode, Trouble> {
-    let mut stop = Stop::new()
-        .map_err(|fault| Trouble::failure(format_args!("cannot watch for signals: {fault}")))?;
-    let client = Client::new(settings.api.clone())?;
+    let mut stop = Stop::of_command().map_err(Trouble::signals)?;
+    let custody = Custody::new(Arc::new(Client::new(settings.api.clone())?));
     let (event_loop, thread) = ring::start("adit-data".into(), settings.io).map_err(|fault| {
         Trouble::new(
             format_args!("--io {}: {fault}", settings.io),
@@ -51,15 +53,17 @@ pub(crate) async fn connect(settings: ConnectSettings) -> Result<ExitCode, Troub
     })?;
     let mut holder = Holder {
         tls: tls(&settings)?,
-        web_proxy: web_proxy(&settings)?,
-        client: &client,
+        custody: &custody,
         settings: &settings,
         event_loop: event_loop.clone(),
         next_id: 0,
         old: JoinSet::new(),
-        replaced: None,
     };
     let outcome = holder.hold(&mut stop).await;
+    if !settings.session.keep {
+        stop.ends_at_once();
+        custody.end().await;
+    }
     holder.old.shutdown().await;
     event_loop.stop();
     let _ = thread.join();
@@ -68,17 +72,14 @@ pub(crate) async fn connect(settings: ConnectSettings) -> Result<ExitCode, Troub
 
 /// Carries one tunnel after the other.
 struct Holder<'a> {
-    client: &'a Client,
+    custody: &'a Custody,
     settings: &'a ConnectSettings,
     tls: Arc<ClientConfig>,
-    web_proxy: Option<WebProxy>,
     event_loop: LoopHandle,
     next_id: u64,
     /// Tunnels that have been replaced, until their last connection is done or their lifetime is over:
     /// with the shortest lifetime, one at a time.
     old: JoinSet<()>,
-    /// The last of them; nobody closes it until the end.
-    replaced: Option<Session>,
 }
 
 /// A tunnel, being carried.
@@ -87,12 +88,23 @@ struct Carried {
     since: Instant,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Outcome>,
+    /// Expects the device; goes with the value.
+    expecting: JoinSet<()>,
+}
+
+impl Carried {
+    /// Lets its connections go on for a moment, and ends it.
+    async fn leave(self) {
+        drop(self.expecting);
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
 }
 
 impl Holder<'_> {
     async fn hold(&mut self, stop: &mut Stop) -> Result<ExitCode, Trouble> {
         let got = tokio::select! {
-            got = Session::get(self.client, &self.settings.session) => got?,
+            got = Session::get(self.custody, &self.settings.session) => got?,
             () = stop.requested() => return Ok(ExitCode::Ended),
         };
         let mut carried = self.carry(got)?;
@@ -113,7 +125,7 @@ impl Holder<'_> {
                     let next = tokio::select! {
                         next = self.next() => next,
                         () = stop.requested() => {
-                            self.leave(carried).await;
+                            carried.leave().await;
                             return Ok(ExitCode::Ended);
                         }
                     };
@@ -130,7 +142,7 @@ impl Holder<'_> {
                     carried = next;
                 }
                 () = stop.requested() => {
-                    self.leave(carried).await;
+                    carried.leave().await;
                     return Ok(ExitCode::Ended);
                 }
             }
@@ -166,6 +178,7 @@ impl Holder<'_> {
             let _ = stopped.await;
         }));
         Ok(Carried {
+            expecting: self.expect(&session.id),
             session,
             since: Instant::now(),
             stop,
@@ -181,37 +194,58 @@ impl Holder<'_> {
             let _ = task.await;
         });
         while self.old.try_join_next().is_some() {}
-        self.replaced = Some(old.session);
         self.carry(next)
-    }
-
-    async fn leave(&mut self, carried: Carried) {
-        let _ = carried.stop.send(());
-        let _ = carried.task.await;
-        let keep = self.settings.session.keep;
-        carried.session.end(self.client, keep).await;
-        if let Some(replaced) = self.replaced.take() {
-            replaced.end(self.client, keep).await;
-        }
     }
 
     /// The tunnel that follows one whose time runs out, with the device on it if that can be had.
     async fn next(&self) -> Result<Session, Trouble> {
-        let next = Session::open(self.client, &self.settings.session).await?;
-        match next.device_comes(self.client, CHANGE_OVER, |_| {}).await {
-            Ok(true) => Ok(next),
+        let next = Session::open(self.custody, &self.settings.session).await?;
+        let arrival = Arrival {
+            client: &self.custody.client(),
+            tunnel: &next.id,
+            settings: &self.settings.session,
+        };
+        let thing = &self.settings.session.thing;
+        let missing = match arrival
+            .within(CHANGE_OVER, |waiting| say(thing, waiting))
+            .await
+        {
+            Ok(true) => return Ok(next),
             Ok(false) => {
-                next.end(self.client, false).await;
-                Err(Trouble::failure(format_args!(
-                    "{} does not connect to the next tunnel",
-                    self.settings.session.thing
-                )))
+                Trouble::failure(format_args!("{thing} does not connect to the next tunnel"))
             }
-            Err(trouble) => {
-                next.end(self.client, false).await;
-                Err(trouble)
+            Err(trouble) => trouble,
+        };
+        self.custody.close(&next.id).await;
+        Err(missing)
+    }
+
+    /// Waits for the device at a tunnel that is being carried already, and tells it again.
+    fn expect(&self, tunnel: &str) -> JoinSet<()> {
+        let client = self.custody.client();
+        let (tunnel, settings) = (tunnel.to_owned(), self.settings.session.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let arrival = Arrival {
+                client: &client,
+                tunnel: &tunnel,
+                settings: &settings,
+            };
+            let thing = &settings.thing;
+            match arrival
+                .within(EXPECTED, |waiting| say(thing, waiting))
+                .await
+            {
+                Ok(true) => {}
+                Ok(false) => warn!(
+                    "{thing} does not connect; is `adit agent` running there and online? \
+                     `adit thing describe {thing}` shows whether its certificate is active"
+                ),
+                // The tunnel itself says what else happens to it.
+                Err(trouble) => debug!("not waiting for {thing} any more: {trouble}"),
             }
-        }
+        });
+        tasks
     }
 
     /// What an end means: nothing that another tunnel mends is an error.
@@ -246,9 +280,9 @@ impl Holder<'_> {
     ) -> Result<Session, Trouble> {
         loop {
             sleep(pause).await;
-            let renewed = match last.renewed(self.client).await {
+            let renewed = match last.renewed(&self.custody.client()).await {
                 Ok(Some(renewed)) => Ok(renewed),
-                Ok(None) => Session::open(self.client, &self.settings.session).await,
+                Ok(None) => Session::open(self.custody, &self.settings.session).await,
                 Err(fault) => Err(fault.into()),
             };
             match renewed {
@@ -264,16 +298,18 @@ impl Holder<'_> {
     fn dial_settings(&self, session: &Session) -> Result<DialSettings, Trouble> {
         let client_token = ClientToken::strict(Uuid::new_v4().hyphenated().to_string());
         let client_token = client_token.map_err(Trouble::failure)?;
+        let ServiceAddress { host, port } = &self.settings.session.tunnel;
+        let web_proxy = self.settings.api.web_proxies.to(host, *port);
         Ok(DialSettings {
-            host: self.settings.session.tunnel.host.clone(),
-            port: self.settings.session.tunnel.port,
+            host: host.clone(),
+            port: *port,
             mode: Mode::Source,
             access_token: session.token.clone(),
             client_token: Some(client_token),
             subprotocol: Subprotocol::V3.name().to_owned(),
             user_agent: concat!("adit/", env!("CARGO_PKG_VERSION")).to_owned(),
             bind: None,
-            web_proxy: self.web_proxy.clone(),
+            web_proxy: web_proxy.cloned(),
             tls: Some(LinkTls {
                 config: Arc::clone(&self.tls),
                 records: RecordsChoice::default(),
@@ -302,6 +338,14 @@ fn renewal(session: &Session, since: Instant) -> Instant {
     let left = session.ends.saturating_duration_since(since);
     let margin = (left / 10).clamp(MARGIN_MIN.min(left / 2), MARGIN_MAX);
     session.ends.checked_sub(margin).unwrap_or(since).max(since)
+}
+
+fn say(thing: &str, waiting: Waiting) {
+    match waiting {
+        Waiting::Still(_) => {}
+        Waiting::Again(waited, number) => warn!("{}", again(thing, waited, number)),
+        Waiting::Mute(fault) => warn!("{thing} cannot be told again: {fault}"),
+    }
 }
 
 fn notify(is_json: bool) -> impl FnMut(Notice<'_>) + Send {
@@ -349,22 +393,6 @@ fn tls(settings: &ConnectSettings) -> Result<Arc<ClientConfig>, Trouble> {
     })
 }
 
-fn web_proxy(settings: &ConnectSettings) -> Result<Option<WebProxy>, Trouble> {
-    let Some(found) = &settings.web_proxy else {
-        return Ok(None);
-    };
-    let proxy = WebProxy::parse(found.url.expose()).map_err(|fault| {
-        let hint =
-            "write it as [http|https]://[user:password@]host[:port], or leave it empty for none";
-        Trouble::new(
-            format_args!("{}: {fault}", found.variable),
-            hint,
-            ExitCode::Usage,
-        )
-    })?;
-    Ok(Some(proxy))
-}
-
 fn listen_hint(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::AddrInUse => {
@@ -387,6 +415,9 @@ fn random() -> u64 {
 
 /// For the device to come to the next tunnel, before the one in use is left.
 const CHANGE_OVER: Duration = Duration::from_secs(30);
+
+/// For the device to come to a tunnel in use, all reminders included.
+const EXPECTED: Duration = Duration::from_secs(120);
 
 const MARGIN_MIN: Duration = Duration::from_secs(10);
 const MARGIN_MAX: Duration = Duration::from_secs(600);
@@ -414,7 +445,6 @@ mod tests {
                 id: String::new(),
                 token: AccessToken::new("t".to_owned()).unwrap(),
                 ends: begun + lifetime,
-                is_ours: true,
             };
             assert_eq!(session.ends - renewal(&session, begun), margin);
             assert_eq!(renewal(&session, session.ends), session.ends);

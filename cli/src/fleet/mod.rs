@@ -5,10 +5,13 @@
 //!         ├─► thing    create (bundle), list, describe, delete ─► registry
 //!         ├─► ssh ─────┐
 //!         └─► connect ─┴► session: a tunnel that is open and fits, or a new one
+//!                         custody: closes what was opened;  arrival: waits for the device, tells it again
 //! ```
 
+mod arrival;
 mod bundle;
 mod connect;
+mod custody;
 mod files;
 mod registry;
 mod session;

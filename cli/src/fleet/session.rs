@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use adit_proto::AccessToken;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
+use super::custody::Custody;
 use super::settings::{SessionSettings, minutes};
 use super::trouble::Trouble;
-use super::tunnel::{close, describe, list, now, report, seconds};
+use super::tunnel::{describe, list, now, seconds};
 use crate::aws::{CallFault, Client};
-use crate::exit::ExitCode;
 
 /// A tunnel whose source this process may be.
 pub(super) struct Session {
@@ -19,36 +19,38 @@ pub(super) struct Session {
     pub(super) token: AccessToken,
     /// When the service will close it.
     pub(super) ends: Instant,
-    /// It was opened here, so it is closed here.
-    pub(super) is_ours: bool,
 }
 
 impl Session {
     /// Uses an open tunnel if the settings allow it, else opens one.
-    pub(super) async fn get(client: &Client, settings: &SessionSettings) -> Result<Self, Trouble> {
+    pub(super) async fn get(
+        custody: &Custody,
+        settings: &SessionSettings,
+    ) -> Result<Self, Trouble> {
         if settings.may_reuse
-            && let Some(found) = reusable(client, settings).await?
+            && let Some(found) = reusable(&custody.client(), settings).await?
         {
             return Ok(found);
         }
-        Self::open(client, settings).await
+        Self::open(custody, settings).await
     }
 
     /// Opens a tunnel.
-    pub(super) async fn open(client: &Client, settings: &SessionSettings) -> Result<Self, Trouble> {
-        let services: Vec<&str> = settings.services.iter().map(|id| id.as_str()).collect();
+    pub(super) async fn open(
+        custody: &Custody,
+        settings: &SessionSettings,
+    ) -> Result<Self, Trouble> {
         let input = json!({
-            "destinationConfig": { "thingName": settings.thing, "services": services },
+            "destinationConfig": settings.destination(),
             "timeoutConfig": { "maxLifetimeTimeoutMinutes": minutes(settings.lifetime) },
         });
-        let output = client.tunneling("OpenTunnel", &input).await?;
+        let output = custody.open(input, settings.lifetime).await?;
         let id = output["tunnelId"].as_str();
         let id = id.ok_or_else(|| Trouble::answer("OpenTunnel", "tunnelId"))?;
         Ok(Self {
             id: id.to_owned(),
             token: source_token("OpenTunnel", &output)?,
             ends: Instant::now() + settings.lifetime,
-            is_ours: true,
         })
     }
 
@@ -63,54 +65,9 @@ impl Session {
                     id: self.id.clone(),
                     token,
                     ends: self.ends,
-                    is_ours: self.is_ours,
                 })),
             Err(fault) if fault.is_not_found() => Ok(None),
             Err(fault) => Err(fault),
-        }
-    }
-
-    /// Waits until the device is connected. `tell` hears once in a while how long it has been.
-    /// `false`: it did not come in time.
-    pub(super) async fn device_comes(
-        &self,
-        client: &Client,
-        timeout: Duration,
-        mut tell: impl FnMut(Duration),
-    ) -> Result<bool, Trouble> {
-        let begun = Instant::now();
-        let mut pause = LOOK_INTERVAL_MIN;
-        loop {
-            let output = describe(client, &self.id).await?;
-            let tunnel = &output["tunnel"];
-            if tunnel["destinationConnectionState"]["status"] == "CONNECTED" {
-                return Ok(true);
-            }
-            if tunnel["status"] == "CLOSED" {
-                return Err(Trouble::new(
-                    "the tunnel was closed before the device had connected",
-                    "somebody else has closed it; run the command again",
-                    ExitCode::Refused,
-                ));
-            }
-            let waited = begun.elapsed();
-            let Some(left) = timeout.checked_sub(waited).filter(|left| !left.is_zero()) else {
-                return Ok(false);
-            };
-            tell(waited);
-            sleep(pause.min(left)).await;
-            pause = (pause * 2).min(LOOK_INTERVAL_MAX);
-        }
-    }
-
-    /// Closes the tunnel if it was opened here. That it fails is worth a line, no more.
-    pub(super) async fn end(&self, client: &Client, keep: bool) {
-        if !self.is_ours || keep {
-            return;
-        }
-        match close(client, &self.id, false).await {
-            Err(fault) if !fault.is_not_found() => report(&fault.into()),
-            _ => {}
         }
     }
 }
@@ -142,7 +99,6 @@ async fn reusable(client: &Client, settings: &SessionSettings) -> Result<Option<
                     id: id.to_owned(),
                     token: source_token("RotateTunnelAccessToken", &output)?,
                     ends: Instant::now() + left,
-                    is_ours: false,
                 }));
             }
             // Closed in between.
@@ -187,9 +143,6 @@ const LOOKS_MAX: usize = 20;
 
 /// As AWS's own tool has it: with less, a session may be cut in the middle.
 const TIME_LEFT_MIN: Duration = Duration::from_secs(15 * 60);
-
-const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(100);
-const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -15,8 +15,6 @@ use crate::args::fleet::{
 };
 use crate::aws::{Api, ApiSettings};
 use crate::fault::BadInput;
-use crate::settings::WebProxy;
-use crate::settings::check::web_proxy;
 use crate::settings::quantity::{Time, parse_time};
 use crate::settings::service::{ServiceAddress, parse_address};
 use crate::world::World;
@@ -101,6 +99,14 @@ pub(super) struct SessionSettings {
     pub(super) tunnel: ServiceAddress,
 }
 
+impl SessionSettings {
+    /// The device and what is wanted of it, as the API has it.
+    pub(super) fn destination(&self) -> Value {
+        let services: Vec<&str> = self.services.iter().map(|id| id.as_str()).collect();
+        json!({ "thingName": self.thing, "services": services })
+    }
+}
+
 /// `adit ssh`.
 #[derive(Debug)]
 pub struct SshSettings {
@@ -121,7 +127,6 @@ pub struct ConnectSettings {
     pub(super) mapping: Mapping,
     pub(super) local_host: String,
     pub(super) io: IoChoice,
-    pub(super) web_proxy: Option<WebProxy>,
     pub(super) is_json: bool,
 }
 
@@ -291,7 +296,6 @@ pub fn connect(args: ConnectArgs, world: &World) -> Result<ConnectSettings, BadI
         mapping,
         local_host: args.local_bind_address,
         io: args.io,
-        web_proxy: web_proxy(world)?,
         is_json: args.form.json,
     })
 }

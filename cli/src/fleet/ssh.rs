@@ -10,12 +10,15 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use uuid::Uuid;
 
+use super::arrival::{Arrival, Waiting, again};
+use super::custody::Custody;
 use super::files::write_secret;
 use super::session::Session;
 use super::settings::SshSettings;
@@ -24,47 +27,76 @@ use super::trouble::Trouble;
 use crate::aws::Client;
 use crate::exit::ExitCode;
 use crate::run::Stop;
+use crate::settings::service::ServiceAddress;
 
 /// Runs ssh. How it ended is how this ends.
 pub(crate) async fn ssh(settings: SshSettings) -> Result<ExitCode, Trouble> {
-    let client = Client::new(settings.api.clone())?;
-    let session = Session::get(&client, &settings.session).await?;
-    let outcome = attend(&client, &settings, &session).await;
-    session.end(&client, settings.session.keep).await;
-    outcome
+    let mut stop = Stop::of_command().map_err(Trouble::signals)?;
+    let custody = Custody::new(Arc::new(Client::new(settings.api.clone())?));
+    let outcome = attend(&custody, &settings, &mut stop).await;
+    if matches!(outcome, Ok(End::AtOnce)) || settings.session.keep {
+        return outcome.map(End::code);
+    }
+    stop.ends_at_once();
+    custody.end().await;
+    outcome.map(End::code)
+}
+
+/// How it ended, where nothing went wrong.
+enum End {
+    /// A signal came before ssh was run.
+    Interrupted,
+    Ssh(ExitStatus),
+    /// Two signals came: nothing is waited for any more.
+    AtOnce,
+}
+
+impl End {
+    fn code(self) -> ExitCode {
+        ExitCode::Program(match self {
+            // As a shell counts a program that Ctrl-C has ended.
+            Self::Interrupted | Self::AtOnce => 130,
+            Self::Ssh(status) => number(status),
+        })
+    }
 }
 
 async fn attend(
-    client: &Client,
+    custody: &Custody,
     settings: &SshSettings,
-    session: &Session,
-) -> Result<ExitCode, Trouble> {
-    let thing = &settings.session.thing;
-    let mut stop = Stop::new()
-        .map_err(|fault| Trouble::failure(format_args!("cannot watch for signals: {fault}")))?;
-    let mut line = Line::new(thing);
-    let comes = session.device_comes(client, settings.timeout, |waited| line.tell(waited));
-    let has_come = tokio::select! {
-        has_come = comes => Some(has_come),
-        () = stop.requested() => None,
+    stop: &mut Stop,
+) -> Result<End, Trouble> {
+    let session = tokio::select! {
+        session = reach(custody, settings) => session?,
+        () = stop.requested() => return Ok(End::Interrupted),
     };
-    drop(stop);
-    line.end();
-    match has_come {
-        // As a shell counts a program that Ctrl-C has ended.
-        None => return Ok(ExitCode::Program(130)),
-        Some(Err(trouble)) => return Err(trouble),
-        Some(Ok(false)) => return Err(absent(thing, settings.timeout)),
-        Some(Ok(true)) => {}
-    }
     let directory = PrivateDir::new()?;
     let token = directory.0.join("token");
     write_secret(&token, session.token.expose())?;
     let program = std::env::current_exe()
         .map_err(|fault| Trouble::failure(format_args!("cannot find this program: {fault}")))?;
     let command = proxy_command(&program, &token, settings)?;
-    let status = run(settings, &command).await?;
-    Ok(ExitCode::Program(number(status)))
+    run(settings, &command, stop).await
+}
+
+/// A tunnel with the device at its other end.
+async fn reach(custody: &Custody, settings: &SshSettings) -> Result<Session, Trouble> {
+    let session = Session::get(custody, &settings.session).await?;
+    let arrival = Arrival {
+        client: &custody.client(),
+        tunnel: &session.id,
+        settings: &settings.session,
+    };
+    let thing = &settings.session.thing;
+    let mut line = Line::new(thing);
+    let has_come = arrival
+        .within(settings.timeout, |waiting| line.tell(waiting))
+        .await;
+    drop(line);
+    match has_come? {
+        true => Ok(session),
+        false => Err(absent(thing, settings.timeout)),
+    }
 }
 
 fn absent(thing: &str, timeout: Duration) -> Trouble {
@@ -79,44 +111,52 @@ fn absent(thing: &str, timeout: Duration) -> Trouble {
     )
 }
 
-async fn run(settings: &SshSettings, proxy_command: &str) -> Result<ExitStatus, Trouble> {
+async fn run(settings: &SshSettings, proxy_command: &str, stop: &mut Stop) -> Result<End, Trouble> {
     let mut command = Command::new(&settings.program);
     command.args(arguments(settings, proxy_command));
     for variable in TUNNEL_VARIABLES {
         command.env_remove(variable);
+    }
+    // `adit proxy` knows no exceptions; an empty variable means no web proxy at all.
+    let ServiceAddress { host, port } = &settings.session.tunnel;
+    if settings.api.web_proxies.to(host, *port).is_none() {
+        command.env("https_proxy", "");
     }
     let trouble = |fault: io::Error| {
         let message = format!("cannot run {}: {fault}", settings.program);
         let hint = "install the OpenSSH client, or name another with --ssh";
         Trouble::new(message, hint, ExitCode::Failure)
     };
-    // Ctrl-C is for ssh: it gets the signal as well and decides. Ours is to outlive it.
-    let signals = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-        signal(SignalKind::hangup()),
-    );
-    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = signals else {
-        return Err(Trouble::failure("cannot watch for signals"));
-    };
     let mut child = command.spawn().map_err(trouble)?;
-    loop {
-        tokio::select! {
-            status = child.wait() => return status.map_err(trouble),
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => pass_on(&mut child).await,
-            _ = hangup.recv() => pass_on(&mut child).await,
+    let status = tokio::select! {
+        status = child.wait() => return status.map(End::Ssh).map_err(trouble),
+        kind = stop.next() => {
+            pass_on(&mut child, kind).await;
+            tokio::select! {
+                status = child.wait() => status,
+                _ = stop.next() => {
+                    let _ = child.start_kill();
+                    return Ok(End::AtOnce);
+                }
+            }
         }
-    }
+    };
+    status.map(End::Ssh).map_err(trouble)
 }
 
-/// Asks ssh to end, so that it puts the terminal in order; if that cannot be said, ends it.
-async fn pass_on(child: &mut Child) {
+/// Asks ssh to end, so that it puts the terminal in order; if that cannot be said, ends it. Where Ctrl-C has
+/// reached ssh already, another does no harm: ssh ends at the first, or has made it a character.
+async fn pass_on(child: &mut Child, kind: SignalKind) {
     let Some(id) = child.id() else {
         return;
     };
+    let option = if kind == SignalKind::interrupt() {
+        "-INT"
+    } else {
+        "-TERM"
+    };
     let told = Command::new("kill")
-        .args(["-TERM", &id.to_string()])
+        .args([option, &id.to_string()])
         .status()
         .await;
     if !told.is_ok_and(|status| status.success()) {
@@ -206,7 +246,16 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn tell(&mut self, waited: Duration) {
+    fn tell(&mut self, waiting: Waiting) {
+        let waited = match waiting {
+            Waiting::Still(waited) => waited,
+            Waiting::Again(waited, number) => {
+                return self.say(&format!("{}\n", again(self.thing, waited, number)));
+            }
+            Waiting::Mute(fault) => {
+                return self.say(&format!("{} cannot be told again: {fault}\n", self.thing));
+            }
+        };
         if waited < FELT || (self.is_open && !self.is_live) {
             return;
         }
@@ -219,11 +268,24 @@ impl<'a> Line<'a> {
         let _ = io::stderr().write_all(text.as_bytes());
     }
 
+    /// A line of its own.
+    fn say(&mut self, line: &str) {
+        self.end();
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
+
     fn end(&mut self) {
         if self.is_open && self.is_live {
             // Back to an empty line.
             let _ = io::stderr().write_all(b"\r\x1b[K");
         }
+    }
+}
+
+/// However the waiting ends.
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -23,6 +23,11 @@ impl Trouble {
         Self::new(message, "", ExitCode::Failure)
     }
 
+    /// Signals cannot be watched for, so the command would leave things behind.
+    pub(super) fn signals(fault: std::io::Error) -> Self {
+        Self::failure(format_args!("cannot watch for signals: {fault}"))
+    }
+
     pub(super) fn new(message: impl fmt::Display, hint: impl Into<String>, code: ExitCode) -> Self {
         Self {
             message: message.to_string(),

@@ -1,16 +1,21 @@
 //! `adit tunnel`: open, list, describe, close, rotate, tag.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use adit_proto::escape::Escaped;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use super::custody::Custody;
 use super::files::{make_dir, write_secret};
 use super::settings::{TunnelAction, TunnelSettings, tag_list};
 use super::table::{Cell, Look, Paper, Table, fields, print, span};
 use super::trouble::Trouble;
 use crate::aws::{CallFault, Client};
+use crate::exit::ExitCode;
+use crate::run::Stop;
 
 /// Does it, and prints the answer.
 pub(crate) async fn tunnel(settings: TunnelSettings, paper: Paper) -> Result<(), Trouble> {
@@ -21,8 +26,7 @@ pub(crate) async fn tunnel(settings: TunnelSettings, paper: Paper) -> Result<(),
     };
     match settings.action {
         TunnelAction::Open { input, token_dir } => {
-            let output = client.tunneling("OpenTunnel", &input).await?;
-            show.tokens(output, "OpenTunnel", token_dir.as_deref())
+            open(client, input, token_dir.as_deref(), &show).await
         }
         TunnelAction::List { thing, only_open } => {
             let summaries = list(&client, thing.as_deref()).await?;
@@ -42,6 +46,28 @@ pub(crate) async fn tunnel(settings: TunnelSettings, paper: Paper) -> Result<(),
         }
         TunnelAction::Tag { id, set, remove } => tag(&client, &id, &set, &remove, &show).await,
     }
+}
+
+/// Opens a tunnel; closes it again if its tokens reach nobody.
+async fn open(
+    client: Client,
+    input: Value,
+    token_dir: Option<&Path>,
+    show: &Show,
+) -> Result<(), Trouble> {
+    let mut stop = Stop::of_command().map_err(Trouble::signals)?;
+    let custody = Custody::new(Arc::new(client));
+    let opened = tokio::select! {
+        opened = custody.open(input, LIFETIME_MAX) => opened,
+        () = stop.requested() => {
+            Err(Trouble::new("interrupted", "", ExitCode::Program(130)))
+        }
+    };
+    let shown = opened.and_then(|output| show.tokens(output, "OpenTunnel", token_dir));
+    if shown.is_err() {
+        custody.end().await;
+    }
+    shown
 }
 
 /// The summaries of all tunnels, newest first.
@@ -305,6 +331,9 @@ const TOKENS: [(&str, &str); 2] = [
     ("source-token", "sourceAccessToken"),
     ("destination-token", "destinationAccessToken"),
 ];
+
+/// Of any tunnel.
+const LIFETIME_MAX: Duration = Duration::from_secs(12 * 3_600);
 
 const PAGE_SIZE: u32 = 100;
 

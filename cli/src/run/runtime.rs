@@ -32,6 +32,8 @@ pub(super) fn start() -> io::Result<Runtime> {
 pub(crate) struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    /// For a command of a terminal, that its terminal is gone.
+    hangup: Option<Signal>,
 }
 
 impl Stop {
@@ -39,6 +41,15 @@ impl Stop {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: None,
+        })
+    }
+
+    /// The same for a command that somebody runs by hand: it ends with its terminal, too.
+    pub(crate) fn of_command() -> io::Result<Self> {
+        Ok(Self {
+            hangup: Some(signal(SignalKind::hangup())?),
+            ..Self::new()?
         })
     }
 
@@ -50,25 +61,41 @@ impl Stop {
 
     /// The same; a second one does `last` before it ends the process.
     pub(crate) async fn requested_with(&mut self, last: impl FnOnce() + Send + 'static) {
-        self.one().await;
+        self.next().await;
         tracing::info!("ending; a second signal ends at once");
-        let mut again = match Self::new() {
-            Ok(again) => again,
-            Err(_) => return,
-        };
-        tokio::spawn(async move {
-            again.one().await;
-            last();
-            std::process::exit(130);
-        });
+        end_at_next(last);
     }
 
-    async fn one(&mut self) {
+    /// From now on the first signal ends the process at once: it is ending anyway.
+    pub(crate) fn ends_at_once(self) {
+        end_at_next(|| {});
+    }
+
+    /// Completes at the next of them.
+    pub(crate) async fn next(&mut self) -> SignalKind {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = hangup => SignalKind::hangup(),
         }
     }
+}
+
+fn end_at_next(last: impl FnOnce() + Send + 'static) {
+    let Ok(mut again) = Stop::new() else {
+        return;
+    };
+    tokio::spawn(async move {
+        again.next().await;
+        last();
+        std::process::exit(130);
+    });
 }
 
 /// The signal that asks for files to be read again.

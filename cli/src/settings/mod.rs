@@ -9,6 +9,7 @@ pub mod quantity;
 pub mod records;
 pub mod service;
 pub mod token;
+pub mod web_proxies;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;

@@ -1,5 +1,6 @@
 //! `adit ssh` and `adit connect`, through a tunnel to a device whose end is an `adit proxy`.
 
+use std::process::Command;
 use std::time::Duration;
 
 use adit_tests::deadline::{pause, within};
@@ -58,6 +59,16 @@ async fn summaries(desk: &Desk) -> Result<Vec<Value>> {
         tunnel["is_there"] = (state == "CONNECTED").into();
     }
     Ok(tunnels)
+}
+
+/// A web proxy where there is none, which is not for this service.
+fn without_web_proxy(command: &mut Command) -> Result<()> {
+    command.env(
+        "https_proxy",
+        format!("http://127.0.0.1:{}", ports::free()?),
+    );
+    command.env("no_proxy", "localhost");
+    Ok(())
 }
 
 async fn ssh_runs_over_a_tunnel_that_is_open(scenario: Scenario) -> Result<()> {
@@ -121,6 +132,7 @@ async fn ssh_reaches_a_device_whose_agent_waits(scenario: Scenario) -> Result<()
     let login = sshd.login();
     let (user, _) = login.split_once('@').context("a user")?;
     let mut ssh = desk.command(&["ssh", &format!("{user}@lamp"), "--timeout", "20s"]);
+    without_web_proxy(&mut ssh)?;
     ssh.arg("--")
         .args(sshd.options())
         .arg("echo from the lamp; exit 3");
@@ -167,6 +179,59 @@ async fn a_device_that_does_not_come_is_said_and_nothing_stays_open(
     Ok(())
 }
 
+/// The tunnel was opened before the device's first subscription, so its message reached nobody.
+async fn a_device_that_missed_its_tunnel_is_told_again(scenario: Scenario) -> Result<()> {
+    let desk = Desk::open(&scenario).await?;
+    let Some(sshd) = Sshd::start(&scenario).await? else {
+        return Ok(());
+    };
+    let place = format!("SSH=127.0.0.1:{}", sshd.port);
+    desk.done(&["thing", "create", "lamp", "--service", &place])
+        .await?;
+    let login = sshd.login();
+    let (user, _) = login.split_once('@').context("a user")?;
+    let mut ssh = desk.command(&["ssh", &format!("{user}@lamp"), "--timeout", "30s"]);
+    ssh.arg("--").args(sshd.options()).arg("echo from the lamp");
+    let mut ssh = Process::start(&scenario, "ssh", ssh)?;
+    let port = ports::free()?;
+    let connect = desk.command(&["connect", "lamp", &format!("SSH={port}"), "--new"]);
+    let mut connect = Process::start(&scenario, "connect", connect)?;
+    within("opening two tunnels", async {
+        while summaries(&desk).await?.len() < 2 {
+            pause(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    })
+    .await?;
+    let agent = desk.bare(&["agent", "--config", "lamp/agent.toml"]);
+    let agent = Process::start(&scenario, "agent", agent)?;
+    agent.line("waiting for tunnels").await?;
+    for process in [&ssh, &connect] {
+        process
+            .line("lamp has not connected within 4s; telling it again (1 of 4)")
+            .await?;
+    }
+    ssh.line("from the lamp").await?;
+    ssh.ends_with(0).await?;
+    ports::listened_on(port).await?;
+    within("talking through connect", async {
+        let talks = || {
+            let mut client = sshd.client(port);
+            client.args([&login, "echo from the lamp"]);
+            run(client)
+        };
+        while talks().await?.stdout != "from the lamp\n" {
+            pause(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    })
+    .await?;
+    connect.signal(Signal::Interrupt).await?;
+    connect.ends_with(0).await?;
+    ensure!(summaries(&desk).await?.is_empty());
+    Ok(())
+}
+
 async fn connect_holds_its_port_over_a_token_that_is_taken_away(scenario: Scenario) -> Result<()> {
     let desk = Desk::open(&scenario).await?;
     let Some(sshd) = Sshd::start(&scenario).await? else {
@@ -174,7 +239,8 @@ async fn connect_holds_its_port_over_a_token_that_is_taken_away(scenario: Scenar
     };
     let _device = device(&desk, &sshd).await?;
     let port = ports::free()?;
-    let connect = desk.command(&["connect", "lamp", &format!("SSH={port}"), "-b", "127.0.0.1"]);
+    let mut connect = desk.command(&["connect", "lamp", &format!("SSH={port}"), "-b", "127.0.0.1"]);
+    without_web_proxy(&mut connect)?;
     let mut connect = Process::start(&scenario, "connect", connect)?;
     connect.line(&format!("SSH  127.0.0.1:{port}")).await?;
     let talks = || async {
@@ -233,6 +299,7 @@ on_own_choice!(
     ssh_runs_over_a_tunnel_that_is_open,
     ssh_reaches_a_device_whose_agent_waits,
     a_device_that_does_not_come_is_said_and_nothing_stays_open,
+    a_device_that_missed_its_tunnel_is_told_again,
     connect_holds_its_port_over_a_token_that_is_taken_away,
     connect_closes_what_it_opened,
 );

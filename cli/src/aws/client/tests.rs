@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::settings::web_proxies::WebProxies;
 
 /// A service that gives these answers, one a connection, and keeps what it was asked.
 struct Script {
@@ -49,6 +50,7 @@ async fn script(answers: Vec<&'static str>) -> Script {
         ca: None,
         tunnel: None,
         mqtt: None,
+        web_proxies: WebProxies::default(),
     };
     Script {
         settings,

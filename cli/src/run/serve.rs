@@ -173,6 +173,7 @@ fn refuse(fault: &StartError) -> ExitCode {
         StartError::DataDir(_)
         | StartError::Store(_)
         | StartError::Certificates(_)
+        | StartError::Seal(_)
         | StartError::AccessKeys(_) => ExitCode::BadConfiguration,
         _ => ExitCode::Failure,
     }

@@ -28,6 +28,66 @@ use crate::settings::{ApiSettings, Settings};
 pub(crate) const PEER: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 40_007);
 
+/// SplitMix64: small, and good enough for repeatable variety.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+}
+
+/// How often something is done: what the variable of this name says, or `usual`.
+pub(crate) fn asked(name: &str, usual: usize) -> usize {
+    let asked = std::env::var(name).ok();
+    let number = |text: String| {
+        let parsed = text.parse();
+        parsed.unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}"))
+    };
+    asked.map_or(usual, number)
+}
+
+/// `ADIT_SEED`, or another one each time; it is printed.
+pub(crate) fn seed() -> u64 {
+    let asked = std::env::var("ADIT_SEED").ok();
+    let asked = asked.map(|text| text.parse().expect("ADIT_SEED is a number"));
+    let seed = asked.unwrap_or_else(|| u64::from(getrandom::u32().unwrap()));
+    eprintln!("ADIT_SEED={seed}");
+    seed
+}
+
+/// Twenty ways of asking for what is for the thing `victim` (threat T-09).
+pub(crate) const FOREIGN_FILTERS: [&str; 20] = [
+    "#",
+    "+",
+    "$aws/#",
+    "$aws/+/+/+/+",
+    "$aws/things/#",
+    "$aws/things/+/tunnels/notify",
+    "$aws/things/victim/#",
+    "$aws/things/victim/+/notify",
+    "$aws/things/victim/tunnels/+",
+    "$aws/things/victim/tunnels/#",
+    "$aws/things/victim/tunnels/notify",
+    "$aws/things/victim/tunnels/notify/#",
+    "$aws/things/*/tunnels/notify",
+    "$aws/things/vict?m/tunnels/notify",
+    "$share/g/$aws/things/victim/tunnels/notify",
+    "$share/g/#",
+    "/$aws/things/victim/tunnels/notify",
+    "$AWS/things/victim/tunnels/notify",
+    "$aws/things/${iot:Connection.Thing.ThingName}/tunnels/notify",
+    "+/things/victim/tunnels/notify",
+];
+
 /// Writes down what it is asked to cut.
 #[derive(Default)]
 pub(crate) struct FakeRelay {

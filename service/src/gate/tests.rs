@@ -1,5 +1,7 @@
 //! The gate together with the control plane behind it, and a relay that only remembers.
 
+mod timing;
+
 use std::time::Duration;
 
 use adit_proto::{AccessToken, Mode};
@@ -10,7 +12,7 @@ use crate::clock::manual::ManualClock;
 use crate::control::{ControlPlane, NewsReceiver, OpenTunnel, OpenedTunnel, RotatedSides, news};
 use crate::store::troubled::TroubledStore;
 use crate::store::{Change, MemoryStore, TunnelStore};
-use crate::testing::{FakeRelay, PEER, eventually, upgrade_request};
+use crate::testing::{FakeRelay, PEER, asked, eventually, upgrade_request};
 use crate::tunnels::{Lifetime, Limits, Rotation, Tags};
 
 const A: Option<&str> = Some("aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa");
@@ -287,7 +289,7 @@ async fn a_link_that_lost_its_right_on_the_way_is_cut_on_arrival() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_sixteen_handshakes_with_one_token_exactly_one_wins() {
     let fixture = Fixture::new();
-    for round in 0..1_000 {
+    for round in 0..asked("ADIT_RACES", 1_000) {
         let tunnel = fixture.open().await;
         let barrier = Arc::new(tokio::sync::Barrier::new(16));
         let racers = (0..16).map(|racer| {

@@ -16,6 +16,7 @@ use super::conformance::{prepare, presented};
 use super::{AnyStore, StoreChoice, TunnelStore};
 use crate::clock::Clock;
 use crate::data_dir::DataDir;
+use crate::testing::asked;
 use crate::token::{RoutingKey, TokenHash, mint};
 use crate::tunnels::{Limits, Refusal, Rotation, Status, TunnelError};
 
@@ -25,9 +26,9 @@ const WORKERS: usize = 8;
 
 /// Kills so many children at random moments. `ADIT_KILLS=200` asks for as many.
 pub(super) async fn killed_at_random_moments_loses_nothing(place: &str, kills: usize) {
-    let asked = std::env::var("ADIT_KILLS").map(|text| text.parse().expect("a number"));
+    let kills = asked("ADIT_KILLS", kills);
     let mut checked = 0;
-    for kill in 0..asked.unwrap_or(kills) {
+    for kill in 0..kills {
         let said = run_and_kill(place, kill);
         let store = open(place).await;
         for (id, last) in &said {
@@ -36,6 +37,7 @@ pub(super) async fn killed_at_random_moments_loses_nothing(place: &str, kills: u
         checked += said.len();
         super::Store::shut_down(&store).await;
     }
+    eprintln!("{kills} kills, {checked} tunnels worked on, nothing acknowledged lost");
     assert!(checked > kills, "{checked} tunnels were worked on");
 }
 

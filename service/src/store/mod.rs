@@ -15,6 +15,8 @@ mod changes;
 #[cfg(test)]
 pub(crate) mod conformance;
 #[cfg(test)]
+mod cost;
+#[cfg(test)]
 mod crash;
 mod error;
 mod memory;

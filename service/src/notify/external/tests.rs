@@ -16,7 +16,7 @@ use super::queue::Queue;
 use super::session::Ended;
 use super::*;
 use crate::settings::MqttSettings;
-use crate::testing::{Client, settings, start};
+use crate::testing::{Client, FOREIGN_FILTERS, asked, settings, start};
 
 /// A notifier at work.
 struct Site {
@@ -105,6 +105,66 @@ async fn a_device_hears_of_its_own_tunnels_and_nobody_else_does() {
     let late = broker.subscriber("a", &[&a], 1).await;
     site.publish("a", "t3", "later").await;
     assert_eq!(late.lines().await, [line("a", "later")]);
+    site.stop().await;
+}
+
+/// T-09 of the reliability plan, with the configuration and the access list that operators are given.
+/// The last identity's name is a wildcard: an authority that certifies such a name gives nothing away.
+#[tokio::test]
+async fn of_20_ways_to_subscribe_none_lets_an_identity_hear_what_is_for_another() {
+    let identities = ["other", "victim2", "+"];
+    let things = ["victim", "other", "victim2", "+"];
+    let Some(mosquitto) = Mosquitto::new(Door::Certificates, &things) else {
+        return;
+    };
+    let broker = mosquitto.start().await;
+    let site = Site::new(mosquitto.settings(SERVICE));
+    let mut foreign = Vec::new();
+    for identity in identities {
+        for filter in FOREIGN_FILTERS {
+            let own = topic(identity);
+            let subscriber = broker.subscriber(identity, &[filter, &own], 1).await;
+            foreign.push((identity, filter, subscriber));
+        }
+    }
+    let victim = broker.subscriber("victim", &[&topic("victim")], 1).await;
+    site.publish("victim", "t1", "secret").await;
+    assert_eq!(victim.lines().await, [line("victim", "secret")]);
+    for identity in ["other", "victim2"] {
+        site.publish(identity, &format!("for-{identity}"), "own")
+            .await;
+    }
+    for (identity, filter, subscriber) in foreign {
+        if identity == "+" {
+            assert!(subscriber.is_silent().await, "{filter}");
+            continue;
+        }
+        // In order: had there been one for the victim, it would have come before.
+        let heard = subscriber.lines().await;
+        assert_eq!(heard, [line(identity, "own")], "{identity}: {filter}");
+    }
+    site.stop().await;
+}
+
+/// T-10 of the reliability plan, the broker's half; `ADIT_FORGERIES` is how many (a release: 10,000).
+#[tokio::test]
+async fn what_others_than_the_service_publish_is_heard_by_nobody() {
+    let Some(mosquitto) = Mosquitto::new(Door::Certificates, &["a", "b"]) else {
+        return;
+    };
+    let broker = mosquitto.start().await;
+    let site = Site::new(mosquitto.settings(SERVICE));
+    let a = topic("a");
+    let subscriber = broker.subscriber("a", &[&a], 1).await;
+    let forgeries = asked("ADIT_FORGERIES", 200);
+    let forged =
+        r#"{"clientAccessToken":"x","clientMode":"destination","region":"r","services":["SSH"]}"#;
+    for (forger, count) in [("a", forgeries.div_ceil(2)), ("b", forgeries / 2)] {
+        broker.forge(forger, &a, forged, count).await;
+    }
+    site.publish("a", "t", "true").await;
+    assert_eq!(subscriber.lines().await, [line("a", "true")]);
+    eprintln!("T-10: {forgeries} forged notifications, none heard");
     site.stop().await;
 }
 

@@ -1,17 +1,12 @@
 //! Many at one time: what one of them gets, the others do not.
 
 use super::*;
-
-/// `ADIT_RACES=10000` runs as many.
-fn races(place: &impl Place) -> usize {
-    let asked = std::env::var("ADIT_RACES");
-    let asked = asked.map(|text| text.parse().expect("ADIT_RACES is a number"));
-    asked.unwrap_or_else(|_| place.races())
-}
+use crate::testing::asked;
 
 pub(crate) async fn of_sixteen_simultaneous_uses_of_a_token_one_wins(place: &impl Place) {
     let fixture = Fixture::new(place).await;
-    for round in 0..races(place) {
+    let races = asked("ADIT_RACES", place.races());
+    for round in 0..races {
         let tunnel = fixture.open().await;
         // With client tokens of their own, and without.
         let with_clients = round % 2 == 0;
@@ -36,6 +31,7 @@ pub(crate) async fn of_sixteen_simultaneous_uses_of_a_token_one_wins(place: &imp
         deleted.unwrap();
     }
     fixture.check().await;
+    eprintln!("T-04: {races} races of 16 in the store, one winner each");
 }
 
 pub(crate) async fn of_sixteen_openings_at_the_limit_one_wins(place: &impl Place) {

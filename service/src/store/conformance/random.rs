@@ -3,19 +3,8 @@
 use std::collections::HashSet;
 
 use super::*;
+use crate::testing::Random;
 use crate::tunnels::TokenUse;
-
-/// A small generator: these tests want repeatable variety, not quality.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, count: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % count as u64) as usize
-    }
-}
 
 /// What the model remembers of one token that was given out.
 #[derive(Clone)]
@@ -33,7 +22,7 @@ pub(crate) async fn no_token_is_ever_accepted_where_the_model_refuses_it(place: 
 }
 
 async fn run(place: &impl Place, seed: u64) {
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut random = Random(seed);
     let fixture = Fixture::with_limits(
         place,
         Limits {

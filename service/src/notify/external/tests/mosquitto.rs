@@ -14,7 +14,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::Mutex;
@@ -178,6 +178,33 @@ impl Running<'_> {
         assert!(status.unwrap().success());
     }
 
+    /// Publishes this text so often as this thing, which nobody may; returns when the broker has
+    /// answered each.
+    pub(super) async fn forge(&self, thing: &str, topic: &str, text: &str, count: usize) {
+        let mut command = self.client("mosquitto_pub", thing);
+        command
+            .args(["-q", "1", "-l", "-t", topic])
+            .stdin(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let lines = format!("{text}\n").repeat(count);
+        input.write_all(lines.as_bytes()).await.unwrap();
+        drop(input);
+        let ended = timeout(PATIENCE, child.wait()).await;
+        assert!(ended.expect("it ends").unwrap().success());
+    }
+
+    fn client(&self, program: &str, thing: &str) -> Command {
+        let mut command = Command::new(program);
+        command.args(["-h", "localhost", "-p", &self.site.port.to_string()]);
+        let file = |name: String| self.site.file(&name);
+        command.arg("--cafile").arg(file("ca.pem".to_owned()));
+        command.arg("--cert").arg(file(format!("{thing}.pem")));
+        command.arg("--key").arg(file(format!("{thing}.key")));
+        command.kill_on_drop(true).stdin(Stdio::null());
+        command
+    }
+
     async fn subscribe(
         &self,
         thing: &str,
@@ -186,21 +213,11 @@ impl Running<'_> {
         more: &[&str],
     ) -> Subscriber {
         let granted = self.granted();
-        let mut command = Command::new("mosquitto_sub");
-        command.args(["-h", "localhost", "-p", &self.site.port.to_string()]);
+        let mut command = self.client("mosquitto_sub", thing);
         command.args(["-q", "1", "-v", "-W", "60", "-C", &count.to_string()]);
         command.args(topics.iter().flat_map(|topic| ["-t", topic]));
-        let file = |name: String| self.site.file(&name);
-        command.arg("--cafile").arg(file("ca.pem".to_owned()));
-        command.arg("--cert").arg(file(format!("{thing}.pem")));
-        command.arg("--key").arg(file(format!("{thing}.key")));
-        let mut child = command
-            .args(more)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        command.args(more).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // It says so as soon as it has granted everything.
         for _ in 0..600 {
@@ -234,6 +251,13 @@ impl Subscriber {
         line.expect("a message comes").unwrap().expect("a message")
     }
 
+    /// Whether nothing comes.
+    pub(super) async fn is_silent(&self) -> bool {
+        timeout(SILENCE, self.lines.lock().await.next_line())
+            .await
+            .is_err()
+    }
+
     /// What else it hears until it ends.
     pub(super) async fn lines(self) -> Vec<String> {
         let mut lines = self.lines.lock().await;
@@ -255,24 +279,25 @@ fn installed() -> Option<PathBuf> {
 }
 
 fn write_configuration(directory: &Path, door: Door, port: u16) {
-    let path = directory.display();
+    let path = directory.display().to_string();
+    // What operators are given, with other places in it.
+    let mut text = CONFIGURATION.replace("listener 8883", &format!("listener {port} 127.0.0.1"));
+    for place in [
+        "/etc/mosquitto/certs",
+        "/etc/mosquitto",
+        "/var/lib/mosquitto",
+    ] {
+        text = text.replace(place, &path);
+    }
+    if door == Door::Passwords {
+        let passwords = format!("password_file {path}/passwords\n");
+        text = text.replace("require_certificate true\n", &passwords);
+        text = text.replace("use_identity_as_username true\n", "");
+    }
     // As root it would become a user that cannot read the files here.
-    let mut text = format!(
-        "user root\nlistener {port} 127.0.0.1\nlog_dest stderr\nlog_type all\nallow_anonymous false\n\
-         persistence true\npersistence_location {path}/\nacl_file {path}/acl\ncafile {path}/ca.pem\n\
-         certfile {path}/broker.pem\nkeyfile {path}/broker.key\n"
-    );
-    text += &match door {
-        Door::Certificates => {
-            "require_certificate true\nuse_identity_as_username true\n".to_owned()
-        }
-        Door::Passwords => format!("password_file {path}/passwords\n"),
-    };
+    text += "user root\nlog_dest stderr\nlog_type all\n";
     write(directory, "mosquitto.conf", &text);
-    // Each device reads its own topic, and the service alone writes.
-    let acl = "user adit\ntopic write $aws/things/+/tunnels/notify\n\n\
-               pattern read $aws/things/%u/tunnels/notify\n";
-    write(directory, "acl", acl);
+    write(directory, "adit.acl", ACCESS_LIST);
     if door == Door::Passwords {
         write(directory, "passwords", "adit:right:one\n");
         let status = std::process::Command::new("mosquitto_passwd")
@@ -321,6 +346,12 @@ fn write(directory: &Path, name: &str, text: &str) {
     std::fs::write(&path, text).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
+
+const CONFIGURATION: &str = include_str!("../../../../../deploy/mosquitto/adit.conf");
+const ACCESS_LIST: &str = include_str!("../../../../../deploy/mosquitto/adit.acl");
+
+/// Long enough for a message that was sent before another one that has arrived.
+const SILENCE: Duration = Duration::from_millis(300);
 
 /// Longer than a broker that was down is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,5 +1,6 @@
 //! The store on a real server, with a clock that the test moves.
 
+mod cost;
 mod nodes;
 mod plans;
 mod server;

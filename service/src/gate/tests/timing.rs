@@ -1,0 +1,117 @@
+//! What the time of a refusal tells (threat T-06): a measurement for a release, not a test. Run it by
+//! name, with optimisation, on a quiet machine:
+//! `cargo test --release -p adit-service -- --ignored --nocapture what_the_time_of_a_refusal_tells`.
+//!
+//! Two kinds of guesses are tried in random order, and Welch's t of their times is printed: of all
+//! samples, and of those below the 90th percentile of both kinds together, which leaves out what the
+//! machine did meanwhile. Below 4.5, either way, the kinds are not told apart. A routing key is no
+//! secret, so that the last comparison only shows what a difference looks like.
+
+use std::time::Instant;
+
+use super::*;
+use crate::store::{SqliteStore, Store};
+use crate::testing::{Random, asked, seed};
+
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn what_the_time_of_a_refusal_tells() {
+    measure("memory", MemoryStore::new(Limits::default())).await;
+    let dir = tempfile::tempdir().unwrap();
+    let dir = Arc::new(crate::data_dir::DataDir::open(dir.path()).unwrap());
+    let store = SqliteStore::open(dir, Limits::default(), Clock::system().now()).unwrap();
+    measure("SQLite", store).await;
+}
+
+async fn measure<S: Store>(name: &str, store: S) {
+    let (count, mut random) = (asked("ADIT_SAMPLES", 100_000), Random(seed()));
+    let (store, clock) = (Arc::new(store), Clock::system());
+    let (opened, new) = crate::store::conformance::prepare("t");
+    store.open_tunnel(clock.now(), new).await.unwrap();
+    let (told, _heard) = news();
+    let gate = Gate::new(store, Arc::new(Links::default()), told, clock);
+    let good = opened.source.expose();
+    let changed = |index: usize| {
+        let mut token = good.as_bytes().to_vec();
+        token[index] = if token[index] == b'A' { b'B' } else { b'A' };
+        upgrade_request(Mode::Source, std::str::from_utf8(&token).unwrap(), A)
+    };
+    for (what, kinds) in [
+        ("the same guess twice", [changed(59), changed(59)]),
+        (
+            "first or last character of the secret wrong",
+            [changed(17), changed(59)],
+        ),
+        (
+            "no such tunnel, or a wrong secret",
+            [changed(0), changed(59)],
+        ),
+    ] {
+        let samples = sample(&gate, &kinds, count, &mut random).await;
+        let [one, other] = samples.each_ref().map(|samples| Moments::of(samples));
+        let cut = cut(&samples);
+        let [one_cut, other_cut] = cut.each_ref().map(|samples| Moments::of(samples));
+        eprintln!(
+            "{name}: {what}: {:.0} and {:.0} ns, t = {:.2}; below the 90th percentile {:.0} and {:.0} ns, \
+             t = {:.2}; {count} samples each",
+            one.mean,
+            other.mean,
+            one.welch(&other),
+            one_cut.mean,
+            other_cut.mean,
+            one_cut.welch(&other_cut)
+        );
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "it measures time")]
+async fn sample<S: Store>(
+    gate: &Gate<S>,
+    kinds: &[ServerRequest; 2],
+    count: usize,
+    random: &mut Random,
+) -> [Vec<f64>; 2] {
+    let mut samples = [Vec::with_capacity(count), Vec::with_capacity(count)];
+    while samples.iter().any(|samples| samples.len() < count) {
+        let kind = random.below(2);
+        let start = Instant::now();
+        let refused = gate.admit(&kinds[kind], PEER, "channel").await;
+        let took = start.elapsed();
+        assert!(refused.is_err());
+        if samples[kind].len() < count {
+            samples[kind].push(took.as_nanos() as f64);
+        }
+    }
+    samples
+}
+
+/// The samples below the 90th percentile of all.
+fn cut(samples: &[Vec<f64>; 2]) -> [Vec<f64>; 2] {
+    let mut all = samples.concat();
+    all.sort_by(f64::total_cmp);
+    let most = all[all.len() * 9 / 10];
+    let kept = |samples: &Vec<f64>| samples.iter().copied().filter(|&s| s < most).collect();
+    samples.each_ref().map(kept)
+}
+
+struct Moments {
+    mean: f64,
+    /// Variance of the mean.
+    variance: f64,
+}
+
+impl Moments {
+    fn of(samples: &[f64]) -> Self {
+        let count = samples.len() as f64;
+        let mean = samples.iter().sum::<f64>() / count;
+        let squares: f64 = samples.iter().map(|s| (s - mean).powi(2)).sum();
+        Self {
+            mean,
+            variance: squares / (count - 1.0) / count,
+        }
+    }
+
+    fn welch(&self, other: &Self) -> f64 {
+        (self.mean - other.mean) / (self.variance + other.variance).sqrt()
+    }
+}

@@ -1,0 +1,26 @@
+//! What operations cost with many tunnels stored: a measurement, not a test.
+
+use super::*;
+use crate::store::cost::{Cold, fill, warm};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement; see store/cost.rs"]
+async fn what_reading_costs_with_100_000_tunnels() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let store = Arc::new(database.node(&clock).await);
+    let stored = fill(&store, clock.now()).await;
+    // As the server's own upkeep does it before long.
+    database.run("ANALYZE").await;
+    warm(&*store, clock.now(), stored).await;
+    store.shut_down().await;
+    let mut cold = Cold::default();
+    for _ in 0..40 {
+        let store = database.node(&clock).await;
+        cold.ask(&store, clock.now(), stored).await;
+        store.shut_down().await;
+    }
+    cold.print();
+}

@@ -50,19 +50,22 @@ os.environ.update(clean_environment())
 class Service:
     """One `adit serve` over one data directory, which outlives its process."""
 
-    def __init__(self, directory, options=()):
+    def __init__(self, directory, options=(), environment=None):
         self.directory = pathlib.Path(directory)
         self.options = list(options)
+        self.variables = environment or {}
         self.process = None
         self.log = self.directory.with_suffix(".log")
 
     def start(self):
         listen = ["--api-listen", "--tunnel-listen", "--mqtt-listen"]
+        listen = [name for name in listen if name not in self.options]
         listen = [word for name in listen for word in (name, "127.0.0.1:0")]
         command = [os.environ["ADIT_BIN"], "serve", "--data-dir", str(self.directory)]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                command + listen + self.options, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command + listen + self.options,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | self.variables,
             )
         deadline = time.monotonic() + READY_TIMEOUT
         while not self._is_ready():
@@ -104,6 +107,10 @@ class Service:
     @property
     def ca(self):
         return str(self.directory / "ca.pem")
+
+    @property
+    def tunnel_port(self):
+        return int(self.endpoints["tunnel"].rpartition(":")[2])
 
     @property
     def mqtt_port(self):
@@ -148,9 +155,9 @@ def new_service(tmp_path_factory):
     """Starts services with options of a test's own; all are stopped at the end of the module."""
     started = []
 
-    def start(*options):
+    def start(*options, environment=None):
         directory = tmp_path_factory.mktemp("service") / "data"
-        started.append(Service(directory, options))
+        started.append(Service(directory, options, environment))
         return started[-1].start()
 
     yield start
@@ -209,15 +216,19 @@ class Postgres:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory):
+    server = Postgres(tmp_path_factory.mktemp("postgres"))
+    yield server
+    server.stop()
+
+
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def store(request, tmp_path_factory):
+def store(request):
     """Options of `adit serve` for each store that outlives it."""
     if request.param == "sqlite":
-        yield []
-        return
-    server = Postgres(tmp_path_factory.mktemp("postgres"))
-    yield ["--store", server.url]
-    server.stop()
+        return []
+    return ["--store", request.getfixturevalue("postgres").url]
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import ssl
 
 def handshake(service, token, mode="source", client_token=None, keep=None):
     """Status and body of the answer; the connection goes to the list `keep`, or is closed."""
-    port = int(service.endpoints["tunnel"].rpartition(":")[2])
     context = ssl.create_default_context(cafile=service.ca)
-    plain = socket.create_connection(("localhost", port), timeout=20)
+    plain = socket.create_connection(("localhost", service.tunnel_port), timeout=20)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection = context.wrap_socket(plain, server_hostname="localhost")
     lines = [
         f"GET /tunnel?local-proxy-mode={mode} HTTP/1.1",

@@ -3,6 +3,7 @@
 `ADIT_KILLS` is how often (a release: 200), `ADIT_SEED` when.
 """
 
+import concurrent.futures
 import os
 import random
 import threading
@@ -107,3 +108,54 @@ def test_a_token_spent_before_the_kill_is_spent_after_it(new_service, store, tmp
     rotated = client.rotate_tunnel_access_token(tunnelId=opened["tunnelId"], clientMode="SOURCE")
     assert handshake(service, rotated["sourceAccessToken"])[0] == 101
     assert handshake(service, token)[0] == 400
+
+
+RACERS = 8
+
+
+def test_a_kill_between_the_use_of_a_token_and_its_answer_costs_a_rotation_at_most(new_service, store):
+    """Handshakes without a client token, each for a token of its own, are under way when the service dies.
+
+    Who was answered has used up the token; who was not may have, which is what happens when the kill
+    comes between the commit and the 101. Either way a rotation makes the side usable.
+    """
+    from handshake import handshake
+
+    print(f"ADIT_SEED={SEED}")
+    moments = random.Random(SEED)
+    service = new_service(*store)
+    answered = between = untouched = 0
+
+    def run(opened):
+        try:
+            return handshake(service, opened["sourceAccessToken"])[0]
+        except (OSError, IndexError):
+            return None
+
+    kills = max(KILLS // 2, 3)
+    for kill in range(kills):
+        client = service.client()
+        opened = [client.open_tunnel() for _ in range(RACERS)]
+        with concurrent.futures.ThreadPoolExecutor(RACERS) as pool:
+            runs = [pool.submit(run, tunnel) for tunnel in opened]
+            time.sleep(moments.uniform(0.0, 0.03))
+            service.kill()
+            statuses = [run.result() for run in runs]
+        service.start()
+        client = service.client()
+        for tunnel, status in zip(opened, statuses):
+            assert status in (101, None), (kill, status)
+            again, body = handshake(service, tunnel["sourceAccessToken"])
+            spent = again == 400 and "previously used" in body
+            assert spent or again == 101, (kill, again, body)
+            assert spent or status is None, (kill, "an answered handshake was forgotten")
+            answered += status == 101
+            between += spent and status is None
+            untouched += not spent
+            rotated = client.rotate_tunnel_access_token(
+                tunnelId=tunnel["tunnelId"], clientMode="SOURCE"
+            )
+            assert handshake(service, rotated["sourceAccessToken"])[0] == 101
+            client.close_tunnel(tunnelId=tunnel["tunnelId"], delete=True)
+    print(f"{kills} kills under {RACERS} handshakes each: {answered} answered, {between} spent and not "
+          f"answered, {untouched} not spent; no token was good twice, each rotation was")

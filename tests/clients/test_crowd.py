@@ -1,0 +1,169 @@
+"""One caller opens tunnels as fast as it can: what is kept is bounded, and others are served (reliability, T-23).
+
+`ADIT_OPENINGS` is how many times it tries in each test (a release: 100,000). Times are printed, and not
+asserted: the flood, the service and whoever measures share one machine.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+from caller import Caller, percentiles
+
+OPENINGS = int(os.environ.get("ADIT_OPENINGS", "1000"))
+FLOODERS = 2
+# Least time that the others are watched for, with and without the flood, in seconds.
+WATCHED = min(30.0, OPENINGS / 1000)
+# Of a round of four calls, so that the others keep to a hundred calls in a second.
+PAUSE = 0.05
+
+# A process of its own, so that the others do not wait for it inside this one.
+FLOOD = """
+import collections, json, sys
+from caller import Caller
+from conftest import Service
+directory, endpoints, key, secret, count = sys.argv[1:]
+service = Service(directory)
+service.endpoints = json.loads(endpoints)
+caller = Caller(service, (key, secret))
+print("ready", flush=True)
+sys.stdin.readline()
+answers = collections.Counter()
+for _ in range(int(count)):
+    status, answer = caller.call("OpenTunnel")
+    answers[f"{status} {answer.get('__type', '')}".strip()] += 1
+print(json.dumps(answers))
+"""
+
+
+class Flood:
+    def __init__(self, service, keys):
+        count = str(OPENINGS // FLOODERS)
+        arguments = [str(service.directory), json.dumps(service.endpoints), *keys, count]
+        self.processes = [
+            subprocess.Popen([sys.executable, "-c", FLOOD, *arguments], text=True,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            for _ in range(FLOODERS)
+        ]
+        for process in self.processes:
+            assert process.stdout.readline() == "ready\n"
+        self.started = time.monotonic()
+        for process in self.processes:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+
+    def runs(self):
+        return any(process.poll() is None for process in self.processes)
+
+    def end(self):
+        """What was answered, and how many calls in a second."""
+        total = {}
+        for process in self.processes:
+            out, _ = process.communicate(timeout=3600)
+            assert process.returncode == 0
+            for answer, count in json.loads(out).items():
+                total[answer] = total.get(answer, 0) + count
+        return total, sum(total.values()) / (time.monotonic() - self.started)
+
+
+def second_key(service):
+    """A key of somebody else, who may do everything, too."""
+    path = service.directory / "access-keys.json"
+    keys = json.loads(path.read_text())
+    other = keys[0] | {"accessKeyId": "ADITOTHERSOTHERSOTHERS", "secretAccessKey": "o" * 40, "user": "other"}
+    path.write_text(json.dumps([*keys, other]))
+    service.reload()
+    keys = other["accessKeyId"], other["secretAccessKey"]
+    deadline = time.monotonic() + 10
+    while Caller(service, keys).call("ListTunnels")[0] != 200:
+        assert time.monotonic() < deadline, "the second key is not taken"
+        time.sleep(0.05)
+    return keys
+
+
+def watch(caller, goes_on):
+    """Calls of somebody else, one after the other; times by operation."""
+    times = {"OpenTunnel": [], "DescribeTunnel": [], "ListTunnels": [], "CloseTunnel": []}
+    started = time.monotonic()
+
+    def timed(operation, **request):
+        begun = time.monotonic()
+        answer = caller.ok(operation, **request)
+        times[operation].append(time.monotonic() - begun)
+        return answer
+
+    while goes_on() or time.monotonic() < started + WATCHED:
+        tunnel = timed("OpenTunnel")["tunnelId"]
+        timed("DescribeTunnel", tunnelId=tunnel)
+        timed("ListTunnels", maxResults=100)
+        timed("CloseTunnel", tunnelId=tunnel, delete=True)
+        time.sleep(PAUSE)
+    return times
+
+
+def show(name, base, flooded):
+    for operation, samples in base.items():
+        (median, p99), (under, under_p99) = percentiles(samples), percentiles(flooded[operation])
+        print(f"{name}: {operation}: median {median:.2f} -> {under:.2f} ms, p99 {p99:.2f} -> "
+              f"{under_p99:.2f} ms, {len(samples)} and {len(flooded[operation])} calls")
+
+
+def flood(service, name):
+    other = Caller(service, second_key(service))
+    base = watch(other, lambda: False)
+    flood = Flood(service, service.keys)
+    flooded = watch(other, flood.runs)
+    answers, rate = flood.end()
+    print(f"{name}: {OPENINGS} calls, {rate:.0f} a second: {answers}")
+    show(name, base, flooded)
+    return answers
+
+
+def stored(service):
+    caller, count, token = Caller(service), 0, {}
+    while True:
+        status, page = caller.call("ListTunnels", maxResults=100, **token)
+        if status != 200:
+            assert page["__type"] == "ThrottlingException", page
+            time.sleep(PAUSE)
+            continue
+        count += len(page["tunnelSummaries"])
+        if "nextToken" not in page:
+            return count
+        token = {"nextToken": page["nextToken"]}
+
+
+def test_a_flood_of_openings_ends_at_the_quota(new_service, store):
+    """Tunnels take no more room than the quota says, whoever opens them and how often."""
+    quota = OPENINGS // 4
+    service = new_service("--quota", f"open-tunnels={quota}", "--quota", "api-calls-per-second=0", *store)
+    # Room for the others: at the quota, nobody opens one.
+    other = Caller(service, second_key(service))
+    answers = Flood(service, service.keys).end()[0]
+    refused = [answer for answer in answers if answer.endswith("LimitExceededException")]
+    assert answers.pop("200") == quota and len(refused) == 1, answers
+    assert answers == {refused[0]: OPENINGS // FLOODERS * FLOODERS - quota}
+    assert stored(service) == quota
+    other.ok("DescribeTunnel", tunnelId=other.ok("ListTunnels")["tunnelSummaries"][0]["tunnelId"])
+
+
+def test_a_flood_beyond_the_rate_is_throttled_and_others_are_served(new_service, store):
+    service = new_service("--quota", "api-calls-per-second=100", *store)
+    before = stored(service)
+    answers = flood(service, "throttled")
+    assert answers.pop("200") == stored(service) - before
+    throttled = [answer for answer in answers if answer.endswith("ThrottlingException")]
+    assert list(answers) == throttled and throttled, answers
+
+
+def test_what_lists_and_descriptions_cost_in_a_full_store(new_service, store):
+    """Everything is admitted and kept: ListTunnels and DescribeTunnel as a caller sees them."""
+    service = new_service("--quota", "api-calls-per-second=0", *store)
+    answers = flood(service, "admitted")
+    assert answers == {"200": OPENINGS // FLOODERS * FLOODERS}
+    times = watch(Caller(service), lambda: False)
+    for operation in ("ListTunnels", "DescribeTunnel"):
+        median, p99 = percentiles(times[operation])
+        print(f"{OPENINGS} stored: {operation}: median {median:.2f} ms, p99 {p99:.2f} ms")

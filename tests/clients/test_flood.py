@@ -1,0 +1,33 @@
+"""Bad handshakes by the thousand do not keep good ones out (reliability, T-07).
+
+`ADIT_FLOOD_RATE` is how many are offered in a second (a release: 50,000), `ADIT_FLOOD_SECONDS` for how
+long. Times are printed and not asserted: flood, service and good clients share one machine.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+# Of a handshake of the service, its buffers, and 65,536 addresses that are remembered.
+MEMORY_MAX_KIB = 128 << 10
+
+
+def test_good_handshakes_come_through_a_flood_of_bad_ones(tmp_path):
+    tools = all(shutil.which(tool) for tool in ("ip", "unshare"))
+    if not tools or subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode:
+        assert os.environ.get("ADIT_REQUIRE_PROGRAMS") != "1", "no network namespaces, or no ip and unshare"
+        pytest.skip("no network namespaces, or no ip and unshare")
+    command = ["unshare", "--net", sys.executable, "flood.py", str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stderr
+    phases = json.loads(run.stdout)
+    for name, figures in phases.items():
+        print(f"flood by {name}: {figures}")
+    # All of the good ones were let in, or it would have failed; and there were some in each phase.
+    assert all(figures["good"] > 0 for figures in phases.values())
+    base = phases["nobody"]["resident KiB"]
+    assert max(figures["resident KiB"] for figures in phases.values()) < base + MEMORY_MAX_KIB

@@ -12,12 +12,15 @@ import time
 
 from caller import Caller, percentiles
 
-OPENINGS = int(os.environ.get("ADIT_OPENINGS", "1000"))
+OPENINGS = int(os.environ.get("ADIT_OPENINGS", "500"))
 FLOODERS = 2
 # Least time that the others are watched for, with and without the flood, in seconds.
 WATCHED = min(30.0, OPENINGS / 1000)
 # Of a round of four calls, so that the others keep to a hundred calls in a second.
 PAUSE = 0.05
+
+# What one key may have open or call is another limit.
+UNLIMITED = ("--quota", "open-tunnels-per-key=0", "--quota", "api-calls-per-second=0")
 
 # A process of its own, so that the others do not wait for it inside this one.
 FLOOD = """
@@ -138,7 +141,7 @@ def stored(service):
 def test_a_flood_of_openings_ends_at_the_quota(new_service, store):
     """Tunnels take no more room than the quota says, whoever opens them and how often."""
     quota = OPENINGS // 4
-    service = new_service("--quota", f"open-tunnels={quota}", "--quota", "api-calls-per-second=0", *store)
+    service = new_service(*UNLIMITED, "--quota", f"open-tunnels={quota}", *store)
     # Room for the others: at the quota, nobody opens one.
     other = Caller(service, second_key(service))
     answers = Flood(service, service.keys).end()[0]
@@ -147,6 +150,15 @@ def test_a_flood_of_openings_ends_at_the_quota(new_service, store):
     assert answers == {refused[0]: OPENINGS // FLOODERS * FLOODERS - quota}
     assert stored(service) == quota
     other.ok("DescribeTunnel", tunnelId=other.ok("ListTunnels")["tunnelSummaries"][0]["tunnelId"])
+
+
+def test_a_flood_of_one_caller_ends_at_its_own_quota_and_others_open_on(new_service, store):
+    quota = OPENINGS // 4
+    limits = ("--quota", f"open-tunnels-per-key={quota}", "--quota", "api-calls-per-second=0")
+    service = new_service(*limits, *store)
+    answers = flood(service, "limited")
+    refused = [answer for answer in answers if answer.endswith("LimitExceededException")]
+    assert answers == {"200": quota, refused[0]: OPENINGS // FLOODERS * FLOODERS - quota}
 
 
 def test_a_flood_beyond_the_rate_is_throttled_and_others_are_served(new_service, store):
@@ -160,7 +172,7 @@ def test_a_flood_beyond_the_rate_is_throttled_and_others_are_served(new_service,
 
 def test_what_lists_and_descriptions_cost_in_a_full_store(new_service, store):
     """Everything is admitted and kept: ListTunnels and DescribeTunnel as a caller sees them."""
-    service = new_service("--quota", "api-calls-per-second=0", *store)
+    service = new_service(*UNLIMITED, "--quota", "open-tunnels=1000000", *store)
     answers = flood(service, "admitted")
     assert answers == {"200": OPENINGS // FLOODERS * FLOODERS}
     times = watch(Caller(service), lambda: False)

@@ -15,6 +15,7 @@
 //! thing, run `adit` itself and give its `--pid`.
 
 mod board;
+mod child;
 mod command;
 mod mock;
 mod parent;

@@ -1,25 +1,19 @@
 //! The side that starts the parts, waits for them, and ends them.
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::board::{Attempt, Board, LinkState, PartState, Side, State};
+use super::child::Part;
 use super::pki::Identity;
-use super::role::{Order, ProxiesRole, ProxyTunnel, Report, Role, ServerRole, ServiceRole, Tuning};
+use super::role::{Order, ProxiesRole, ProxyTunnel, Role, ServerRole, ServiceRole, Tuning};
 use super::settings::{SystemSettings, TUNNELS_MAX};
 use super::tickets::Ticket;
 use crate::account::SubjectSpec;
 
 /// How long a part may take to end once its standard input has.
 const FAREWELL: Duration = Duration::from_secs(3);
-
-/// The hidden command that makes this executable a part.
-pub(crate) const PART_COMMAND: &str = "part";
 
 /// Where everything listens unless it is told a port.
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -67,13 +61,6 @@ pub struct System {
     parts: Vec<Part>,
     service: SocketAddr,
     target: SocketAddr,
-}
-
-struct Part {
-    name: String,
-    child: Child,
-    stdin: Option<ChildStdin>,
-    reader: Option<JoinHandle<()>>,
 }
 
 /// The service is the first part.
@@ -221,7 +208,7 @@ impl System {
                 None => part.address.filter(|_| part.is_ready).map(Ok),
             }
         };
-        let missing = || self.not_ready(format!("the {}", self.parts[part].name));
+        let missing = || self.not_ready(format!("the {}", self.parts[part].name()));
         self.board.wait(end, look).unwrap_or_else(|| Err(missing()))
     }
 
@@ -285,7 +272,7 @@ impl System {
     /// The processes, to be accounted for by name.
     #[must_use]
     pub fn subjects(&self) -> Vec<SubjectSpec> {
-        let subject = |part: &Part| SubjectSpec::process(part.child.id(), &part.name);
+        let subject = |part: &Part| SubjectSpec::process(part.pid(), part.name());
         self.parts.iter().map(subject).collect()
     }
 
@@ -294,8 +281,8 @@ impl System {
     pub fn describe(&self) -> Vec<PartInfo> {
         let state = self.board.lock();
         let describe = |(part, state): (&Part, &PartState)| PartInfo {
-            name: part.name.clone(),
-            pid: part.child.id(),
+            name: part.name().to_owned(),
+            pid: part.pid(),
             address: state.address,
             backend: state.backend.clone(),
         };
@@ -418,99 +405,11 @@ impl Drop for System {
     fn drop(&mut self) {
         // All at once, then wait for each.
         for part in &mut self.parts {
-            part.stdin = None;
+            part.dismiss();
         }
         let end = Instant::now() + FAREWELL;
         for part in &mut self.parts {
             part.end(end);
-        }
-    }
-}
-
-impl Part {
-    fn start(
-        executable: &std::path::Path,
-        name: &str,
-        role: &Role,
-        index: usize,
-        board: Arc<Board>,
-    ) -> std::io::Result<Self> {
-        let mut child = Command::new(executable)
-            .arg(PART_COMMAND)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            // Ctrl-C on the terminal is for the parent, which still has its report to write.
-            .process_group(0)
-            .spawn()?;
-        let output = child.stdout.take().map(BufReader::new);
-        let mut part = Self {
-            name: name.to_owned(),
-            stdin: child.stdin.take(),
-            child,
-            reader: None,
-        };
-        if let Some(output) = output {
-            let reader = std::thread::Builder::new().name(format!("reports of {name}"));
-            part.reader = Some(reader.spawn(move || {
-                for line in output.lines() {
-                    let Ok(line) = line else { break };
-                    if let Ok(report) = serde_json::from_str::<Report>(&line) {
-                        board.take(index, report);
-                    }
-                }
-                board.over(index);
-            })?);
-        }
-        let mut line = serde_json::to_vec(role)?;
-        line.push(b'\n');
-        if let Some(stdin) = &mut part.stdin {
-            stdin.write_all(&line)?;
-        }
-        Ok(part)
-    }
-
-    fn order(&mut self, order: Order) {
-        let Ok(mut line) = serde_json::to_vec(&order) else {
-            return;
-        };
-        line.push(b'\n');
-        if let Some(stdin) = &mut self.stdin {
-            // A part that is gone is noticed by its reports.
-            let _ = stdin.write_all(&line);
-        }
-    }
-
-    /// Ends the process at once, and returns once nothing of it is left.
-    fn kill(&mut self) {
-        let _ = self.child.kill();
-        self.reap();
-    }
-
-    /// Waits until `end` for the process to end by itself.
-    fn end(&mut self, end: Instant) {
-        while Instant::now() < end {
-            match self.child.try_wait() {
-                Ok(None) => std::thread::sleep(Duration::from_millis(2)),
-                Ok(Some(_)) | Err(_) => return self.reap(),
-            }
-        }
-        self.kill();
-    }
-
-    fn reap(&mut self) {
-        let _ = self.child.wait();
-        if let Some(reader) = self.reader.take() {
-            // Its pipe has no writer any more.
-            let _ = reader.join();
-        }
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        // Not ended yet only where starting it failed half-way.
-        if self.child.try_wait().is_ok_and(|it| it.is_none()) {
-            self.kill();
         }
     }
 }

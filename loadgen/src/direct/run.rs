@@ -1,0 +1,263 @@
+//! Both ends, each on a thread of its own, for the time of a run.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use super::destination::{Destination, FarCounts};
+use super::link::{self, LinkSettings};
+use super::session::{End, Session};
+use super::source::Source;
+use super::timer::Timer;
+use crate::report::{ErrorKind, Recorder};
+
+/// How long a service may take to tell its services.
+const SERVICES_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Time between two looks whether something has come about.
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Time between two ticks of the recorder.
+const TICK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What is offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Load {
+    /// Connections for round trips, one at a time on each.
+    pub asks: usize,
+    /// Connections with bulk upwards.
+    pub pushes: usize,
+    /// Connections with bulk downwards.
+    pub pulls: usize,
+    /// Instead of `asks`: at most so many connections at once, each for one round trip.
+    pub churns: usize,
+    /// Bytes of a request.
+    pub size: usize,
+    /// Bytes of its answer.
+    pub reply_size: usize,
+    /// Round trips a second, on schedule (open model); `None`: each after the last (closed).
+    pub rate: Option<f64>,
+}
+
+/// A run.
+#[derive(Clone)]
+pub struct DirectSettings {
+    /// The end that offers load.
+    pub source: LinkSettings,
+    /// The end that answers; `None`: somebody else's, with a verifying server behind it.
+    pub destination: Option<LinkSettings>,
+    /// What is offered.
+    pub load: Load,
+    /// How long.
+    pub duration: Duration,
+    /// How long answers are waited for once the time is up.
+    pub grace: Duration,
+    /// All bytes follow from it.
+    pub seed: u64,
+}
+
+/// How a run ended; the figures are with the recorder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Why the source's link ended before its time, if it did.
+    pub cut_short: Option<String>,
+    /// Connections on which a wrong byte came, at either end.
+    pub faults: u64,
+    /// The first of them at the source.
+    pub first_fault: Option<String>,
+    /// Connections that the destination's end saw.
+    pub far_connections: u64,
+    /// Bytes that it found right.
+    pub far_received: u64,
+    /// Connections that it saw end before their trailer.
+    pub far_cut: u64,
+}
+
+/// Offers load to a tunnel for the time of the run. `connected` hears when load begins.
+///
+/// # Errors
+/// A link cannot be had, or a peer breaks the protocol.
+pub fn run(
+    settings: DirectSettings,
+    recorder: Recorder,
+    connected: impl FnOnce(),
+) -> Result<Outcome> {
+    let counts = Arc::new(FarCounts::default());
+    let far = settings
+        .destination
+        .clone()
+        .map(|link| Far::start(link, Arc::clone(&counts)))
+        .transpose()?;
+    connected();
+    let (mut outcome, source) = runtime()?.block_on(offer(settings, recorder))?;
+    if let Some(far) = far {
+        far.finish()?;
+    }
+    outcome.faults = source + counts.faults.load(Ordering::Relaxed);
+    outcome.far_connections = counts.connections.load(Ordering::Relaxed);
+    outcome.far_received = counts.received.load(Ordering::Relaxed);
+    outcome.far_cut = counts.cut.load(Ordering::Relaxed);
+    Ok(outcome)
+}
+
+/// The outcome as the source sees it, and its faults.
+async fn offer(settings: DirectSettings, recorder: Recorder) -> Result<(Outcome, u64)> {
+    let (reader, writer) = link::connect(&settings.source).await?;
+    let session = Session::new(Source::new(settings.load, settings.seed, recorder));
+    let mut ended = None;
+    tokio::select! {
+        link = session.run(reader, writer) => ended = link?,
+        clock = keep_time(&session, &settings) => clock?,
+    }
+    if ended.is_some() {
+        session.with(|it| it.give_up(ErrorKind::Tunnel));
+    }
+    let source = session.into_end();
+    let outcome = Outcome {
+        cut_short: ended,
+        first_fault: source.first_fault.clone(),
+        ..Outcome::default()
+    };
+    Ok((outcome, source.faults))
+}
+
+/// Begins, fires on schedule, and ends: the session ends by itself then, or is given up.
+async fn keep_time(session: &Session<Source>, settings: &DirectSettings) -> Result<()> {
+    await_services(session, Source::is_running).await?;
+    let start = Instant::now();
+    let end = start + settings.duration;
+    session.with(Source::begin);
+    let mut timer = Timer::new()?;
+    let mut tick = start + TICK_INTERVAL;
+    // Computed from the start each time, so that no error adds up.
+    let due = |index: u64| {
+        let rate = settings.load.rate?;
+        Some(start + Duration::from_secs_f64(index as f64 / rate))
+    };
+    let mut index = 0;
+    loop {
+        let next = due(index).map_or(tick, |due| due.min(tick)).min(end);
+        timer.until(next).await;
+        let now = Instant::now();
+        if due(index).is_some_and(|due| due <= now && due < end) {
+            session.with(|source| source.woke(next, now));
+        }
+        while let Some(intended) = due(index).filter(|due| *due <= now && *due < end) {
+            session.with(|source| source.fire(intended, now));
+            index += 1;
+        }
+        if now >= tick {
+            session.with(|source| source.tick(now));
+            tick = now + TICK_INTERVAL;
+        }
+        if now >= end {
+            break;
+        }
+    }
+    session.with(Source::finish);
+    let patience = Instant::now() + settings.grace;
+    while Instant::now() < patience {
+        tokio::time::sleep(TICK_INTERVAL).await;
+        session.with(|source| source.tick(Instant::now()));
+    }
+    session.with(|source| source.give_up(ErrorKind::TimedOut));
+    Ok(())
+}
+
+async fn await_services<E: End>(session: &Session<E>, is_there: fn(&E) -> bool) -> Result<()> {
+    let end = Instant::now() + SERVICES_TIMEOUT;
+    while !session.with(|end| is_there(end)) {
+        if Instant::now() >= end {
+            bail!("the service does not tell its services");
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    Ok(())
+}
+
+/// The destination's end on its thread.
+struct Far {
+    stop: tokio::sync::oneshot::Sender<()>,
+    thread: thread::JoinHandle<Result<()>>,
+}
+
+impl Far {
+    /// Starts it and waits until the service knows it.
+    fn start(link: LinkSettings, counts: Arc<FarCounts>) -> Result<Self> {
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let (ready, is_ready) = mpsc::channel();
+        let thread = thread::Builder::new().name("destination".to_owned());
+        let thread = thread.spawn(move || {
+            runtime()?.block_on(async {
+                let session = Session::new(Destination::new(counts));
+                answer(&link, &session, ready, async {
+                    // Also completes when nobody holds the other end any more.
+                    let _ = stopped.await;
+                })
+                .await
+            })
+        })?;
+        match is_ready.recv() {
+            Ok(()) => Ok(Self { stop, thread }),
+            // It has ended, and knows why.
+            Err(_) => Err(joined(thread).err().unwrap_or_else(|| anyhow!("it ended"))),
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        let _ = self.stop.send(());
+        joined(self.thread).context("the destination's end")
+    }
+}
+
+fn joined(thread: thread::JoinHandle<Result<()>>) -> Result<()> {
+    let ended = thread.join();
+    ended.unwrap_or_else(|_| bail!("the thread of the destination's end panicked"))
+}
+
+/// Answers until `stop`, and then what is still open for [`FAREWELL`].
+async fn answer(
+    link: &LinkSettings,
+    session: &Session<Destination>,
+    ready: mpsc::Sender<()>,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    let (reader, writer) = link::connect(link).await?;
+    let clock = async {
+        await_services(session, Destination::is_running).await?;
+        let _ = ready.send(());
+        stop.await;
+        session.with(Destination::finish);
+        tokio::time::sleep(FAREWELL).await;
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        ended = session.run(reader, writer) => match ended? {
+            Some(how) => bail!("the link ended: {how}"),
+            None => Ok(()),
+        },
+        clock = clock => clock,
+    }
+}
+
+/// Answers as the destination of a tunnel until `stop`, for `adit-loadgen serve`. `ready` hears
+/// once connections can come.
+///
+/// # Errors
+/// The link cannot be had, or ends.
+pub fn serve(link: &LinkSettings, ready: mpsc::Sender<()>) -> Result<()> {
+    let session = Session::new(Destination::new(Arc::default()));
+    runtime()?.block_on(answer(link, &session, ready, std::future::pending()))
+}
+
+/// How long the destination's end waits for what is open when the source is done.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().context("no runtime")
+}

@@ -1,0 +1,244 @@
+//! Tunnels driven by their tokens, with every byte verified at both ends.
+
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+
+use adit_engine::ring::IoChoice;
+use adit_loadgen::direct::{self, DirectSettings, LinkSettings, Load, Outcome};
+use adit_loadgen::report::{ErrorKind, Interval, Recorder};
+use adit_loadgen::system::{System, SystemSettings};
+use adit_proto::{AccessToken, Mode};
+
+use crate::support::{EXECUTABLE, both};
+
+/// A system without the sides that are played here, and its authority in a file.
+struct Stage {
+    system: System,
+    directory: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new(io: IoChoice, has_source: bool, has_destination: bool) -> Self {
+        let system = System::start(SystemSettings {
+            io,
+            has_source,
+            has_destination,
+            ..SystemSettings::new(EXECUTABLE.into())
+        })
+        .unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("ca.pem"), system.authority()).unwrap();
+        Self { system, directory }
+    }
+
+    fn link(&self, mode: Mode) -> LinkSettings {
+        let ticket = &self.system.tickets()[0];
+        let token = match mode {
+            Mode::Source => &ticket.source_token,
+            Mode::Destination => &ticket.destination_token,
+        };
+        LinkSettings {
+            endpoint: self.system.service().to_string().parse().unwrap(),
+            ca: Some(self.directory.path().join("ca.pem")),
+            token: AccessToken::new(token.clone()).unwrap(),
+            mode,
+        }
+    }
+
+    fn settings(&self, load: Load, plays_destination: bool) -> DirectSettings {
+        DirectSettings {
+            source: self.link(Mode::Source),
+            destination: plays_destination.then(|| self.link(Mode::Destination)),
+            load,
+            duration: Duration::from_millis(1500),
+            grace: Duration::from_secs(30),
+            seed: 7,
+        }
+    }
+}
+
+/// What the intervals of a run add up to.
+#[derive(Debug, Default)]
+struct Totals {
+    operations: u64,
+    up: u64,
+    down: u64,
+    due: u64,
+    open: u64,
+    errors: Vec<(ErrorKind, u64)>,
+    latencies: u64,
+}
+
+fn totals(intervals: Receiver<Interval>) -> Totals {
+    let mut totals = Totals::default();
+    for interval in intervals {
+        totals.operations += interval.operations;
+        totals.up += interval.bytes_up;
+        totals.down += interval.bytes_down;
+        totals.due += interval.due;
+        totals.open = interval.open;
+        totals.latencies += interval.corrected.len();
+        totals.errors.extend(interval.errors.iter());
+    }
+    totals
+}
+
+fn run(settings: DirectSettings) -> (Outcome, Totals) {
+    let (sender, intervals) = sync_channel(1_000);
+    let recorder = Recorder::new(0, Instant::now(), sender);
+    let outcome = direct::run(settings, recorder, || ()).unwrap();
+    let totals = totals(intervals);
+    assert_eq!(outcome.cut_short, None);
+    assert_eq!(outcome.faults, 0, "{outcome:?}");
+    assert_eq!(totals.errors, [], "{outcome:?}");
+    assert_eq!(totals.open, 0, "every connection was ended");
+    (outcome, totals)
+}
+
+const ASKS: Load = Load {
+    asks: 20,
+    pushes: 0,
+    pulls: 0,
+    churns: 0,
+    size: 64,
+    reply_size: 300,
+    rate: None,
+};
+
+#[test]
+fn round_trips_through_the_relay_alone() {
+    both(|io| {
+        let stage = Stage::new(io, false, false);
+        let (outcome, totals) = run(stage.settings(ASKS, true));
+        assert!(totals.operations > 100, "{totals:?}");
+        assert_eq!(totals.latencies, totals.operations);
+        assert_eq!(totals.up, 64 * totals.operations);
+        assert_eq!(totals.down, 300 * totals.operations);
+        assert_eq!((outcome.far_connections, outcome.far_cut), (20, 0));
+        assert!(outcome.far_received >= totals.up, "{outcome:?}");
+    });
+}
+
+#[test]
+fn the_open_model_offers_what_it_was_told() {
+    let stage = Stage::new(IoChoice::Auto, false, false);
+    let load = Load {
+        rate: Some(200.0),
+        ..ASKS
+    };
+    let (_, totals) = run(stage.settings(load, true));
+    assert_eq!((totals.due, totals.operations), (300, 300));
+}
+
+#[test]
+fn bulk_both_ways_beside_round_trips() {
+    both(|io| {
+        let stage = Stage::new(io, false, false);
+        let load = Load {
+            asks: 2,
+            pushes: 3,
+            pulls: 3,
+            ..ASKS
+        };
+        let (outcome, totals) = run(stage.settings(load, true));
+        assert!(totals.operations > 10, "{totals:?}");
+        assert!(totals.up > 1 << 20 && totals.down > 1 << 20, "{totals:?}");
+        assert_eq!((outcome.far_connections, outcome.far_cut), (8, 0));
+    });
+}
+
+#[test]
+fn a_connection_for_each_round_trip() {
+    let stage = Stage::new(IoChoice::Auto, false, false);
+    let load = Load {
+        asks: 0,
+        churns: 10,
+        ..ASKS
+    };
+    let (outcome, totals) = run(stage.settings(load, true));
+    assert!(totals.operations > 20, "{totals:?}");
+    assert_eq!(outcome.far_connections, totals.operations);
+    assert_eq!(outcome.far_cut, 0);
+}
+
+/// The device's side is real: proxy and verifying server.
+#[test]
+fn as_source_alone() {
+    both(|io| {
+        let stage = Stage::new(io, false, true);
+        for (asks, pushes, pulls, churns) in [(5, 2, 2, 0), (0, 0, 0, 5)] {
+            // A token of the service is bound to the client that came with it first.
+            let stage = match churns {
+                0 => &stage,
+                _ => &Stage::new(io, false, true),
+            };
+            let load = Load {
+                asks,
+                pushes,
+                pulls,
+                churns,
+                ..ASKS
+            };
+            let (_, totals) = run(stage.settings(load, false));
+            assert!(totals.operations > 10, "{totals:?}");
+            if pushes > 0 {
+                assert!(totals.up > 1 << 20 && totals.down > 1 << 20, "{totals:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_service_that_goes_away_cuts_the_run_short() {
+    let mut stage = Stage::new(IoChoice::Auto, false, false);
+    let settings = DirectSettings {
+        duration: Duration::from_secs(600),
+        ..stage.settings(ASKS, true)
+    };
+    let (sender, intervals) = sync_channel(1_000);
+    let recorder = Recorder::new(0, Instant::now(), sender);
+    let (begun, has_begun) = sync_channel(1);
+    let running = std::thread::spawn(move || {
+        direct::run(settings, recorder, move || begun.send(()).unwrap())
+    });
+    has_begun.recv().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    stage.system.restart_service(Duration::ZERO).unwrap();
+    // The far end's link is gone as well, so either may be what is told.
+    match running.join().unwrap() {
+        Ok(outcome) => assert!(outcome.cut_short.is_some(), "{outcome:?}"),
+        Err(fault) => assert!(format!("{fault:#}").contains("link ended"), "{fault:#}"),
+    }
+    let totals = totals(intervals);
+    let lost = totals
+        .errors
+        .iter()
+        .filter(|(kind, _)| *kind == ErrorKind::Tunnel);
+    assert_eq!(lost.map(|it| it.1).sum::<u64>(), 20, "{totals:?}");
+}
+
+#[test]
+fn what_refuses_says_so() {
+    let stage = Stage::new(IoChoice::Auto, false, false);
+    let fault = |link| {
+        let (sender, _intervals) = sync_channel(1);
+        let settings = DirectSettings {
+            source: link,
+            ..stage.settings(ASKS, false)
+        };
+        let recorder = Recorder::new(0, Instant::now(), sender);
+        let fault = direct::run(settings, recorder, || ()).unwrap_err();
+        format!("{fault:#}")
+    };
+    let mut link = stage.link(Mode::Source);
+    link.token = AccessToken::new("unknown".to_owned()).unwrap();
+    let text = fault(link);
+    assert!(
+        text.contains("refused with 400: no such access token"),
+        "{text}"
+    );
+    let mut link = stage.link(Mode::Source);
+    link.ca = None;
+    let text = fault(link);
+    assert!(text.contains("TLS"), "{text}");
+}

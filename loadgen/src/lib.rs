@@ -33,6 +33,7 @@ pub mod server;
 pub mod settings;
 pub mod system;
 pub mod threshold;
+pub mod tunnels;
 
 use std::process;
 

@@ -4,7 +4,7 @@ use anyhow::anyhow;
 
 use crate::exit::{Error, Verdict};
 use crate::settings::Settings;
-use crate::{compare, report, server, system};
+use crate::{compare, report, server, system, tunnels};
 
 /// Runs to the end.
 ///
@@ -12,6 +12,8 @@ use crate::{compare, report, server, system};
 /// It could not be done; a run that came to its end with failures is a [`Verdict`].
 pub fn run(settings: Settings) -> Result<Verdict, Error> {
     match settings {
+        Settings::Storm(it) => return tunnels::storm(*it),
+        Settings::Many(it) => return tunnels::many(*it),
         Settings::System(it) => system::keep_up(*it)?,
         Settings::Part => system::run_part()?,
         Settings::Serve(settings) => server::serve(&settings)?,

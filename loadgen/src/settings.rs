@@ -12,6 +12,7 @@ use crate::report::{self, Show};
 use crate::server::ServeSettings;
 use crate::system::KeepUp;
 use crate::threshold::{Ramp, Threshold};
+use crate::tunnels::{ManySettings, StormSettings};
 
 /// The one thing to do.
 #[derive(Debug)]
@@ -20,6 +21,10 @@ pub enum Settings {
     Drive(Box<Drive>),
     /// Be the far end.
     Serve(ServeSettings),
+    /// Cut all tunnels of a system.
+    Storm(Box<StormSettings>),
+    /// Drive a few of many tunnels.
+    Many(Box<ManySettings>),
     /// Keep a whole system up.
     System(Box<KeepUp>),
     /// Be a part of a system.
@@ -114,6 +119,10 @@ impl Settings {
                 return Ok(Self::Serve(far_end(serve)?));
             }
             Command::System(args) => return Ok(Self::System(Box::new(KeepUp::of(args)?))),
+            Command::Storm(args) => return Ok(Self::Storm(Box::new(StormSettings::of(args)?))),
+            Command::ManyTunnels(args) => {
+                return Ok(Self::Many(Box::new(ManySettings::of(args)?)));
+            }
             Command::Part => return Ok(Self::Part),
             Command::Report(report) => return Ok(Self::Report(report)),
             Command::Compare(compare) => return Ok(Self::Compare(compare)),
@@ -159,7 +168,7 @@ impl Drive {
 }
 
 impl Output {
-    fn of(typed: args::Output) -> Result<Self, Error> {
+    pub(crate) fn of(typed: args::Output) -> Result<Self, Error> {
         let ramp = typed.ramp.as_deref().map(Ramp::parse).transpose();
         let ramp =
             ramp.map_err(|error| Error::usage(error, "write it as --ramp until 'p99>5ms'"))?;

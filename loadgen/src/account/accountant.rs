@@ -9,9 +9,13 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::{SAMPLE_INTERVAL, Subject, Usage};
+use crate::report::ProcessUse;
 
 /// Samples of one subject that are kept: a day of them, 9 MB. Of a longer run the newest.
 pub const SAMPLES_MAX: usize = 24 * 3600;
+
+/// Payload bytes from which on processor time is told for each GiB: 16 MiB.
+const GIB_MIN: u64 = 16 << 20;
 
 /// One reading.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -57,6 +61,27 @@ impl Window {
     pub fn cpu_per_gib(&self, bytes: u64) -> Option<f64> {
         const GIB: f64 = (1_u64 << 30) as f64;
         (bytes > 0).then(|| self.cpu() / (bytes as f64 / GIB))
+    }
+
+    /// As a summary tells it. `bytes` is the payload carried in the window, both directions.
+    #[must_use]
+    pub fn to_use(&self, bytes: u64) -> ProcessUse {
+        let since = |of: fn(&Usage) -> f64| (of(&self.end) - of(&self.begin)).max(0.0);
+        ProcessUse {
+            name: self.name.clone(),
+            pid: self.pid,
+            cpu_user_s: since(|it| it.cpu_user),
+            cpu_system_s: since(|it| it.cpu_system),
+            cpu_cores: self.cpu() / self.seconds.max(1e-9),
+            // Of less, a hundredth of a second more or less would decide.
+            cpu_s_per_gib: self.cpu_per_gib(bytes).filter(|_| bytes >= GIB_MIN),
+            resident_bytes: self.end.resident,
+            resident_max_bytes: self.resident_max,
+            user_memory_bytes: self.end.user_memory,
+            user_memory_max_bytes: self.user_memory_max,
+            descriptors: self.end.descriptors,
+            has_ended: self.gone_at.is_some(),
+        }
     }
 
     /// Context switches in the window, voluntary and not, of threads that live at its end.
@@ -304,6 +329,10 @@ mod tests {
             samples: Vec::new(),
         };
         assert_eq!(window.cpu_per_gib(3 << 30), Some(0.5));
+        let told = window.to_use(3 << 30);
+        assert_eq!((told.cpu_user_s, told.cpu_system_s), (1.5, 0.0));
+        assert_eq!((told.cpu_cores, told.cpu_s_per_gib), (1.5, Some(0.5)));
+        assert_eq!(window.to_use(1 << 20).cpu_s_per_gib, None);
         assert_eq!(window.switches(), None);
     }
 

@@ -3,12 +3,17 @@
 pub mod common;
 pub mod quantity;
 pub mod system;
+pub mod tunnels;
 
 use clap::{Parser, Subcommand};
 
 pub use common::{Common, IoChoice, Output, Place};
 use quantity::size;
+
 pub use system::{Parts, System};
+pub use tunnels::{ManyTunnels, Storm};
+
+use crate::payload::{MESSAGE_SIZE_MAX, MESSAGE_SIZE_MIN};
 
 /// Offers load to a TCP forwarder or a tunnel, verifies every byte, and measures.
 ///
@@ -48,6 +53,10 @@ pub enum Command {
     },
     /// The verifying server that all profiles talk to at the far end
     Serve(Serve),
+    /// All tunnels of a system are cut at once: how long until each carries verified bytes again
+    Storm(Storm),
+    /// Many tunnels on one relay, some of them active: what the idle ones cost
+    ManyTunnels(ManyTunnels),
     /// A whole system on loopback, kept up until Ctrl-C: says where it listens, its processes and its tokens
     System(System),
     /// A part of a system, told on standard input what to be
@@ -59,6 +68,15 @@ pub enum Command {
     ///
     /// Exit codes: 0 nothing got worse; 2 the runs cannot be compared; 3 something got worse.
     Compare(crate::compare::Args),
+}
+
+fn message_size(text: &str) -> Result<usize, String> {
+    match size(text)? {
+        fits @ MESSAGE_SIZE_MIN..=MESSAGE_SIZE_MAX => Ok(fits),
+        _ => Err(format!(
+            "a message has {MESSAGE_SIZE_MIN} bytes (its header and hash) to {MESSAGE_SIZE_MAX}"
+        )),
+    }
 }
 
 /// Where the bulk of the bytes goes, seen from the generator.

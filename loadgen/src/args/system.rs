@@ -7,14 +7,14 @@ use std::path::PathBuf;
 /// How the parts of a system are run, with `system` and with `--self`.
 #[derive(Debug, clap::Args)]
 pub struct Parts {
-    /// Tunnels of the system
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub tunnels: usize,
+    /// Tunnels of the system. By default 1, with storm 100, with many-tunnels 1000
+    #[arg(long, value_name = "N")]
+    pub tunnels: Option<usize>,
     /// Kernel interface of relay and proxies: auto, uring or epoll
     #[arg(long, default_value = "auto", value_name = "INTERFACE")]
     pub system_io: adit_engine::ring::IoChoice,
     /// Who seals and opens the TLS records of relay and proxies
-    #[arg(long, value_enum, default_value = "library")]
+    #[arg(long, value_enum, default_value = "in-place")]
     pub tls_records: TlsRecords,
     /// Loops of the relay; one a core otherwise
     #[arg(long, value_name = "N")]
@@ -25,9 +25,9 @@ pub struct Parts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum TlsRecords {
     /// The TLS library.
-    #[default]
     Library,
     /// The engine's own record layer, in the caller's buffer.
+    #[default]
     InPlace,
 }
 

@@ -38,7 +38,7 @@ impl KeepUp {
                 has_source: has(args::system::Part::Source),
                 has_destination: has(args::system::Part::Destination),
                 target: args.target,
-                ..SystemSettings::of(&args.parts)?
+                ..SystemSettings::of(&args.parts, 1)?
             },
             authority: args.ca_out,
             as_json: args.json,

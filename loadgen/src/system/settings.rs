@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use adit_engine::ring::IoChoice;
+use adit_engine::tls::RecordsChoice;
 use anyhow::Context as _;
 
 use crate::args;
@@ -64,7 +65,7 @@ impl SystemSettings {
             connections: 1,
             descriptors: descriptor_limit(),
             io: IoChoice::Auto,
-            in_place_records: false,
+            in_place_records: RecordsChoice::default() == RecordsChoice::InPlace,
             relay_loops: None,
             congestion: None,
             has_source: true,
@@ -76,15 +77,18 @@ impl SystemSettings {
         }
     }
 
-    /// The system that the arguments describe, with all its parts.
+    /// The system that the arguments describe, with all its parts; with `tunnels` unless they say how
+    /// many.
     ///
     /// # Errors
     /// More tunnels than there can be, or this executable is not to be found.
-    pub fn of(parts: &args::Parts) -> Result<Self, Error> {
-        within("--tunnels", parts.tunnels, TUNNELS_MAX)?;
+    pub fn of(parts: &args::Parts, tunnels: usize) -> Result<Self, Error> {
+        let tunnels = parts.tunnels.unwrap_or(tunnels);
+        within("--tunnels", tunnels, TUNNELS_MAX)?;
         let executable = std::env::current_exe().context("this executable is not to be found")?;
         Ok(Self {
-            tunnels: parts.tunnels,
+            tunnels,
+            connections: tunnels,
             io: parts.system_io,
             in_place_records: parts.tls_records == args::system::TlsRecords::InPlace,
             relay_loops: parts.relay_loops,

@@ -1,4 +1,6 @@
 //! The generator and whole systems that it starts, with every byte verified.
 
+mod direct;
 mod support;
 mod system;
+mod tunnels;

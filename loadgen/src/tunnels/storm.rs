@@ -1,0 +1,331 @@
+//! All tunnels are cut at once: how long until each carries verified bytes again.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+
+use super::probe::{Probe, ProbeError};
+use super::recovery::{Attempts, Recoveries};
+use super::reporting::{Reporting, no_ramp};
+use crate::account::Accountant;
+use crate::args;
+use crate::exit::{Error, Verdict};
+use crate::report::{ErrorKind, Recorder};
+use crate::settings::Output;
+use crate::system::{LinkState, Side, System, SystemSettings};
+
+/// How the tunnels are cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Cut {
+    /// The service's process is killed, and started again after --outage.
+    #[default]
+    Restart,
+    /// Every link is reset, while the service goes on.
+    Reset,
+    /// Every link is closed without a close frame, while the service goes on.
+    Close,
+}
+
+/// A storm.
+#[derive(Debug)]
+pub struct StormSettings {
+    /// What is cut.
+    pub system: SystemSettings,
+    /// How.
+    pub cut: Cut,
+    /// How long the service is away, with [`Cut::Restart`].
+    pub outage: Duration,
+    /// How long tunnels may take to come back.
+    pub patience: Duration,
+    /// All bytes follow from it.
+    pub seed: u64,
+    /// What becomes of the figures.
+    pub output: Output,
+}
+
+impl StormSettings {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub fn of(args: args::Storm) -> Result<Self, Error> {
+        no_ramp(&args.output)?;
+        Ok(Self {
+            system: SystemSettings::of(&args.parts, TUNNELS)?,
+            cut: args.cut,
+            outage: args.outage,
+            patience: args.patience,
+            seed: args.seed,
+            output: Output::of(args.output)?,
+        })
+    }
+}
+
+/// Tunnels of a storm unless it is told.
+const TUNNELS: usize = 100;
+
+/// Tunnels that are probed at once.
+const PROBES_MAX: usize = 16;
+
+/// How long a probe may take: it is tried again then.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Time between two looks at the links.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+
+/// Bytes of a probe's request, and of its answer.
+const SIZES: (usize, usize) = (1_000, 1_000);
+
+/// Runs a storm from start to end.
+///
+/// # Errors
+/// The system does not start, or fails otherwise than by its tunnels.
+pub fn storm(settings: StormSettings) -> Result<Verdict, Error> {
+    let mut system = System::start(SystemSettings {
+        resets_links: settings.cut == Cut::Reset,
+        ..settings.system.clone()
+    })
+    .map_err(anyhow::Error::from)?;
+    prove_all(&system, settings.seed)?;
+    let parameters = [
+        ("cut", format!("{:?}", settings.cut).to_lowercase()),
+        ("outage", format!("{:?}", settings.outage)),
+    ];
+    let (reporting, mut recorders) = Reporting::start(
+        "storm",
+        &settings.system,
+        settings.seed,
+        settings.patience,
+        &parameters,
+        1,
+        &settings.output,
+    )?;
+    let recorder = recorders.pop().context("one recorder was asked for")?;
+    // The service that is started again is another process, so its part is not accounted for.
+    let subjects = system.subjects();
+    let subjects: Result<Vec<_>, _> = subjects.iter().map(|it| it.find()).collect();
+    let subjects = subjects.map_err(anyhow::Error::from)?;
+    let accountant = Accountant::start(subjects).context("no thread for the accounts")?;
+
+    let before = [Side::Source, Side::Destination].map(|side| system.links(side));
+    drop(system.take_attempts());
+    let cut = match settings.cut {
+        Cut::Restart => system.restart_service(settings.outage),
+        Cut::Reset | Cut::Close => system.cut_links(),
+    }
+    .map_err(anyhow::Error::from)?;
+    let mut watch = Watch::new(&system, &before, cut, settings.seed);
+    watch.run(cut + settings.patience, &recorder)?;
+    let Watch {
+        tunnels, retries, ..
+    } = watch;
+    let measured = reporting.begun().elapsed();
+    drop(recorder);
+
+    let attempts = Attempts::of(&system.take_attempts(), cut);
+    let times = |of: fn(&Back) -> Instant| {
+        let back = tunnels.iter().filter_map(Progress::back);
+        Recoveries::new(back.map(|it| of(it).duration_since(cut)).collect())
+    };
+    let is_back = tunnels.iter().filter(|it| it.back().is_some()).count();
+    let mut figures = attempts.figures();
+    figures.extend(times(|it| it.linked).figures("both_links_back"));
+    figures.extend(times(|it| it.carried).figures("bytes_flow"));
+    figures.insert("tunnels_back_count".to_owned(), is_back as f64);
+    figures.insert("failed_probes_count".to_owned(), retries as f64);
+    let mut warnings = Vec::new();
+    if is_back < tunnels.len() {
+        let (all, time) = (tunnels.len(), settings.patience);
+        warnings.push(format!(
+            "only {is_back} of {all} tunnels are back within {time:?}"
+        ));
+    }
+    reporting.finish(
+        &accountant.finish(),
+        figures,
+        warnings,
+        measured,
+        is_back == tunnels.len(),
+        &settings.output,
+    )
+}
+
+/// Every tunnel carries a verified round trip, or there is nothing to recover.
+fn prove_all(system: &System, seed: u64) -> Result<(), Error> {
+    for (index, target) in system.targets().into_iter().enumerate() {
+        let carried = Probe::connect(target, seed, index as u64, PROBE_PATIENCE)
+            .and_then(|mut probe| probe.round_trip(SIZES.0, SIZES.1).map(|()| probe))
+            .and_then(Probe::end);
+        carried.with_context(|| format!("tunnel {index} does not work before the storm"))?;
+    }
+    Ok(())
+}
+
+/// When a tunnel was back.
+#[derive(Clone, Copy, Debug)]
+struct Back {
+    /// Both sides could be used.
+    linked: Instant,
+    /// Verified bytes had gone through and come back.
+    carried: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Progress {
+    /// Its links are not both new and in use.
+    Down,
+    Probing {
+        linked: Instant,
+    },
+    Back(Back),
+}
+
+impl Progress {
+    fn back(&self) -> Option<&Back> {
+        match self {
+            Self::Back(back) => Some(back),
+            Self::Down | Self::Probing { .. } => None,
+        }
+    }
+}
+
+type Answer = (usize, Result<Instant, ProbeError>);
+
+/// Waits for every tunnel.
+struct Watch<'a> {
+    system: &'a System,
+    before: &'a [Vec<LinkState>; 2],
+    cut: Instant,
+    seed: u64,
+    tunnels: Vec<Progress>,
+    /// Probes that did not come back although both links were up.
+    retries: u64,
+}
+
+impl<'a> Watch<'a> {
+    fn new(system: &'a System, before: &'a [Vec<LinkState>; 2], cut: Instant, seed: u64) -> Self {
+        Self {
+            system,
+            before,
+            cut,
+            seed,
+            tunnels: vec![Progress::Down; before[0].len()],
+            retries: 0,
+        }
+    }
+
+    /// Until `end` at most. What is not back then is told to the recorder.
+    fn run(&mut self, end: Instant, recorder: &Recorder) -> Result<(), Error> {
+        let targets = self.system.targets();
+        let (ask, asked) = channel();
+        let (answer, answers) = channel();
+        let asked = Mutex::new(asked);
+        let streams = self.tunnels.len() as u64;
+        thread::scope(|scope| {
+            for _ in 0..PROBES_MAX.min(self.tunnels.len()) {
+                let (targets, asked, answer, seed) = (&targets, &asked, answer.clone(), self.seed);
+                scope.spawn(move || probe_some(targets, asked, &answer, seed, streams));
+            }
+            let outcome = self.follow(end, recorder, &ask, &answers);
+            // The threads end with it.
+            drop(ask);
+            outcome
+        })?;
+        for _ in self.tunnels.iter().filter(|it| it.back().is_none()) {
+            recorder.error(ErrorKind::TimedOut);
+        }
+        Ok(())
+    }
+
+    fn follow(
+        &mut self,
+        end: Instant,
+        recorder: &Recorder,
+        ask: &Sender<usize>,
+        answers: &Receiver<Answer>,
+    ) -> Result<(), Error> {
+        while self.tunnels.iter().any(|it| it.back().is_none()) && Instant::now() < end {
+            if let Some(fault) = self.system.fault() {
+                return Err(anyhow!(fault).into());
+            }
+            self.look(ask);
+            let first = answers.recv_timeout(LOOK_INTERVAL).ok();
+            for (tunnel, answer) in first.into_iter().chain(answers.try_iter()) {
+                self.take(tunnel, answer, recorder);
+            }
+            recorder.tick(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Has the tunnels probed whose links are both new and in use.
+    fn look(&mut self, ask: &Sender<usize>) {
+        let links = [Side::Source, Side::Destination].map(|side| self.system.links(side));
+        for (index, progress) in self.tunnels.iter_mut().enumerate() {
+            let is_new = |side: usize| {
+                let link = &links[side][index];
+                let since = link.changed_at?;
+                let is_new = link.sessions > self.before[side][index].sessions;
+                (link.is_running && is_new).then_some(since)
+            };
+            if let (Progress::Down, Some(source), Some(destination)) =
+                (&*progress, is_new(0), is_new(1))
+            {
+                let linked = source.max(destination);
+                *progress = Progress::Probing { linked };
+                // The threads live as long as this end.
+                let _ = ask.send(index);
+            }
+        }
+    }
+
+    fn take(&mut self, tunnel: usize, answer: Result<Instant, ProbeError>, recorder: &Recorder) {
+        let Progress::Probing { linked } = self.tunnels[tunnel] else {
+            return;
+        };
+        self.tunnels[tunnel] = match answer {
+            Ok(carried) => {
+                let (up, down) = (SIZES.0 as u64, SIZES.1 as u64);
+                recorder.ok(self.cut, self.cut, carried, up, down);
+                Progress::Back(Back { linked, carried })
+            }
+            Err(fault) => {
+                if fault.is_fault() {
+                    recorder.error(fault.kind());
+                }
+                self.retries += 1;
+                Progress::Down
+            }
+        };
+    }
+}
+
+/// Probes tunnels until nobody asks any more.
+fn probe_some(
+    targets: &[std::net::SocketAddr],
+    asked: &Mutex<Receiver<usize>>,
+    answer: &Sender<Answer>,
+    seed: u64,
+    streams: u64,
+) {
+    loop {
+        let next = asked.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(tunnel) = next else { return };
+        // Other bytes than before the storm.
+        let stream = streams + tunnel as u64;
+        let carried = Probe::connect(targets[tunnel], seed, stream, PROBE_PATIENCE)
+            .and_then(|mut probe| probe.round_trip(SIZES.0, SIZES.1).map(|()| probe));
+        let outcome = carried.map(|probe| {
+            let carried = Instant::now();
+            // Its end is not what is waited for.
+            let _ = probe.end();
+            carried
+        });
+        if answer.send((tunnel, outcome)).is_err() {
+            return;
+        }
+    }
+}

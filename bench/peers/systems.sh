@@ -74,14 +74,23 @@ prepare_secrets() {
     umask 077
     mkdir -p "$secrets"
     cd "$secrets"
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost \
-      -addext subjectAltName=DNS:localhost -keyout key.pem -out certificate.pem 2>/dev/null
-    cat certificate.pem key.pem >both.pem
+    new_certificate authority -subj /CN=authority
+    new_certificate localhost -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+      -addext basicConstraints=critical,CA:FALSE -CA authority.pem -CAkey authority-key.pem
+    cat localhost.pem localhost-key.pem >both.pem
     ssh-keygen -q -t ed25519 -N '' -f host-key
     ssh-keygen -q -t ed25519 -N '' -f user-key
     cp user-key.pub authorized-keys
     printf '[127.0.0.1]:%s %s\n' "$hop_port" "$(cut -d ' ' -f 1,2 host-key.pub)" >known-hosts
   )
+}
+
+# new_certificate NAME OPTIONS…: NAME.pem and NAME-key.pem.
+new_certificate() {
+  local name=$1
+  shift
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "$@" \
+    -keyout "$name-key.pem" -out "$name.pem" 2>openssl.log || die "no certificate: $(tail -n 1 openssl.log)"
 }
 
 # The far end itself: what the generator, its server and loopback can do.
@@ -124,16 +133,18 @@ start_haproxy-tls() {
   start_haproxy far "bind 127.0.0.1:$hop_port ssl crt $secrets/both.pem ssl-min-ver TLSv1.3 $cipher" \
     "127.0.0.1:$server_port"
   start_haproxy near "bind 127.0.0.1:$entry_port" "127.0.0.1:$hop_port ssl verify required \
-    ca-file $secrets/certificate.pem verifyhost localhost sni str(localhost) ssl-min-ver TLSv1.3 $cipher"
+    ca-file $secrets/authority.pem verifyhost localhost sni str(localhost) ssl-min-ver TLSv1.3 $cipher"
 }
 
-# start_haproxy NAME BIND SERVER [OPTION]. maxconn: two descriptors each, of twenty thousand.
+# start_haproxy NAME BIND SERVER [OPTION]. Of twenty thousand descriptors a connection takes two, and so does a pipe;
+# without an option for splicing there is no pipe.
 start_haproxy() {
   local file=$logs/$1.cfg
   cat >"$file" <<CONFIG
 global
   nbthread 1
   maxconn 9000
+  maxpipes 500
 defaults
   mode tcp
   maxconn 9000
@@ -153,14 +164,14 @@ start_stunnel() {
   start_stunnel_end far <<CONFIG
 accept = 127.0.0.1:$hop_port
 connect = 127.0.0.1:$server_port
-cert = $secrets/certificate.pem
-key = $secrets/key.pem
+cert = $secrets/localhost.pem
+key = $secrets/localhost-key.pem
 CONFIG
   start_stunnel_end near <<CONFIG
 client = yes
 accept = 127.0.0.1:$entry_port
 connect = 127.0.0.1:$hop_port
-CAfile = $secrets/certificate.pem
+CAfile = $secrets/authority.pem
 verifyChain = yes
 checkHost = localhost
 CONFIG
@@ -221,9 +232,9 @@ start_penguin() {
   entry_port=5000
   penguin=$root/target/peers/tools/bin/penguin
   start far "$penguin" server --host 127.0.0.1 --port "$hop_port" \
-    --tls-cert "$secrets/certificate.pem" --tls-key "$secrets/key.pem"
+    --tls-cert "$secrets/localhost.pem" --tls-key "$secrets/localhost-key.pem"
   until_listening "$hop_port" || return 1
-  start near "$penguin" client --tls-ca "$secrets/certificate.pem" "wss://localhost:$hop_port/ws" \
+  start near "$penguin" client --tls-ca "$secrets/authority.pem" "wss://localhost:$hop_port/ws" \
     "127.0.0.1:$entry_port:127.0.0.1:$server_port"
 }
 

@@ -8,6 +8,8 @@ netns=adit-peers-$$
 group_parent=''
 group=''
 accounting=''
+# Set by a system that has a process for each connection.
+is_forking=''
 declare -A pids=()
 declare -A helpers=()
 
@@ -33,6 +35,7 @@ lab_prepare() {
 # A fresh namespace: no connection of the last run is left in it, not even waiting to be forgotten.
 lab_open() {
   logs=$1
+  is_forking=''
   ip netns add "$netns"
   ip -n "$netns" link set lo up
   inside sysctl -qw net.ipv4.tcp_congestion_control="$congestion" net.ipv4.ip_local_port_range='10000 65535'
@@ -71,6 +74,8 @@ start_outside() {
 # Which processes the generator is to account for, as its arguments.
 subjects() {
   local name pid
+  # Half of the truth would be a wrong figure.
+  [ -n "$group" ] || [ -z "$is_forking" ] || return 0
   for name in "${!pids[@]}"; do
     printf -- '--pid %s=%s ' "${pids[$name]}" "$name"
   done

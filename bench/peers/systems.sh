@@ -200,6 +200,7 @@ CONFIG
 
 start_socat() {
   entry_port=5000
+  is_forking=1
   start only socat -b 65536 "TCP-LISTEN:$entry_port,bind=127.0.0.1,reuseaddr,fork,backlog=4096,nodelay" \
     "TCP:127.0.0.1:$server_port,nodelay"
 }

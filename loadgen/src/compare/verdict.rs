@@ -191,6 +191,14 @@ fn notes(base: &Group, other: &Group) -> Vec<String> {
                 group.runs.len()
             ));
         }
+        let stopped = group.runs.iter().filter(|run| run.run.is_interrupted);
+        let (stopped, all) = (stopped.count(), group.runs.len());
+        if stopped > 0 {
+            notes.push(format!(
+                "{}: {stopped} of {all} runs were interrupted",
+                group.name
+            ));
+        }
         if group.runs.iter().any(|run| !run.is_intact()) {
             notes.push(format!(
                 "{}: a byte was wrong in at least one run",

@@ -39,11 +39,13 @@ pub fn run(args: &Args) -> Result<Verdict, Error> {
     Ok(verdict(&summary))
 }
 
-/// How a run ends the program: a wrong byte before a crossed threshold.
+/// How a run ends the program: failed where a byte was wrong, or where nothing but errors came of it;
+/// else by its thresholds.
 #[must_use]
 pub fn verdict(summary: &Summary) -> Verdict {
+    let is_dead = summary.operations == 0 && summary.errors_total() > 0;
     match summary {
-        _ if !summary.is_intact() => Verdict::Failed,
+        _ if !summary.is_intact() || is_dead => Verdict::Failed,
         _ if summary.has_crossed() => Verdict::ThresholdCrossed,
         _ => Verdict::Passed,
     }
@@ -75,6 +77,9 @@ mod tests {
         summary.errors.insert(ErrorKind::Mismatch, 1);
         assert_eq!(verdict(&summary), Verdict::Failed);
         assert_eq!(verdict(&Summary::default()), Verdict::Passed);
+        let mut dead = Summary::default();
+        dead.errors.insert(ErrorKind::Refused, 1);
+        assert_eq!(verdict(&dead), Verdict::Failed);
     }
 
     #[test]

@@ -6,13 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Watches this process's threads. A thread that comes and goes between two samples is not seen;
-/// workers live for the whole run.
-#[derive(Debug)]
+/// Watches this process's threads. It remembers each that ever lived in the run: the workers, and a
+/// handful of others.
+#[derive(Debug, Default)]
 pub(crate) struct OwnCpu {
     threads: HashMap<u32, Thread>,
-    sampled: Option<Instant>,
+    /// When it was looked last, and CPU time of the whole process then; and when it was looked first.
+    seen_first: Option<Sample>,
+    seen_last: Option<Sample>,
 }
+
+/// A time, and the CPU time used until then.
+type Sample = (Instant, Duration);
 
 /// Cores used in a stretch of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -25,69 +30,83 @@ pub(crate) struct Cpu {
 
 #[derive(Debug)]
 struct Thread {
-    seen_first: (Instant, Duration),
-    seen_last: (Instant, Duration),
+    seen_first: Sample,
+    seen_last: Sample,
+    has_ended: bool,
 }
 
 impl OwnCpu {
     pub(crate) fn new() -> Self {
-        Self {
-            threads: HashMap::new(),
-            sampled: None,
-        }
+        Self::default()
     }
 
     /// Reads all threads; tells what they used since the last sample, nothing at the first.
     pub(crate) fn sample(&mut self, now: Instant) -> Cpu {
-        let since = self
-            .sampled
-            .replace(now)
-            .map(|before| now.saturating_duration_since(before));
-        let (all, busiest) = self.update(now, threads());
-        match since {
-            Some(since) if !since.is_zero() => Cpu {
-                all: all.as_secs_f64() / since.as_secs_f64(),
-                busiest: busiest.as_secs_f64() / since.as_secs_f64(),
-            },
-            _ => Cpu::default(),
-        }
+        self.update((now, process()), threads())
     }
 
-    /// CPU time since the last reading: of all threads, and of the busiest.
-    fn update(
-        &mut self,
-        now: Instant,
-        read: impl Iterator<Item = (u32, Duration)>,
-    ) -> (Duration, Duration) {
-        let (mut all, mut busiest) = (Duration::ZERO, Duration::ZERO);
+    fn update(&mut self, whole: Sample, read: impl Iterator<Item = (u32, Duration)>) -> Cpu {
+        let (now, _) = whole;
+        let (mut known, mut busiest) = (Duration::ZERO, Duration::ZERO);
+        let before = self.seen_last.replace(whole);
+        self.seen_first.get_or_insert(whole);
         for (id, cpu) in read {
             let thread = self.threads.entry(id).or_insert(Thread {
                 seen_first: (now, cpu),
                 seen_last: (now, cpu),
+                has_ended: false,
             });
             let used = cpu.saturating_sub(thread.seen_last.1);
             thread.seen_last = (now, cpu);
-            all += used;
+            known += used;
             busiest = busiest.max(used);
         }
-        (all, busiest)
+        let Some(before) = before else {
+            return Cpu::default();
+        };
+        let all = whole.1.saturating_sub(before.1);
+        busiest = busiest.max(self.share_among_ended(now, all.saturating_sub(known)));
+        let time = now
+            .saturating_duration_since(before.0)
+            .as_secs_f64()
+            .max(1e-9);
+        Cpu {
+            all: all.as_secs_f64() / time,
+            busiest: busiest.as_secs_f64() / time,
+        }
     }
 
-    /// CPU time of all threads since each was first seen.
+    /// What no living thread has used, those that ended since the last look have: the workers of a run
+    /// end before its last second is told. Gives the part of each.
+    fn share_among_ended(&mut self, now: Instant, rest: Duration) -> Duration {
+        let is_new = |thread: &&mut Thread| !thread.has_ended && thread.seen_last.0 < now;
+        let mut ended: Vec<&mut Thread> = self.threads.values_mut().filter(is_new).collect();
+        let count = u32::try_from(ended.len()).unwrap_or(u32::MAX);
+        let Some(part) = rest.checked_div(count) else {
+            return Duration::ZERO;
+        };
+        for thread in &mut ended {
+            thread.seen_last = (now, thread.seen_last.1 + part);
+            thread.has_ended = true;
+        }
+        part
+    }
+
+    /// CPU time of the whole process since it was looked first.
     pub(crate) fn total(&self) -> Duration {
-        self.threads.values().map(Thread::used).sum()
+        match (self.seen_first, self.seen_last) {
+            (Some(first), Some(last)) => last.1.saturating_sub(first.1),
+            _ => Duration::ZERO,
+        }
     }
 
     /// Cores that the busiest thread used while it was seen, among those seen for a second and more
     /// (a shorter look cannot tell a burst from a load).
     pub(crate) fn busiest(&self) -> f64 {
-        let long_enough = self
-            .threads
-            .values()
-            .filter(|thread| thread.span() >= SPAN_MIN);
-        long_enough
-            .map(|thread| thread.used().as_secs_f64() / thread.span().as_secs_f64())
-            .fold(0.0, f64::max)
+        let all = self.threads.values();
+        let long_enough = all.filter(|thread| thread.span() >= SPAN_MIN);
+        let cores = |thread: &Thread| thread.used().as_secs_f64() / thread.span().as_secs_f64();
+        long_enough.map(cores).fold(0.0, f64::max)
     }
 }
 
@@ -97,10 +116,15 @@ impl Thread {
     }
 
     fn span(&self) -> Duration {
-        self.seen_last
-            .0
-            .saturating_duration_since(self.seen_first.0)
+        let (first, last) = (self.seen_first.0, self.seen_last.0);
+        last.saturating_duration_since(first)
     }
+}
+
+/// CPU time of all threads of this process, also of those that have ended.
+fn process() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Time on a CPU of each thread: the first field of `schedstat`, nanoseconds. `stat` counts in ticks
@@ -124,24 +148,54 @@ const SPAN_MIN: Duration = Duration::from_millis(900);
 mod tests {
     use super::*;
 
+    fn milliseconds(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
     #[test]
     fn the_busiest_thread_is_told_from_the_sum() {
         let mut own = OwnCpu::new();
         let start = Instant::now();
-        let seconds = Duration::from_secs;
-        let milliseconds = Duration::from_millis;
-        own.update(start, [(1, seconds(7)), (2, seconds(1))].into_iter());
-        let used = own.update(
-            start + seconds(2),
-            [(1, milliseconds(8_800)), (2, milliseconds(1_100))].into_iter(),
-        );
-        assert_eq!(used, (milliseconds(1_900), milliseconds(1_800)));
+        let begin = [(1, milliseconds(7_000)), (2, milliseconds(1_000))];
+        let first = own.update((start, milliseconds(9_000)), begin.into_iter());
+        assert_eq!(first, Cpu::default());
+        let after = [(1, milliseconds(8_800)), (2, milliseconds(1_100))];
+        let two = start + milliseconds(2_000);
+        let used = own.update((two, milliseconds(10_900)), after.into_iter());
+        assert!((used.all - 0.95).abs() < 1e-9 && (used.busiest - 0.9).abs() < 1e-9);
         assert_eq!(own.total(), milliseconds(1_900));
         assert!((own.busiest() - 0.9).abs() < 1e-9);
-        // A thread that has ended keeps what it had used.
-        own.update(start + seconds(4), [(2, milliseconds(1_200))].into_iter());
-        assert_eq!(own.total(), milliseconds(2_000));
-        assert!((own.busiest() - 0.9).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_a_thread_used_before_it_ended_is_its_own() {
+        let mut own = OwnCpu::new();
+        let start = Instant::now();
+        let at = |seconds: u64| start + milliseconds(seconds * 1_000);
+        own.update(
+            (at(0), milliseconds(0)),
+            [(1, milliseconds(0)), (2, milliseconds(0))].into_iter(),
+        );
+        own.update(
+            (at(1), milliseconds(500)),
+            [(1, milliseconds(500)), (2, milliseconds(0))].into_iter(),
+        );
+        let last = own.update(
+            (at(2), milliseconds(1_400)),
+            [(2, milliseconds(100))].into_iter(),
+        );
+        assert!(
+            (last.all - 0.9).abs() < 1e-9 && (last.busiest - 0.8).abs() < 1e-9,
+            "{last:?}"
+        );
+        assert_eq!(own.total(), milliseconds(1_400));
+        assert!((own.busiest() - 0.65).abs() < 1e-9);
+        // It has ended once and for all.
+        let later = own.update(
+            (at(3), milliseconds(1_500)),
+            [(2, milliseconds(200))].into_iter(),
+        );
+        assert!((later.busiest - 0.1).abs() < 1e-9, "{later:?}");
     }
 
     #[test]
@@ -150,5 +204,6 @@ mod tests {
             threads().count() >= 1,
             "no schedstat: the kernel lacks CONFIG_SCHED_INFO"
         );
+        assert!(process() > Duration::ZERO);
     }
 }

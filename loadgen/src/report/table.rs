@@ -321,7 +321,7 @@ fn congestion(summary: &Summary) -> String {
 }
 
 /// The rates that were tried.
-pub(crate) fn ramp(out: &mut String, steps: &[RampStep]) -> std::fmt::Result {
+fn ramp(out: &mut String, steps: &[RampStep]) -> std::fmt::Result {
     if steps.is_empty() {
         return Ok(());
     }
@@ -345,8 +345,7 @@ pub(crate) fn ramp(out: &mut String, steps: &[RampStep]) -> std::fmt::Result {
     }
 }
 
-/// One rate that was tried, without its indent.
-pub(crate) fn ramp_row(step: &RampStep) -> String {
+fn ramp_row(step: &RampStep) -> String {
     let verdict = if step.has_held { "held" } else { "not held" };
     let note = if step.note.is_empty() {
         String::new()

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Threshold;
-use crate::report::Summary;
+use crate::report::{CPU_SHARE_MAX, Summary};
 
 /// Runs of one search. Growth from the start takes at most 64 doublings of anything that fits a
 /// rate; bisection to 5 % takes 4 more, so 32 are enough for 28 doublings.
@@ -82,13 +82,18 @@ impl Ramp {
         let outcome = self.threshold.judge(summary);
         let is_kept_up = summary.achieved_rate >= rate * KEPT_UP;
         let has_held = !outcome.is_crossed && is_kept_up && summary.is_intact();
-        let is_own_limit = summary.is_generator_bound();
+        // A generator that is late makes latencies longer, which the threshold sees by itself; one that
+        // has no time left offers no more, whatever it is asked for.
+        let is_own_limit = summary.generator.cpu_busiest_thread > CPU_SHARE_MAX;
+        let is_late = summary.is_generator_bound();
         let note = match () {
             () if !summary.is_intact() => "a byte was wrong",
             () if outcome.is_crossed && is_own_limit => "crossed; the generator is the limit",
+            () if outcome.is_crossed && is_late => "crossed; the generator was late",
             () if outcome.is_crossed => "crossed",
             () if !is_kept_up => "less than 95 % achieved",
             () if is_own_limit => "the generator is the limit",
+            () if is_late => "the generator was late",
             () => "",
         };
         self.steps.push(RampStep {
@@ -205,7 +210,7 @@ mod tests {
     fn the_search_ends_where_the_generator_is_the_limit() {
         let ramp = search(1000.0, |rate| {
             let mut summary = run(rate, 1e9);
-            summary.generator.is_bottleneck = rate > 5000.0;
+            summary.generator.cpu_busiest_thread = if rate > 5000.0 { 0.9 } else { 0.1 };
             summary
         });
         assert_eq!(ramp.best(), Some(8000.0));

@@ -92,6 +92,15 @@ impl Drawing {
         });
     }
 
+    pub(super) fn dashed(&mut self, points: Vec<(f32, f32)>, colour: Colour, width: f32) {
+        self.shapes.push(Shape::Line {
+            points,
+            colour,
+            width,
+            is_dashed: true,
+        });
+    }
+
     pub(super) fn text(
         &mut self,
         at: (f32, f32),

@@ -33,7 +33,7 @@ impl Frame {
             drawing.line(vec![(self.left, y), (self.left + self.width, y)], GRID, 1.0);
             drawing.text(
                 (self.left - 10.0, y + 4.0),
-                &show(mark),
+                &bare(&show(mark)),
                 TEXT_SIZE,
                 FAINT_INK,
                 Anchor::End,
@@ -149,9 +149,39 @@ pub(super) fn heading(drawing: &mut Drawing, summary: &Summary) {
     );
 }
 
+/// A mark's value without zeros behind its point: `1.00 ms` is `1 ms`.
+fn bare(text: &str) -> String {
+    let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
+    let number = if number.contains('.') {
+        number.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        number
+    };
+    format!("{number} {unit}").trim_end().to_owned()
+}
+
 /// Left of all panels: room for the values of the marks.
 pub(super) const PANEL_LEFT: f32 = 92.0;
-pub(super) const PANEL_WIDTH: f32 = 840.0;
+pub(super) const PANEL_WIDTH: f32 = 828.0;
 pub(super) const WIDTH: f32 = 960.0;
 const MARGIN: f32 = 28.0;
 const TEXT_SIZE: f32 = 12.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_have_no_idle_zeros() {
+        for (text, mark) in [
+            ("1.00 ms", "1 ms"),
+            ("10.0 ms", "10 ms"),
+            ("0 bit/s", "0 bit/s"),
+            ("100 µs", "100 µs"),
+            ("1.50 s", "1.5 s"),
+            ("1,000/s", "1,000/s"),
+        ] {
+            assert_eq!(bare(text), mark);
+        }
+    }
+}

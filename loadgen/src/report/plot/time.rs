@@ -6,7 +6,7 @@ use super::{
         units,
     },
     axis::Axis,
-    drawing::{BLUE, Colour, Drawing, GREEN, ORANGE, SILVER},
+    drawing::{BLUE, Colour, Drawing, GREEN, INK, ORANGE, SILVER},
     frame::{Frame, PANEL_LEFT, PANEL_WIDTH, WIDTH, heading},
 };
 
@@ -83,17 +83,14 @@ fn rate(drawing: &mut Drawing, summary: &Summary, frame: Frame) {
     };
     grid(drawing, frame, false, units::rate);
     let mut key = vec![("achieved", BLUE)];
-    if let (Some(offered), Some((last, _))) = (offered, achieved.last()) {
-        frame.line(
-            drawing,
-            &[(0.0, Some(offered)), (*last, Some(offered))],
-            SILVER,
-            1.5,
-        );
-        key.insert(0, ("offered", SILVER));
-    }
     frame.area(drawing, &achieved, BLUE);
     frame.line(drawing, &present(&achieved), BLUE, 2.0);
+    if let (Some(offered), Some((last, _))) = (offered, achieved.last()) {
+        // Dashed and on top, so that both are seen where they are the same.
+        let points = vec![frame.place(0.0, offered), frame.place(*last, offered)];
+        drawing.dashed(points, INK, 1.2);
+        key.insert(0, ("offered", INK));
+    }
     if summary.errors_total() > 0 {
         frame.line(drawing, &present(&failed), ORANGE, 2.0);
         key.push(("errors", ORANGE));

@@ -1,10 +1,12 @@
 //! What was typed, checked: nothing is left to interpret.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::args::{self, Args, Command, Common, Direction, IoChoice, Serve};
+use crate::account::SubjectSpec;
+use crate::args::{self, Args, Command, Common, Direction, IoChoice, Serve, Sizes};
 use crate::compare;
 use crate::drive::check_congestion;
 use crate::exit::Error;
@@ -36,12 +38,14 @@ pub enum Settings {
 }
 
 /// Everything a run needs to know.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Drive {
     /// What is offered.
     pub profile: Profile,
     /// Where.
     pub place: Place,
+    /// Whose CPU and memory are reported.
+    pub subjects: Vec<SubjectSpec>,
     /// By which clock.
     pub model: Model,
     /// How long.
@@ -74,10 +78,36 @@ pub enum Profile {
     },
     /// As much as goes through.
     Bulk(Direction),
+    /// Round trips while bulk goes through.
+    Mixed {
+        /// Which way the bulk goes.
+        direction: Direction,
+        /// The first so many connections are interactive; 1..connections.
+        interactive: usize,
+        /// Bytes of a request.
+        size: usize,
+        /// Bytes of its answer.
+        reply_size: usize,
+    },
+    /// Connections that live for one round trip.
+    Churn {
+        /// Bytes of a request.
+        size: usize,
+        /// Bytes of its answer.
+        reply_size: usize,
+    },
+    /// Connections that are held.
+    Idle,
+    /// One of many readers stops.
+    Stall,
+    /// People who type.
+    SshTyping,
+    /// Requests of the web.
+    HttpMix,
 }
 
 /// What is under test.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Place {
     /// A TCP address that leads to the verifying server.
     Target(SocketAddr),
@@ -96,7 +126,7 @@ pub enum Model {
 }
 
 /// What becomes of the figures.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Output {
     /// Directory for the files, made if need be.
     pub directory: Option<PathBuf>,
@@ -126,12 +156,27 @@ impl Settings {
             Command::Part => return Ok(Self::Part),
             Command::Report(report) => return Ok(Self::Report(report)),
             Command::Compare(compare) => return Ok(Self::Compare(compare)),
-            Command::Latency {
-                common,
-                size,
-                reply_size,
-            } => (common, Profile::Latency { size, reply_size }),
+            Command::Latency { common, sizes } => (common, Profile::latency(sizes)),
             Command::Bulk { common, direction } => (common, Profile::Bulk(direction)),
+            Command::Mixed {
+                common,
+                sizes,
+                direction,
+                interactive,
+            } => {
+                let profile = Profile::Mixed {
+                    direction,
+                    interactive,
+                    size: sizes.size,
+                    reply_size: sizes.reply_size,
+                };
+                (common, profile)
+            }
+            Command::Churn { common, sizes } => (common, Profile::churn(sizes)),
+            Command::Idle { common } => (common, Profile::Idle),
+            Command::Stall { common } => (common, Profile::Stall),
+            Command::SshTyping { common } => (common, Profile::SshTyping),
+            Command::HttpMix { common } => (common, Profile::HttpMix),
         };
         Ok(Self::Drive(Box::new(Drive::of(common, profile)?)))
     }
@@ -139,8 +184,9 @@ impl Settings {
 
 impl Drive {
     fn of(common: Common, profile: Profile) -> Result<Self, Error> {
-        let connections = common.connections.unwrap_or(1);
+        let connections = common.connections.unwrap_or(profile.connections());
         within("--connections", connections, CONNECTIONS_MAX)?;
+        profile.check(connections)?;
         within("--threads", common.threads, THREADS_MAX)?;
         let Some(target) = common.place.target else {
             return Err(Error::usage(
@@ -151,10 +197,13 @@ impl Drive {
         Ok(Self {
             profile,
             place: Place::Target(target),
-            model: match common.rate {
-                Some(rate) => Model::Open { rate },
-                None => Model::Closed,
-            },
+            subjects: common
+                .place
+                .pid
+                .into_iter()
+                .chain(common.place.cgroup.into_iter().map(SubjectSpec::Cgroup))
+                .collect(),
+            model: profile.model(common.rate, common.closed, connections)?,
             duration: common.duration,
             grace: common.grace,
             connections,
@@ -163,6 +212,126 @@ impl Drive {
             congestion: congestion(common.congestion)?,
             io: common.io,
             output: Output::of(common.output)?,
+        })
+    }
+}
+
+impl Profile {
+    fn latency(sizes: Sizes) -> Self {
+        let Sizes { size, reply_size } = sizes;
+        Self::Latency { size, reply_size }
+    }
+
+    fn churn(sizes: Sizes) -> Self {
+        let Sizes { size, reply_size } = sizes;
+        Self::Churn { size, reply_size }
+    }
+
+    /// As it is called on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Latency { .. } => "latency",
+            Self::Bulk(_) => "bulk",
+            Self::Mixed { .. } => "mixed",
+            Self::Churn { .. } => "churn",
+            Self::Idle => "idle",
+            Self::Stall => "stall",
+            Self::SshTyping => "ssh-typing",
+            Self::HttpMix => "http-mix",
+        }
+    }
+
+    /// What else it was told, by the names of the options.
+    #[must_use]
+    pub fn parameters(self) -> BTreeMap<String, String> {
+        let of_sizes = |size: usize, reply: usize| {
+            vec![
+                ("size", size.to_string()),
+                ("reply-size", reply.to_string()),
+            ]
+        };
+        let parameters = match self {
+            Self::Latency { size, reply_size } | Self::Churn { size, reply_size } => {
+                of_sizes(size, reply_size)
+            }
+            Self::Bulk(direction) => vec![("direction", direction.name().to_owned())],
+            Self::Mixed {
+                direction,
+                interactive,
+                size,
+                reply_size,
+            } => {
+                let mut parameters = of_sizes(size, reply_size);
+                parameters.push(("direction", direction.name().to_owned()));
+                parameters.push(("interactive", interactive.to_string()));
+                parameters
+            }
+            Self::Idle | Self::Stall | Self::SshTyping | Self::HttpMix => Vec::new(),
+        };
+        let owned = |(name, value): (&str, String)| (name.to_owned(), value);
+        parameters.into_iter().map(owned).collect()
+    }
+
+    /// Whether workers hand out even starts. The others have none, or each connection has its own.
+    #[must_use]
+    pub fn has_even_starts(self) -> bool {
+        match self {
+            Self::Latency { .. } | Self::Mixed { .. } | Self::Churn { .. } | Self::HttpMix => true,
+            Self::Bulk(_) | Self::Idle | Self::Stall | Self::SshTyping => false,
+        }
+    }
+
+    fn connections(self) -> usize {
+        match self {
+            Self::Latency { .. } | Self::Bulk(_) => 1,
+            Self::Mixed { .. } => 2,
+            Self::Churn { .. } => 64,
+            Self::Idle => 1000,
+            Self::Stall => 50,
+            Self::SshTyping | Self::HttpMix => 20,
+        }
+    }
+
+    fn check(self, connections: usize) -> Result<(), Error> {
+        match self {
+            Self::Mixed { interactive, .. } if !(1..connections).contains(&interactive) => {
+                Err(Error::usage(
+                    format!(
+                        "--interactive {interactive} of {connections} connections leaves no mixture"
+                    ),
+                    "it takes 1 to one less than --connections",
+                ))
+            }
+            Self::Stall if connections < 2 => Err(Error::usage(
+                "one connection has no others that could notice its stall",
+                "give --connections 2 or more",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Open by default; what carries as much as goes through has no starts to schedule.
+    fn model(self, rate: Option<f64>, closed: bool, connections: usize) -> Result<Model, Error> {
+        let usual = match self {
+            Self::Latency { .. } => 1000.0,
+            Self::Mixed { .. } | Self::Churn { .. } | Self::HttpMix => 100.0,
+            Self::SshTyping => 3.0 * connections as f64,
+            Self::Bulk(_) | Self::Idle | Self::Stall => match rate {
+                None => return Ok(Model::Closed),
+                Some(_) => {
+                    return Err(Error::usage(
+                        format!("--rate has no meaning for {}", self.name()),
+                        "leave it away: nothing is begun on a schedule there",
+                    ));
+                }
+            },
+        };
+        Ok(match closed {
+            true => Model::Closed,
+            false => Model::Open {
+                rate: rate.unwrap_or(usual),
+            },
         })
     }
 }

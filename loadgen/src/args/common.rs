@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::quantity::{duration, rate};
+use crate::account::SubjectSpec;
 use crate::threshold::Threshold;
 
 /// How load is offered, where, and what is reported.
@@ -19,13 +20,15 @@ pub struct Common {
     /// How long load is offered: 30s, 500ms, 2m
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
     pub duration: Duration,
-    /// Requests a second over all connections, begun on schedule whatever the answers do (open model)
+    /// Operations a second over all connections, begun on schedule whatever the answers do (open model). By default
+    /// latency 1000, mixed 100, churn 100, http-mix 100; ssh-typing 3 for each connection
     #[arg(long, value_parser = rate, value_name = "PER_SECOND", conflicts_with = "closed")]
     pub rate: Option<f64>,
-    /// Each connection sends its next request once the last one is answered (closed model)
+    /// Each connection begins its next operation once the last one is answered (closed model)
     #[arg(long)]
     pub closed: bool,
-    /// Connections held open
+    /// Connections held open. By default latency 1, bulk 1, mixed 2, churn 64, idle 1000, stall 50, ssh-typing 20,
+    /// http-mix 20
     #[arg(long, value_name = "N")]
     pub connections: Option<usize>,
     /// Threads that offer load
@@ -51,6 +54,12 @@ pub struct Place {
     /// A TCP forwarder that leads to `adit-loadgen serve`, or that server itself
     #[arg(long, value_name = "ADDR")]
     pub target: Option<SocketAddr>,
+    /// A process under test, whose CPU and memory are reported; may be repeated
+    #[arg(long, value_name = "PID[=NAME]")]
+    pub pid: Vec<SubjectSpec>,
+    /// The same for all processes of a control group; may be repeated
+    #[arg(long, value_name = "DIR")]
+    pub cgroup: Vec<PathBuf>,
 }
 
 /// What becomes of the figures.

@@ -35,14 +35,11 @@ pub enum Command {
         /// How it is offered, where, and what is reported.
         #[command(flatten)]
         common: Common,
-        /// Bytes of a request, headers included
-        #[arg(long, default_value = "64", value_parser = size, value_name = "BYTES")]
-        size: usize,
-        /// Bytes of its answer
-        #[arg(long, default_value = "64", value_parser = size, value_name = "BYTES")]
-        reply_size: usize,
+        /// What is asked.
+        #[command(flatten)]
+        sizes: Sizes,
     },
-    /// As much as goes through, up, down or both
+    /// As much as goes through, up, down or both; how evenly it is shared among the connections
     Bulk {
         /// How it is offered, where, and what is reported.
         #[command(flatten)]
@@ -50,6 +47,54 @@ pub enum Command {
         /// Which way the bytes go, seen from the generator
         #[arg(long, value_enum, default_value = "up")]
         direction: Direction,
+    },
+    /// Round trips on some connections, while bulk fills the others
+    Mixed {
+        /// How it is offered, where, and what is reported.
+        #[command(flatten)]
+        common: Common,
+        /// What is asked on the interactive connections.
+        #[command(flatten)]
+        sizes: Sizes,
+        /// Which way the bulk goes, seen from the generator
+        #[arg(long, value_enum, default_value = "up")]
+        direction: Direction,
+        /// Connections, of all, that are interactive
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        interactive: usize,
+    },
+    /// Connections that live for one round trip; --connections is how many there may be at once
+    Churn {
+        /// How it is offered, where, and what is reported.
+        #[command(flatten)]
+        common: Common,
+        /// What is asked on each.
+        #[command(flatten)]
+        sizes: Sizes,
+    },
+    /// Connections that are held open; each has to carry a verified round trip at the end
+    Idle {
+        /// How it is offered, where, and what is reported.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// One of many readers of bulk stops reading: the rates of the others before and after
+    Stall {
+        /// How it is offered, where, and what is reported.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// People who type into shells: small packets at times of their own
+    SshTyping {
+        /// How it is offered, where, and what is reported.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Requests and answers of the web's sizes, on connections that end after up to a hundred of them
+    HttpMix {
+        /// How it is offered, where, and what is reported.
+        #[command(flatten)]
+        common: Common,
     },
     /// The verifying server that all profiles talk to at the far end
     Serve(Serve),
@@ -70,6 +115,17 @@ pub enum Command {
     Compare(crate::compare::Args),
 }
 
+/// Sizes of a round trip.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Sizes {
+    /// Bytes of a request, headers included
+    #[arg(long, default_value = "64", value_parser = message_size, value_name = "BYTES")]
+    pub size: usize,
+    /// Bytes of its answer
+    #[arg(long, default_value = "64", value_parser = message_size, value_name = "BYTES")]
+    pub reply_size: usize,
+}
+
 fn message_size(text: &str) -> Result<usize, String> {
     match size(text)? {
         fits @ MESSAGE_SIZE_MIN..=MESSAGE_SIZE_MAX => Ok(fits),
@@ -88,6 +144,18 @@ pub enum Direction {
     Down,
     /// Both at once, on each connection.
     Both,
+}
+
+impl Direction {
+    /// As it is typed.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Both => "both",
+        }
+    }
 }
 
 /// Arguments of `serve`.

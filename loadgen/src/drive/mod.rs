@@ -9,14 +9,26 @@
 //! * timers tick a millisecond: [`Timer`] does not use them;
 //! * an io_uring loop needs blocking sockets, an epoll loop non-blocking ones: [`SocketOptions`] knows.
 
+mod crew;
+mod dice;
 mod local;
 mod runtime;
+mod schedule;
+mod session;
 mod socket;
 mod stream;
 mod timer;
+mod trouble;
+mod worker;
 
+pub use crew::{Crew, Job, raise_descriptor_limit};
+pub use dice::Dice;
 pub use local::Bell;
 pub use runtime::Loop;
+pub use schedule::Schedule;
+pub use session::{Receiver, Sender, Session};
 pub use socket::{DIAL_TIMEOUT, SocketOptions, check_congestion};
 pub use stream::{INPUT_SIZE_MAX, Input, write_all};
 pub use timer::Timer;
+pub use trouble::Trouble;
+pub use worker::{Begin, Worker};

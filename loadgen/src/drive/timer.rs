@@ -30,6 +30,8 @@ struct Inner {
     waiting: RefCell<BinaryHeap<Reverse<Entry>>>,
     /// What the descriptor is set to.
     armed: Cell<Option<Instant>>,
+    /// Whether waits are over before their time.
+    is_hurried: Cell<bool>,
     /// Tells entries of the same time apart: first come, first woken.
     next: Cell<u64>,
 }
@@ -54,23 +56,45 @@ impl Timer {
             fd,
             waiting: RefCell::default(),
             armed: Cell::new(None),
+            is_hurried: Cell::new(false),
             next: Cell::new(0),
         }));
         monoio::spawn(run(timer.clone(), ready));
         Ok(timer)
     }
 
-    /// Waits until `at`; a time that has passed waits not at all.
+    /// Waits until `at`, or until all are [`hurried`](Self::hurry). A time that has passed waits not at all.
     pub fn until(&self, at: Instant) -> impl Future<Output = ()> + use<> {
+        self.wait(at, true)
+    }
+
+    /// Waits until `at`, whatever happens.
+    pub fn strictly_until(&self, at: Instant) -> impl Future<Output = ()> + use<> {
+        self.wait(at, false)
+    }
+
+    /// Ends all waits, and those to come: what they were for is off.
+    pub fn hurry(&self) {
+        self.0.is_hurried.set(true);
+        for Reverse(entry) in self.0.waiting.take() {
+            if let Some(waker) = entry.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    fn wait(&self, at: Instant, can_hurry: bool) -> impl Future<Output = ()> + use<> {
         let timer = self.clone();
         let mut slot: Option<Rc<RefCell<Option<Waker>>>> = None;
         poll_fn(move |context| {
-            if Instant::now() >= at {
+            if Instant::now() >= at || (can_hurry && timer.0.is_hurried.get()) {
                 return Poll::Ready(());
             }
             match &slot {
-                Some(slot) => *slot.borrow_mut() = Some(context.waker().clone()),
-                None => {
+                Some(slot) if slot.borrow().is_some() => {
+                    *slot.borrow_mut() = Some(context.waker().clone());
+                }
+                _ => {
                     let waker = Rc::new(RefCell::new(Some(context.waker().clone())));
                     slot = Some(Rc::clone(&waker));
                     timer.enter(at, waker);

@@ -1,1 +1,68 @@
 //! What is offered.
+
+mod bulk;
+mod churn;
+mod exchange;
+mod idle;
+mod outcome;
+mod shape;
+mod stall;
+
+use std::rc::Rc;
+
+use monoio::task::JoinHandle;
+
+pub use outcome::Outcome;
+pub use shape::Shape;
+
+use crate::drive::{Session, Worker};
+use crate::settings::Profile;
+
+/// Connections by their numbers in the run.
+pub(crate) type Sessions = Vec<(usize, Session)>;
+
+/// Offers what the profile says over connections that are open, until the time is up and all that was begun is answered
+/// or given up.
+pub(crate) async fn offer(worker: &Rc<Worker>, sessions: Sessions) -> Outcome {
+    match worker.job.drive.profile {
+        Profile::Latency { size, reply_size } => {
+            let shape = Shape::Fixed {
+                size,
+                reply: reply_size,
+            };
+            finish(exchange::spawn(worker, shape, sessions)).await;
+        }
+        Profile::SshTyping => finish(exchange::spawn(worker, Shape::Typing, sessions)).await,
+        Profile::HttpMix => finish(exchange::spawn(worker, Shape::Http, sessions)).await,
+        Profile::Bulk(direction) => finish(bulk::spawn(worker, direction, sessions)).await,
+        Profile::Mixed {
+            direction,
+            interactive,
+            size,
+            reply_size,
+        } => {
+            let (asking, pushing) = sessions
+                .into_iter()
+                .partition(|(index, _)| *index < interactive);
+            let shape = Shape::Fixed {
+                size,
+                reply: reply_size,
+            };
+            let pushing = bulk::spawn(worker, direction, pushing);
+            finish(exchange::spawn(worker, shape, asking)).await;
+            finish(pushing).await;
+        }
+        Profile::Churn { size, reply_size } => {
+            finish(churn::spawn(worker, size, reply_size, sessions)).await;
+        }
+        Profile::Idle => return idle::hold(worker, sessions).await,
+        Profile::Stall => return stall::run(worker, sessions).await,
+    }
+    Outcome::default()
+}
+
+async fn finish(tasks: Vec<JoinHandle<()>>) {
+    for task in tasks {
+        task.await;
+    }
+}

@@ -73,7 +73,23 @@ async fn receive(
         let outcome = shared.responder.borrow_mut().receive(input.rest());
         input.leave(0);
         shared.owes.ring();
-        outcome?;
+        if let Err(fault) = outcome {
+            discard(&mut input, &mut stream, cancel).await;
+            return Err(fault.into());
+        }
+    }
+}
+
+/// Reads to the peer's end, within bounds: to close over unread bytes would send a reset, which destroys the complaint
+/// on its way.
+async fn discard(input: &mut Input, stream: &mut OwnedReadHalf<TcpStream>, cancel: &CancelHandle) {
+    let mut left = DISCARDED_MAX;
+    while let Ok(true) = input.read(stream, cancel).await {
+        left = left.saturating_sub(input.rest().len());
+        input.leave(0);
+        if left == 0 {
+            return;
+        }
     }
 }
 
@@ -99,6 +115,9 @@ async fn send(
         }
     }
 }
+
+/// Bytes that are read, and not looked at, after a wrong one.
+const DISCARDED_MAX: usize = 64 << 20;
 
 /// Answers are made and sent so many bytes at a time.
 const OUTPUT_MARK: usize = 128 * 1024;

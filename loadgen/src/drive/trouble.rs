@@ -1,0 +1,65 @@
+//! Why a connection, or one thing asked of it, failed.
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::payload::{Fault, Kind};
+use crate::report::ErrorKind;
+
+/// What went wrong.
+#[derive(Debug, Error)]
+pub enum Trouble {
+    /// There was no connection.
+    #[error("dial: {0}")]
+    Dial(io::Error),
+    /// There was one, and it failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It was given up: no answer had come in time.
+    #[error("no answer in time")]
+    GivenUp,
+    /// What came is not what was sent.
+    #[error("{0}")]
+    Fault(#[from] Fault),
+    /// The far end says so of what it received.
+    #[error("the server received a wrong byte, in what it had taken up to offset {offset}")]
+    Complaint {
+        /// Bytes that had come there.
+        offset: u64,
+    },
+    /// Right bytes, but no answer to what was asked.
+    #[error("a message {kind:?} of {size} bytes, where one of {expected} bytes was asked for")]
+    Unexpected {
+        /// What came.
+        kind: Kind,
+        /// Its size.
+        size: usize,
+        /// What was asked for.
+        expected: usize,
+    },
+}
+
+impl Trouble {
+    /// What it counts as.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Dial(error) | Self::Io(error) => ErrorKind::from(error),
+            Self::GivenUp => ErrorKind::TimedOut,
+            Self::Fault(fault) if fault.is_cut() => ErrorKind::Closed,
+            Self::Fault(_) | Self::Complaint { .. } | Self::Unexpected { .. } => {
+                ErrorKind::Mismatch
+            }
+        }
+    }
+
+    /// Tells a connection that was given up from one that failed.
+    pub(super) fn of(error: io::Error) -> Self {
+        const ECANCELED: i32 = 125;
+        match error.raw_os_error() {
+            Some(ECANCELED) => Self::GivenUp,
+            _ => Self::Io(error),
+        }
+    }
+}

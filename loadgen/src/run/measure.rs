@@ -1,0 +1,139 @@
+//! One run: from the first dial to the summary.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use super::accounts::{Accounts, process_use};
+use crate::drive::{Begin, Crew, Job};
+use crate::exit::Error;
+use crate::profile::Outcome;
+use crate::report::{self, Ending, ErrorKind, Plan, Reporter, RunFacts, Summary, timestamp};
+use crate::settings::{Drive, Model, Place, Profile};
+use crate::threshold::Threshold;
+
+/// Opens the connections, offers load for as long as it says, and sums up.
+///
+/// # Errors
+/// No connection can be opened, or the machine gives not what is needed.
+pub(super) fn measure(drive: &Drive, stop: &Arc<AtomicBool>) -> Result<Summary, Error> {
+    let Place::Target(target) = drive.place;
+    let job = Arc::new(Job {
+        drive: drive.clone(),
+        target,
+    });
+    let accounts = Accounts::open(&drive.subjects)?;
+    let crew = Crew::muster(&job)?;
+    if crew.opened == 0 {
+        return Err(nothing_opened(target, crew));
+    }
+    let facts = facts(drive, target, crew.backend);
+    let start = Instant::now() + HEAD_START;
+    let mut reporter = Reporter::start(Plan {
+        facts,
+        start,
+        workers: drive.threads,
+        show: drive.output.show,
+        directory: drive.output.directory.clone(),
+    })
+    .context("the report cannot be begun")?;
+    crew.begin(|| Begin {
+        recorder: reporter.recorder(),
+        start,
+        stop: Arc::clone(stop),
+    })?;
+    accounts.begin();
+    let opened = crew.opened;
+    let holding = (drive.profile == Profile::Idle).then(|| {
+        wait_for(start + drive.duration.saturating_sub(BEFORE_END), stop);
+        accounts.each(opened)
+    });
+    let outcome = crew.finish()?;
+    let mut ending = ending(drive, start, &outcome, stop.load(Ordering::Relaxed));
+    ending.figures.extend(holding.unwrap_or_default());
+    let windows = accounts.finish();
+    let mut summary = reporter.finish(ending, &[]);
+    let bytes = summary.bytes_up + summary.bytes_down;
+    summary.processes = windows
+        .iter()
+        .map(|window| process_use(window, bytes))
+        .collect();
+    let judge = |threshold: &Threshold| threshold.judge(&summary);
+    summary.thresholds = drive.output.thresholds.iter().map(judge).collect();
+    Ok(summary)
+}
+
+/// Waits on the main thread, which has nothing else to do, unless the run is stopped.
+fn wait_for(at: Instant, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        match at.checked_duration_since(Instant::now()) {
+            Some(left) => std::thread::sleep(left.min(LOOK_UP)),
+            None => return,
+        }
+    }
+}
+
+fn facts(drive: &Drive, target: SocketAddr, backend: &str) -> RunFacts {
+    let (model, offered_rate) = match drive.model {
+        Model::Open { rate } => (report::Model::Open, Some(rate)),
+        Model::Closed => (report::Model::Closed, None),
+    };
+    RunFacts {
+        command_line: std::env::args().collect(),
+        started_at: timestamp(),
+        profile: drive.profile.name().to_owned(),
+        target: target.to_string(),
+        model,
+        offered_rate,
+        duration_s: drive.duration.as_secs_f64(),
+        connections: drive.connections as u64,
+        threads: drive.threads as u64,
+        seed: drive.seed,
+        congestion_control: drive.congestion.clone(),
+        io: backend.to_owned(),
+        parameters: drive.profile.parameters(),
+        ..RunFacts::default()
+    }
+}
+
+fn ending(drive: &Drive, start: Instant, outcome: &Outcome, is_stopped: bool) -> Ending {
+    // What was answered after the time was up belongs to it; a run that was stopped was shorter.
+    let measured = match is_stopped {
+        true => start.elapsed().min(drive.duration),
+        false => drive.duration,
+    };
+    Ending {
+        measured: Some(measured),
+        figures: outcome.figures(),
+        warnings: outcome.notes.clone(),
+        is_interrupted: is_stopped,
+        ..Ending::default()
+    }
+}
+
+fn nothing_opened(target: SocketAddr, crew: Crew) -> Error {
+    let trouble = crew.trouble.expect("a connection was tried");
+    if trouble.kind() == ErrorKind::Mismatch {
+        let why = format!(
+            "{target} does not lead to `adit-loadgen serve`, or bytes are wrong: {trouble}"
+        );
+        return Error::Failure(anyhow::anyhow!(why));
+    }
+    Error::Unreachable {
+        target: target.to_string(),
+        reason: trouble.to_string(),
+        hint: "start `adit-loadgen serve` and lead the target to it".to_owned(),
+    }
+}
+
+/// Memory is read while all connections are still idle.
+const BEFORE_END: Duration = Duration::from_millis(200);
+
+/// How often a run that waits looks whether it is stopped.
+const LOOK_UP: Duration = Duration::from_millis(50);
+
+/// Between the last connection and the first operation: all workers hear of it before.
+const HEAD_START: Duration = Duration::from_millis(20);

@@ -1,0 +1,98 @@
+//! A forwarder that lies about one byte is found out, whatever it does to it and wherever.
+
+use adit_loadgen::args::IoChoice;
+use adit_loadgen::report::ErrorKind;
+
+use crate::forwarder::{self, Lie, Way};
+use crate::support::{Run, far_end};
+
+/// The round trip before the start is over by then: 48 bytes of greeting and 64 of question, or 64 of answer.
+const OFFSETS: [usize; 6] = [112, 113, 140, 5_000, 70_001, 400_000];
+
+fn run(profile: &str, lie: Lie, way: Way, offset: usize) -> Run {
+    let server = far_end(IoChoice::Auto);
+    let target = forwarder::start(server.address, lie, way, offset, 0);
+    Run::of(profile, target, IoChoice::Auto)
+}
+
+#[test]
+fn a_forwarder_that_does_not_lie_is_not_accused() {
+    for way in [Way::Up, Way::Down] {
+        let both = "bulk --direction both --connections 2 --duration 200ms";
+        run(both, Lie::None, way, 0).passed();
+    }
+}
+
+#[test]
+fn bulk_finds_a_byte_that_was_changed_lost_doubled_or_moved() {
+    for lie in [Lie::Flip, Lie::Drop, Lie::Double, Lie::Swap, Lie::Replay] {
+        for (way, direction) in [(Way::Up, "up"), (Way::Down, "down")] {
+            for offset in OFFSETS {
+                let profile = format!(
+                    "bulk --direction {direction} --duration 300ms --grace 2s --seed {offset}"
+                );
+                let run = run(&profile, lie, way, offset);
+                let told = format!("{lie:?} {way:?} at {offset}: {}", run.text);
+                assert_eq!(run.code, 1, "{told}");
+                let summary = run.summary.expect("it ran");
+                assert_eq!(summary.errors.get(&ErrorKind::Mismatch), Some(&1), "{told}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_is_cut_is_no_stream_that_has_ended() {
+    for (way, direction) in [(Way::Up, "up"), (Way::Down, "down")] {
+        for offset in OFFSETS {
+            let profile = format!("bulk --direction {direction} --duration 200ms --grace 2s");
+            let run = run(&profile, Lie::Truncate, way, offset);
+            let told = format!("{way:?} at {offset}: {}", run.text);
+            let summary = run.summary.expect("it ran");
+            assert_eq!(summary.errors.values().sum::<u64>(), 1, "{told}");
+        }
+    }
+}
+
+#[test]
+fn round_trips_find_a_wrong_byte_in_question_or_answer() {
+    for lie in [Lie::Flip, Lie::Double, Lie::Swap] {
+        for way in [Way::Up, Way::Down] {
+            for offset in [112, 150, 5_000] {
+                let profile = "latency --closed --duration 200ms --grace 2s";
+                let run = run(profile, lie, way, offset);
+                let told = format!("{lie:?} {way:?} at {offset}: {}", run.text);
+                assert_eq!(run.code, 1, "{told}");
+                let summary = run.summary.expect("it ran");
+                assert!(summary.errors.contains_key(&ErrorKind::Mismatch), "{told}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_question_that_has_lost_a_byte_is_never_answered_and_is_counted() {
+    let run = run(
+        "latency --closed --duration 200ms --grace 300ms",
+        Lie::Drop,
+        Way::Up,
+        150,
+    );
+    let summary = run.summary.expect("it ran");
+    assert_eq!(
+        summary.errors.get(&ErrorKind::TimedOut),
+        Some(&1),
+        "{}",
+        run.text
+    );
+}
+
+#[test]
+fn a_wrong_byte_before_the_start_ends_the_run_at_once() {
+    for way in [Way::Up, Way::Down] {
+        let run = run("latency --closed --duration 200ms", Lie::Flip, way, 40);
+        assert_eq!(run.code, 1, "{}", run.text);
+        assert!(run.text.contains("error: "), "{}", run.text);
+        assert!(run.summary.is_none());
+    }
+}

@@ -1,0 +1,8 @@
+//! The generator against its own far end, honestly and through forwarders that lie.
+
+mod forwarder;
+mod lies;
+mod profiles;
+mod stalled;
+mod support;
+mod unreachable;

@@ -1,0 +1,160 @@
+//! Every profile, on both kernel interfaces, against an honest far end.
+
+use adit_loadgen::report::{Model, Summary};
+
+use crate::support::{Run, far_end, interfaces};
+
+/// Runs on every interface; the far end has seen no wrong byte.
+fn on_each(arguments: &str, check: impl Fn(&Summary)) {
+    for io in interfaces() {
+        let server = far_end(io);
+        let summary = Run::of(arguments, server.address, io).passed();
+        check(&summary);
+        assert_eq!(server.faults(), 0);
+    }
+}
+
+#[test]
+fn latency_in_an_open_model_offers_its_rate() {
+    on_each(
+        "latency --rate 400 --connections 3 --threads 2 --duration 500ms",
+        |summary| {
+            assert_eq!(summary.run.model, Model::Open);
+            assert_eq!((summary.due, summary.operations), (200, 200));
+            assert_eq!((summary.bytes_up, summary.bytes_down), (12_800, 12_800));
+            assert!(summary.corrected.p50_ns >= summary.uncorrected.p50_ns);
+        },
+    );
+}
+
+#[test]
+fn latency_in_a_closed_model_says_so() {
+    on_each(
+        "latency --closed --size 1000 --reply-size 70000 --duration 300ms",
+        |summary| {
+            assert_eq!((summary.run.model, summary.due), (Model::Closed, 0));
+            assert!(summary.operations > 0);
+            assert_eq!(summary.bytes_down, summary.operations * 70_000);
+        },
+    );
+}
+
+#[test]
+fn bulk_goes_up_down_and_both_ways_and_is_shared() {
+    for (direction, goes) in [
+        ("up", [true, false]),
+        ("down", [false, true]),
+        ("both", [true; 2]),
+    ] {
+        let arguments = format!("bulk --direction {direction} --connections 5 --duration 400ms");
+        on_each(&arguments, |summary| {
+            let shares = summary.shares.as_ref().expect("bulk has streams");
+            assert_eq!(shares.count, 5);
+            assert!(shares.jain > 0.2 && shares.jain <= 1.0 && shares.min_bytes > 0);
+            for (goes, bytes) in goes.into_iter().zip([summary.bytes_up, summary.bytes_down]) {
+                assert_eq!(goes, bytes > 1_000_000, "{direction}: {bytes}");
+            }
+        });
+    }
+}
+
+#[test]
+fn mixed_has_round_trips_beside_bulk() {
+    on_each(
+        "mixed --connections 3 --rate 50 --direction both --duration 400ms",
+        |summary| {
+            assert_eq!(summary.operations, 20);
+            assert!(summary.bytes_up > 1_000_000 && summary.bytes_down > 1_000_000);
+            assert_eq!(summary.shares.as_ref().map(|shares| shares.count), Some(2));
+        },
+    );
+}
+
+#[test]
+fn churn_opens_a_connection_for_each_operation() {
+    on_each(
+        "churn --rate 200 --connections 8 --threads 2 --duration 400ms",
+        |summary| {
+            assert_eq!((summary.due, summary.operations), (80, 80));
+        },
+    );
+    on_each(
+        "churn --closed --connections 2 --duration 200ms",
+        |summary| {
+            assert!(summary.operations > 0);
+        },
+    );
+}
+
+#[test]
+fn idle_connections_are_whole_at_the_end_and_their_memory_is_known() {
+    let own = std::process::id();
+    let arguments = format!("idle --connections 300 --threads 2 --duration 300ms --pid {own}=end");
+    on_each(&arguments, |summary| {
+        assert_eq!(summary.figures["held_connections"], 300.0);
+        assert!(
+            summary
+                .figures
+                .contains_key("end_user_memory_per_connection_bytes")
+        );
+        assert_eq!(summary.processes.len(), 1);
+    });
+}
+
+#[test]
+fn a_stalled_reader_is_told_apart_from_the_others() {
+    on_each("stall --connections 4 --duration 1s", |summary| {
+        assert!(summary.figures["others_before_bits_per_second"] > 0.0);
+        assert!(summary.figures["others_during_bits_per_second"] > 0.0);
+        assert_eq!(summary.figures["stalled_stream_was_cut_count"], 0.0);
+    });
+}
+
+#[test]
+fn people_and_browsers_are_served() {
+    on_each(
+        "ssh-typing --connections 5 --rate 100 --duration 400ms",
+        |summary| {
+            assert_eq!(summary.due, summary.operations);
+            assert!(summary.operations > 0);
+        },
+    );
+    on_each(
+        "http-mix --connections 4 --rate 300 --duration 400ms",
+        |summary| {
+            assert_eq!(summary.operations, 120);
+            assert!(summary.bytes_down > summary.bytes_up);
+        },
+    );
+}
+
+#[test]
+fn a_seed_repeats_what_is_asked() {
+    let bytes = |seed: u32| {
+        let server = far_end(adit_loadgen::args::IoChoice::Auto);
+        let arguments =
+            format!("http-mix --connections 1 --rate 200 --duration 200ms --seed {seed}");
+        let io = adit_loadgen::args::IoChoice::Auto;
+        let summary = Run::of(&arguments, server.address, io).passed();
+        (summary.bytes_up, summary.bytes_down)
+    };
+    assert_eq!(bytes(7), bytes(7));
+    assert_ne!(bytes(7), bytes(8));
+}
+
+#[test]
+fn sockets_have_the_congestion_control_that_was_asked_for() {
+    let server = far_end(adit_loadgen::args::IoChoice::Auto);
+    let arguments = "latency --closed --duration 100ms --congestion reno";
+    let io = adit_loadgen::args::IoChoice::Auto;
+    let summary = Run::of(arguments, server.address, io).passed();
+    assert_eq!(summary.run.congestion_control.as_deref(), Some("reno"));
+    let wrong = "latency --closed --duration 100ms --congestion nonesuch";
+    let run = Run::of(wrong, server.address, io);
+    assert_eq!(run.code, 2, "{}", run.text);
+    assert!(
+        run.text.contains("nonesuch") && run.text.contains("hint:"),
+        "{}",
+        run.text
+    );
+}

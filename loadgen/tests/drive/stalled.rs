@@ -1,0 +1,105 @@
+//! A far end that stands still for a second: whoever counts from the intended start sees it.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use adit_loadgen::report::{Latency, Step, Summary};
+
+use crate::support::{EXECUTABLE, command, interfaces};
+
+/// A far end in a process of its own, which can be stopped.
+struct FarEnd {
+    child: Child,
+    address: std::net::SocketAddr,
+}
+
+impl FarEnd {
+    fn start() -> Self {
+        let mut child = Command::new(EXECUTABLE)
+            .arg("serve")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let out = child.stdout.take().unwrap();
+        BufReader::new(out).read_line(&mut line).unwrap();
+        let address = line.trim().rsplit(' ').next().unwrap().parse().unwrap();
+        Self { child, address }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+impl Drop for FarEnd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Between how many and how many took longer than this, as far as the spectrum's steps tell.
+fn longer_than(latency: &Latency, least: Duration) -> (u64, u64) {
+    let least = least.as_nanos() as u64;
+    let (shorter, longer): (Vec<&Step>, Vec<&Step>) = latency
+        .spectrum
+        .iter()
+        .partition(|step| step.value_ns < least);
+    let beyond = |count: Option<u64>| latency.count - count.unwrap_or(0);
+    let at_least = longer.first().map_or(0, |step| beyond(Some(step.count)));
+    (at_least, beyond(shorter.last().map(|step| step.count)))
+}
+
+/// 4 connections, 200 starts a second for 4 seconds, of which one is stood still for. In that second 200 starts come
+/// due; 4 are under way or begin, and the others wait for a free connection. So at most a few operations of 800 took
+/// long from their own start, and some 200 from the intended one.
+#[test]
+fn a_stall_of_a_second_shows_in_the_corrected_p99_and_hides_in_the_uncorrected() {
+    for io in interfaces() {
+        let far_end = FarEnd::start();
+        let directory = tempfile::tempdir().unwrap();
+        let arguments = "latency --rate 200 --connections 4 --duration 4s --lines";
+        let mut generator = command(arguments, far_end.address, io)
+            .arg("--out")
+            .arg(directory.path())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(generator.stderr.take().unwrap()).lines();
+        // Its first second is over.
+        lines.next().expect("a line a second").unwrap();
+        far_end.signal("-STOP");
+        thread::sleep(Duration::from_secs(1));
+        far_end.signal("-CONT");
+        lines.for_each(drop);
+        assert!(generator.wait().unwrap().success());
+        check(&Summary::load(directory.path()).unwrap());
+    }
+}
+
+fn check(summary: &Summary) {
+    assert_eq!((summary.due, summary.operations), (800, 800));
+    let half = Duration::from_millis(500);
+    let (corrected, uncorrected) = (&summary.corrected, &summary.uncorrected);
+    // A hundred starts or so came due in the first half of the stall.
+    assert!(longer_than(corrected, half).0 >= 50, "{corrected:?}");
+    assert!(corrected.p99_ns >= 500_000_000, "{corrected:?}");
+    // One for each connection at most.
+    assert!(
+        (1..=4).contains(&longer_than(uncorrected, half).1),
+        "{uncorrected:?}"
+    );
+    assert!(uncorrected.p99_ns < 500_000_000, "{uncorrected:?}");
+    assert!(uncorrected.max_ns >= 500_000_000, "{uncorrected:?}");
+}

@@ -1,0 +1,94 @@
+//! What several tests need.
+
+use std::net::SocketAddr;
+use std::process::{Command, Output};
+
+use adit_loadgen::args::IoChoice;
+use adit_loadgen::drive::Loop;
+use adit_loadgen::report::Summary;
+use adit_loadgen::server::{ServeSettings, Server};
+
+/// The program under test.
+pub(crate) const EXECUTABLE: &str = env!("CARGO_BIN_EXE_adit-loadgen");
+
+/// Both kernel interfaces, or the one that there is.
+pub(crate) fn interfaces() -> Vec<IoChoice> {
+    match Loop::build(IoChoice::Uring) {
+        Ok(_) => vec![IoChoice::Uring, IoChoice::Epoll],
+        Err(reason) => {
+            eprintln!("tested on epoll only: {reason}");
+            vec![IoChoice::Epoll]
+        }
+    }
+}
+
+/// A far end in this process.
+pub(crate) fn far_end(io: IoChoice) -> Server {
+    let settings = ServeSettings {
+        listen: ([127, 0, 0, 1], 0).into(),
+        threads: 1,
+        congestion: None,
+        io,
+    };
+    Server::start(&settings).unwrap()
+}
+
+/// The generator, about to drive `target`.
+pub(crate) fn command(arguments: &str, target: SocketAddr, io: IoChoice) -> Command {
+    let io = match io {
+        IoChoice::Auto => "auto",
+        IoChoice::Uring => "uring",
+        IoChoice::Epoll => "epoll",
+    };
+    let mut command = Command::new(EXECUTABLE);
+    command
+        .args(arguments.split_whitespace())
+        .args(["--target", &target.to_string(), "--io", io]);
+    command
+}
+
+/// A run that came to its end.
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    /// What it wrote, both streams.
+    pub(crate) text: String,
+    /// `None` where it could not run.
+    pub(crate) summary: Option<Summary>,
+}
+
+impl Run {
+    /// Runs the generator, with its files in a directory of their own.
+    pub(crate) fn of(arguments: &str, target: SocketAddr, io: IoChoice) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let output = command(arguments, target, io)
+            .args(["--quiet", "--out"])
+            .arg(directory.path())
+            .output()
+            .unwrap();
+        let summary = Summary::load(directory.path()).ok();
+        Self::ended(&output, summary)
+    }
+
+    fn ended(output: &Output, summary: Option<Summary>) -> Self {
+        let [out, err] =
+            [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+        Self {
+            code: output.status.code().expect("it was not killed"),
+            text: format!("{out}{err}"),
+            summary,
+        }
+    }
+
+    /// The summary of a run in which nothing went wrong.
+    pub(crate) fn passed(self) -> Summary {
+        assert_eq!(self.code, 0, "{}", self.text);
+        let summary = self.summary.expect("a run that passed has one");
+        assert!(
+            summary.errors.is_empty(),
+            "{:?}: {}",
+            summary.errors,
+            self.text
+        );
+        summary
+    }
+}

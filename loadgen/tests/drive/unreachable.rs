@@ -1,0 +1,65 @@
+//! A target that is not there, or not what it should be.
+
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
+use std::thread;
+
+use adit_loadgen::args::IoChoice;
+use adit_loadgen::report::ErrorKind;
+
+use crate::forwarder::{self, Lie, Way};
+use crate::support::{Run, far_end, interfaces};
+
+#[test]
+fn nobody_listens() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let target = listener.local_addr().unwrap();
+    drop(listener);
+    for profile in ["latency", "bulk", "churn", "idle", "stall"] {
+        for io in interfaces() {
+            let run = Run::of(&format!("{profile} --duration 100ms"), target, io);
+            assert_eq!(run.code, 5, "{}", run.text);
+            let says_what = run.text.contains(&target.to_string()) && run.text.contains("refused");
+            assert!(says_what && run.text.contains("hint: "), "{}", run.text);
+        }
+    }
+}
+
+#[test]
+fn somebody_else_listens() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let target = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = stream
+                .unwrap()
+                .write_all(b"220 mail.example ESMTP, and a little more than a header\r\n");
+        }
+    });
+    let run = Run::of("latency --duration 100ms", target, IoChoice::Auto);
+    assert_eq!(run.code, 1, "{}", run.text);
+    assert!(run.text.contains("does not lead to"), "{}", run.text);
+}
+
+/// What cannot be begun is counted, not queued.
+#[test]
+fn starts_that_a_dead_target_leaves_undone_are_counted_as_skipped() {
+    let server = far_end(IoChoice::Auto);
+    // After the trial, the connection carries nothing that could be answered.
+    let target = forwarder::start(server.address, Lie::Drop, Way::Up, 130, 0);
+    let arguments = "latency --rate 1000 --duration 300ms --grace 200ms";
+    let run = Run::of(arguments, target, IoChoice::Auto);
+    let summary = run.summary.expect("it ran");
+    let undone = summary.errors.values().sum::<u64>();
+    assert_eq!(
+        (summary.due, summary.operations + undone),
+        (300, 300),
+        "{}",
+        run.text
+    );
+    assert!(
+        summary.errors[&ErrorKind::Skipped] >= 290,
+        "{:?}",
+        summary.errors
+    );
+}

@@ -1,0 +1,127 @@
+//! The relay without sockets: read, checked, and composed for the other side.
+//!
+//! Held fixed: one tunnel of one service, both peers of dialect V3, no quotas, no TLS. What the
+//! driver does with forwarded bytes (one copy into the frame of the other side) is done as the
+//! driver does it. `16_KiB` is as much as one record carries.
+
+use crate::Case;
+use crate::input::{Payload, RECORD, SERVICE, SMALL, control, data_frames, frame};
+use adit_engine::tunnel::compose::{End, finish_frame};
+use adit_engine::tunnel::flow::Flow;
+use adit_engine::tunnel::limits::MAX_RECORD_PLAINTEXT;
+use adit_engine::tunnel::relay::Relay;
+use adit_proto::ids::{Mode, ServiceId, Subprotocol};
+use adit_proto::message::Kind;
+use std::hint::black_box;
+use std::sync::Arc;
+
+/// Both directions.
+pub fn cases() -> Vec<Case> {
+    let from_source = [(1, SMALL), (64, SMALL), (1, RECORD)];
+    let mut cases: Vec<Case> = from_source
+        .into_iter()
+        .map(|(connections, payload)| data(Mode::Source, connections, payload))
+        .collect();
+    cases.push(data(Mode::Destination, 1, SMALL));
+    cases.push(data(Mode::Destination, 1, RECORD));
+    cases
+}
+
+/// With one connection each message has a frame of its own; with many, they share one.
+fn data(from: Mode, connections: usize, payload: Payload) -> Case {
+    let Payload { label, size, count } = payload;
+    let name = format!("relay/data/from_{from}/{connections}_conn/{label}");
+    Case::new(name, count, size, move || {
+        let mut relay = relay(connections);
+        let mut buffer = data_frames(End::Client, payload, connections);
+        let mut output = Output::new();
+        let mut expected = relay.counters(from).messages_forwarded;
+        move || {
+            pass(&mut relay, from, &mut buffer, &mut output);
+            expected += count as u64;
+            assert_eq!(relay.counters(from).messages_forwarded, expected);
+        }
+    })
+}
+
+/// A tunnel whose source has opened connections 1 to `connections`.
+fn relay(connections: usize) -> Relay {
+    let services: Arc<[ServiceId]> = Arc::from([SERVICE.parse().expect("an id")]);
+    let mut relay = Relay::new(services);
+    let mut area = vec![0; MAX_RECORD_PLAINTEXT];
+    for side in [Mode::Source, Mode::Destination] {
+        relay.connected(side, Subprotocol::V3);
+        while relay.outbox(side).has_messages() {
+            relay.outbox(side).write_messages(&mut area);
+        }
+    }
+    let mut output = Output::new();
+    for id in 1..=connections as u32 {
+        let kind = match id {
+            1 => Kind::StreamStart,
+            _ => Kind::ConnectionStart,
+        };
+        let mut start = frame(End::Client, &control(kind, id));
+        pass(&mut relay, Mode::Source, &mut start, &mut output);
+    }
+    relay
+}
+
+fn pass(relay: &mut Relay, from: Mode, buffer: &mut [u8], output: &mut Output) {
+    let mut position = 0;
+    loop {
+        let flow = relay
+            .handle_input(from, buffer, &mut position)
+            .expect("it is proper");
+        for run in relay.runs() {
+            output.append(relay.run_bytes(run, buffer), run.ends_frame);
+        }
+        relay.clear_runs();
+        match flow {
+            Flow::Done => return output.finish(),
+            Flow::Deliver => {}
+            Flow::Paused | Flow::Closed(_) => panic!("{flow:?}"),
+        }
+    }
+}
+
+/// The frame that is composed for the other side.
+struct Output {
+    area: Vec<u8>,
+    composed: usize,
+}
+
+impl Output {
+    fn new() -> Self {
+        Self {
+            area: vec![0; MAX_RECORD_PLAINTEXT],
+            composed: 0,
+        }
+    }
+
+    fn append(&mut self, mut bytes: &[u8], ends_frame: bool) {
+        let start = End::Server.header_room();
+        while !bytes.is_empty() {
+            let room = MAX_RECORD_PLAINTEXT - start - self.composed;
+            if room < bytes.len() && self.composed > 0 {
+                self.finish();
+                continue;
+            }
+            let size = room.min(bytes.len());
+            self.area[start + self.composed..][..size].copy_from_slice(&bytes[..size]);
+            self.composed += size;
+            bytes = &bytes[size..];
+        }
+        if ends_frame {
+            self.finish();
+        }
+    }
+
+    fn finish(&mut self) {
+        if self.composed > 0 {
+            let size = finish_frame(&mut self.area, End::Server, self.composed, [0; 4]);
+            black_box(&self.area[..size]);
+            self.composed = 0;
+        }
+    }
+}

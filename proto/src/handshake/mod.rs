@@ -19,7 +19,7 @@ pub use accept_key::{accept_key, encode_key};
 pub use answer::{encode_accept, encode_refusal};
 pub use connect::{ConnectRequest, fuzz_connect_reply, parse_connect_reply};
 pub use error::{HandshakeError, HeadError, RequestError};
-pub use request::UpgradeRequest;
+pub use request::{UpgradeRequest, fuzz_tokens};
 pub use response::{
     Refusal, UpgradeResponse, finish_at_eof, fuzz_upgrade_response, parse_upgrade_response,
 };

@@ -1,8 +1,8 @@
 //! What a client sends to open the WebSocket.
 
 use super::head::is_header_text;
-use super::{HandshakeError, MODE_PARAMETER, PATH, encode_key};
-use crate::ids::Mode;
+use super::{HandshakeError, MODE_PARAMETER, PATH, encode_key, parse_upgrade_request};
+use crate::ids::{Mode, Subprotocol};
 use crate::limits::MAX_REQUEST_HEAD_SIZE;
 use crate::secret::{AccessToken, ClientToken};
 
@@ -93,10 +93,63 @@ impl UpgradeRequest<'_> {
     }
 }
 
+/// Makes tokens and a request of any bytes: access token, client token, host and user agent, a line
+/// feed between each. What is accepted arrives at a service as the same tokens, and as no header more.
+pub fn fuzz_tokens(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut parts = text.split('\n');
+    let mut part = || parts.next().unwrap_or_default();
+    let Ok(access_token) = AccessToken::new(part().to_owned()) else {
+        return;
+    };
+    let client_text = part();
+    let strict = ClientToken::strict(client_text.to_owned()).ok();
+    let client_token = ClientToken::lenient(client_text.to_owned()).ok();
+    assert!(strict.is_none() || strict == client_token);
+    let (host, user_agent) = (part(), part());
+    let mut request = UpgradeRequest {
+        host,
+        mode: Mode::Source,
+        subprotocol: Subprotocol::V3.name(),
+        access_token: &access_token,
+        client_token: client_token.as_ref(),
+        user_agent,
+        key: *b"the sample nonce",
+    };
+    for mode in [Mode::Source, Mode::Destination] {
+        request.mode = mode;
+        let mut written = Vec::new();
+        if request.encode(&mut written).is_err() {
+            assert!(written.is_empty());
+            continue;
+        }
+        let read = parse_upgrade_request(&written);
+        // Services take the documented shape only, without the spaces that a header loses.
+        let expected = ClientToken::strict(client_text.trim_matches(' ').to_owned()).ok();
+        if client_token.is_some() && expected.is_none() {
+            assert!(read.is_err());
+            continue;
+        }
+        let Ok(Some((read, size))) = read else {
+            panic!("a request of ours is refused: {read:?}");
+        };
+        assert_eq!(size, written.len());
+        assert_eq!((read.mode, read.offered), (mode, vec![Subprotocol::V3]));
+        assert!(read.access_token == access_token);
+        assert!(client_token.is_none() || read.client_token == expected);
+        let fields = 7 + usize::from(client_token.is_some()) + usize::from(!user_agent.is_empty());
+        let lines = written.iter().filter(|byte| **byte == b'\n').count();
+        assert_eq!(
+            lines,
+            1 + fields + 1,
+            "the request line, the fields, the empty line"
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Subprotocol;
 
     fn encode(request: &UpgradeRequest<'_>) -> Result<String, HandshakeError> {
         let mut out = b"before".to_vec();

@@ -7,6 +7,7 @@
 mod control;
 mod cursor;
 mod data_header;
+mod fuzzing;
 mod kind;
 #[cfg(test)]
 mod properties;
@@ -19,6 +20,7 @@ mod writer;
 pub use control::{Control, encode_service_ids};
 pub use cursor::DecodeError;
 pub use data_header::DataHeader;
+pub use fuzzing::fuzz_rewrite;
 pub use kind::Kind;
 pub use rename::replace_stream_id;
 pub use view::{AvailableServiceIds, InvalidServiceIds, MessageView, fuzz_parse};

@@ -182,7 +182,12 @@ fn parse_item(item: &str, mode: Mode) -> Result<(ServiceId, Endpoint), MappingEr
     let (service, endpoint) = item
         .split_once('=')
         .ok_or_else(|| MappingError::ServiceMissing { item: given() })?;
-    let (service, endpoint) = (service.trim(), endpoint.trim_start_matches('=').trim());
+    // The run may have spaces in it: they are around parts that are empty.
+    let is_between = |character: char| character == '=' || character.is_whitespace();
+    let (service, endpoint) = (
+        service.trim(),
+        endpoint.trim_start_matches(is_between).trim(),
+    );
     if service.is_empty() {
         return Err(MappingError::ServiceMissing { item: given() });
     }

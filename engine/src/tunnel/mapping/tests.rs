@@ -62,6 +62,15 @@ fn the_same_service_offered_twice_is_one_service() {
     );
 }
 
+/// Found by fuzzing: the second part was taken for a path.
+#[test]
+fn a_run_of_equals_signs_may_have_spaces_in_it() {
+    assert_eq!(
+        resolved("SSH = = /run/x", Destination, &["SSH"]).unwrap(),
+        ["SSH -> /run/x"]
+    );
+}
+
 #[test]
 fn named_items_follow_the_order_of_the_offer() {
     let text = " SSH = 22 , RDP==[::1]:3389,,a:b=/run/x=y.sock";

@@ -306,6 +306,13 @@ pub enum MappingMismatch {
         /// The services of the tunnel.
         offered: Names,
     },
+    /// A source that writes V1 has no word for a service: with several, bytes for one of them would
+    /// arrive at another.
+    #[error("the tunnel has several services, which V1 (-y) cannot tell apart: {offered}")]
+    Indistinct {
+        /// The services of the tunnel.
+        offered: Names,
+    },
     /// The mapping and the tunnel do not have the same services.
     #[error(
         "the mapping does not fit the tunnel: without an endpoint: {unmapped}; not in the tunnel: {unknown}"
@@ -335,7 +342,7 @@ pub enum MappingMismatch {
 pub struct Names(pub Vec<ServiceId>);
 
 impl Names {
-    fn of<'a>(services: impl IntoIterator<Item = &'a ServiceId>) -> Self {
+    pub(crate) fn of<'a>(services: impl IntoIterator<Item = &'a ServiceId>) -> Self {
         Self(services.into_iter().cloned().collect())
     }
 }

@@ -10,7 +10,7 @@ use super::endpoint::Endpoint;
 use super::inbound::Inbound;
 use super::key::{ConnectionKey, Slots};
 use super::limits::Limits;
-use super::mapping::{Mapping, MappingMismatch};
+use super::mapping::{Mapping, MappingMismatch, Names};
 use super::outbox::Outbox;
 use super::pool::Pool;
 use super::schedule::Schedule;
@@ -228,6 +228,10 @@ impl Proxy {
             Ok(resolved) => resolved,
             Err(mismatch) => return self.act(Action::Mismatch(mismatch)),
         };
+        if self.mode == Mode::Source && self.dialect == Dialect::V1 && resolved.len() > 1 {
+            let offered = Names::of(offered);
+            return self.act(Action::Mismatch(MappingMismatch::Indistinct { offered }));
+        }
         self.phase = Phase::Running;
         // The order of the list has no meaning (specification 5.1).
         resolved.sort_by(|(left, _), (right, _)| left.cmp(right));

@@ -1,6 +1,7 @@
 //! Specification 8.2, rule by rule, and the defects of section 17 that a source could have.
 
 use super::lab::*;
+use crate::tunnel::proxy::ProxySettings;
 use crate::tunnel::source::Unwelcome;
 use adit_proto::ids::{Dialect, Mode};
 use std::time::Duration;
@@ -136,6 +137,20 @@ fn a_second_connection_of_an_older_dialect_is_refused_and_the_first_lives() {
         lab.accept(0).unwrap();
         lab.says(&[stream_start(2, name, 0)]);
     }
+}
+
+/// Specification 6.2. Found by fuzzing: two services wrote under the same ids.
+#[test]
+fn a_v1_source_does_not_begin_where_there_are_several_services() {
+    let settings = ProxySettings {
+        dialect: Some(Dialect::V1),
+        ..settings(Mode::Source, &["A", "B"])
+    };
+    let mut lab = Lab::new(settings);
+    lab.link_up();
+    lab.gets(&[service_ids(&["A", "B"])]);
+    assert_eq!((lab.mismatches, lab.listens.len()), (1, 0));
+    assert_eq!(lab.accept(0), None);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 
 use adit_proto::Secret;
+use adit_proto::handshake::ConnectRequest;
 
 /// A web proxy that connections to the service go through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,6 +208,35 @@ fn parse_port(port: &str) -> Result<u16, ProxyUrlError> {
     match port.bytes().all(|byte| byte.is_ascii_digit()) {
         true => port.parse().map_err(|_| ProxyUrlError::Port),
         false => Err(ProxyUrlError::Port),
+    }
+}
+
+/// Reads the URL of a web proxy from any bytes, and asks that proxy for a way: whatever the URL says,
+/// the request is one request, and nothing that is shown holds the password or a control character.
+pub fn fuzz_web_proxy(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let proxy = match WebProxy::parse(&text) {
+        Ok(proxy) => proxy,
+        Err(error) => return assert!(!error.to_string().contains(char::is_control)),
+    };
+    let shown = proxy.to_string();
+    assert!(!shown.contains(char::is_control) && !proxy.host.is_empty());
+    let again = WebProxy::parse(&shown).expect("what is shown can be typed");
+    assert_eq!((again.host, again.port), (proxy.host, proxy.port));
+    let credentials = proxy.credentials.as_ref();
+    let request = ConnectRequest {
+        host: "service.example",
+        port: 443,
+        credentials: credentials.map(|it| (it.user.as_str(), &it.password)),
+    };
+    let mut written = Vec::new();
+    match request.encode(&mut written) {
+        Ok(()) => {
+            let lines = written.iter().filter(|byte| **byte == b'\n').count();
+            assert_eq!(lines, 3 + usize::from(credentials.is_some()));
+        }
+        // A colon in a user's name cannot be said (RFC 7617 §2).
+        Err(_) => assert!(credentials.is_some_and(|it| it.user.contains(':'))),
     }
 }
 

@@ -24,7 +24,7 @@ pub use config::{
 };
 pub use error::{HandshakeError, RecordError};
 pub use handshake::{Session, accept, connect, server_name};
-pub use inplace::InPlaceRecords;
+pub use inplace::{InPlaceRecords, fuzz_records};
 pub use library::LibraryRecords;
 pub use plain::PlainRecords;
 

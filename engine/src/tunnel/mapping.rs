@@ -360,5 +360,44 @@ impl fmt::Display for Names {
     }
 }
 
+/// Reads a mapping from any bytes, for either side, and matches it against the services that it names.
+///
+/// What was read is typed again from what it shows, and means the same.
+pub fn fuzz_mapping(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for mode in [Mode::Source, Mode::Destination] {
+        let mapping = match Mapping::parse(&text, mode) {
+            Ok(mapping) => mapping,
+            Err(error) => {
+                assert!(!error.to_string().contains(char::is_control));
+                continue;
+            }
+        };
+        let offered: Vec<ServiceId> = match &mapping.direct {
+            Direct::Nothing | Direct::Nameless(_) => Vec::new(),
+            Direct::Named(named) => named.keys().cloned().collect(),
+        };
+        assert!(offered.len() <= MAX_SERVICE_IDS);
+        let Ok(resolved) = mapping.resolve(mode, &offered) else {
+            assert!(mode == Mode::Destination && mapping.is_empty());
+            continue;
+        };
+        let typed: Vec<String> = resolved.iter().map(typed).collect();
+        let again = Mapping::parse(&typed.join(","), mode);
+        // A path may have characters that are not shown as they are.
+        let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        if mapping.is_direct() && is_plain && !text.contains('\\') {
+            assert_eq!(again.map(|again| again.direct), Ok(mapping.direct));
+        }
+    }
+}
+
+fn typed((service, endpoint): &(Option<ServiceId>, Endpoint)) -> String {
+    match service {
+        Some(service) => format!("{service}={endpoint}"),
+        None => endpoint.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests;

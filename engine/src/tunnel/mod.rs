@@ -13,6 +13,7 @@ mod destination;
 pub mod endpoint;
 pub mod error;
 pub mod flow;
+pub mod fuzzing;
 pub mod inbound;
 pub mod key;
 pub mod limits;

@@ -9,11 +9,19 @@ use rustls::{ConnectionTrafficSecrets, Error};
 pub(in super::super) enum Keys {
     Client(Box<KernelConnection<ClientConnectionData>>),
     Server(Box<KernelConnection<ServerConnectionData>>),
+    /// No schedule, since there was no handshake: what [`fuzz_records`](super::fuzz_records) has.
+    Fixed {
+        is_client: bool,
+    },
 }
 
 impl Keys {
     pub(super) fn is_client(&self) -> bool {
-        matches!(self, Self::Client(_))
+        match self {
+            Self::Client(_) => true,
+            Self::Server(_) => false,
+            Self::Fixed { is_client } => *is_client,
+        }
     }
 
     /// The keys that we seal with after our next key update.
@@ -21,6 +29,7 @@ impl Keys {
         match self {
             Self::Client(connection) => connection.update_tx_secret(),
             Self::Server(connection) => connection.update_tx_secret(),
+            Self::Fixed { .. } => Err(no_schedule()),
         }
     }
 
@@ -29,6 +38,11 @@ impl Keys {
         match self {
             Self::Client(connection) => connection.update_rx_secret(),
             Self::Server(connection) => connection.update_rx_secret(),
+            Self::Fixed { .. } => Err(no_schedule()),
         }
     }
+}
+
+fn no_schedule() -> Error {
+    Error::General("these keys have no successors".into())
 }

@@ -11,6 +11,7 @@
 //! ```
 
 mod cipher;
+mod fuzzing;
 mod keys;
 mod message;
 mod record;
@@ -18,6 +19,7 @@ mod record;
 use std::fmt;
 
 use self::cipher::Cipher;
+pub use self::fuzzing::fuzz_records;
 pub(super) use self::keys::Keys;
 use self::message::{KEY_UPDATE_NOT_REQUESTED, Message, MessageReader};
 use self::record::{

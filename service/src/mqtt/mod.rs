@@ -20,6 +20,7 @@ mod live;
 mod rules;
 
 pub use broker::Broker;
+pub use codec::fuzz_packets;
 pub use limits::BrokerLimits;
 
 #[cfg(test)]

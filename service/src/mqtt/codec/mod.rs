@@ -3,6 +3,7 @@
 //! The crate's decoder knows the size of a packet before it is there, so one that is too large is refused
 //! without being read. It waits for what is missing; deadlines are the connection's affair.
 
+mod fuzzing;
 mod incoming;
 mod outgoing;
 
@@ -14,6 +15,7 @@ use tokio_util::codec::Decoder as _;
 
 use super::limits::PACKET_SIZE_MAX;
 
+pub use fuzzing::fuzz_packets;
 pub(super) use incoming::{Connect, Filter, Incoming};
 pub(super) use outgoing::{Accepted, EncodeFault, Ending, Outgoing, Refused, SubscribeOutcome};
 
@@ -23,7 +25,12 @@ pub(super) enum Codec {
     /// Nothing is known before CONNECT names the version.
     Unknown,
     V3(v3::Codec),
-    V5(v5::Codec),
+    V5 {
+        codec: v5::Codec,
+        /// Largest packet that the client takes, in bytes. The crate's own bound is not used: its
+        /// arithmetic does not expect one that is smaller than a packet's ids.
+        size_max: usize,
+    },
 }
 
 /// Why bytes are no packet; always the client's fault.
@@ -52,14 +59,17 @@ impl Codec {
                         *self = Self::V3(v3::Codec::new(PACKET_SIZE_MAX));
                     }
                     Some(ProtocolVersion::MQTT5) => {
-                        *self = Self::V5(v5::Codec::new(PACKET_SIZE_MAX, 0));
+                        *self = Self::V5 {
+                            codec: v5::Codec::new(PACKET_SIZE_MAX, 0),
+                            size_max: usize::MAX,
+                        };
                     }
                 },
                 Self::V3(codec) => {
                     let packet = codec.decode(bytes)?;
                     return Ok(packet.map(|(packet, _)| packet.into()));
                 }
-                Self::V5(codec) => {
+                Self::V5 { codec, .. } => {
                     let packet = codec.decode(bytes)?;
                     return Ok(packet.map(|(packet, _)| packet.into()));
                 }
@@ -67,10 +77,10 @@ impl Codec {
         }
     }
 
-    /// The largest packet that the client takes.
+    /// The largest packet that the client takes, all of it counted (MQTT 5, 3.1.2.11.4).
     pub(super) fn limit_outgoing(&mut self, size: u32) {
-        if let Self::V5(codec) = self {
-            codec.set_max_outbound_size(size);
+        if let Self::V5 { size_max, .. } = self {
+            *size_max = size as usize;
         }
     }
 }

@@ -7,6 +7,7 @@ use rmqtt_codec::error::EncodeError;
 use rmqtt_codec::types::{Publish, QoS};
 use rmqtt_codec::{v3, v5};
 use tokio_util::codec::Encoder as _;
+use zeroize::Zeroize as _;
 
 use super::Codec;
 use crate::mqtt::limits::PACKET_SIZE_MAX;
@@ -118,7 +119,17 @@ impl Codec {
                 let packet = to_v3(packet).ok_or(EncodeFault::Unsayable)?;
                 Ok(codec.encode(packet, bytes)?)
             }
-            Self::V5(codec) => Ok(codec.encode(to_v5(packet), bytes)?),
+            Self::V5 { codec, size_max } => {
+                let start = bytes.len();
+                codec.encode(to_v5(packet), bytes)?;
+                if bytes.len() - start <= *size_max {
+                    return Ok(());
+                }
+                // It may have been a notification.
+                bytes[start..].zeroize();
+                bytes.truncate(start);
+                Err(EncodeFault::TooLarge)
+            }
         }
     }
 }

@@ -17,6 +17,7 @@
 mod condition;
 mod conditions;
 mod document;
+mod fuzzing;
 mod json;
 mod pattern;
 
@@ -27,6 +28,7 @@ pub(super) use json::Json;
 
 pub use conditions::Conditions;
 pub use document::{DOCUMENT_SIZE_MAX, InvalidPolicy};
+pub use fuzzing::fuzz_policy;
 
 /// What a caller or a device may do.
 #[derive(Clone, Debug, PartialEq, Eq)]

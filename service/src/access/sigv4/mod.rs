@@ -10,6 +10,7 @@
 
 mod authorization;
 mod canonical;
+mod fuzzing;
 mod key;
 mod moment;
 mod sign;
@@ -17,6 +18,7 @@ mod verify;
 
 pub use authorization::{Authorization, MalformedAuthorization, Scope};
 pub use canonical::Signable;
+pub use fuzzing::fuzz_signature;
 pub use key::Credentials;
 pub use moment::Moment;
 pub use sign::{SignedHeaders, sign};

@@ -57,8 +57,8 @@ impl Authority {
         &self.certificate_pem
     }
 
-    /// Issues a certificate for a TLS server under these names, valid for 825 days or as long as the
-    /// authority itself, whichever is shorter. 825 days is the most that common clients accept.
+    /// Issues a certificate for a TLS server under these names, valid for 365 days or as long as the
+    /// authority itself, whichever is shorter. Mozilla's recommendations want less than 366.
     pub(super) fn issue_server(
         &self,
         key: &KeyPair,
@@ -131,7 +131,7 @@ fn random_serial() -> Result<SerialNumber, rcgen::Error> {
 }
 
 const AUTHORITY_VALIDITY: Duration = Duration::days(3650);
-const SERVER_VALIDITY: Duration = Duration::days(825);
+const SERVER_VALIDITY: Duration = Duration::days(365);
 const DEVICE_VALIDITY: Duration = Duration::days(3650);
 
 /// Devices' clocks are not ours: a certificate that begins now would be refused by one that is late.

@@ -85,7 +85,7 @@ fn validity_and_names_are_as_promised() {
         (ends - begins).whole_days()
     };
     assert_eq!(days(&fixture.text(CA_PEM)), 3650);
-    assert_eq!(days(&fixture.text(SERVER_PEM)), 825);
+    assert_eq!(days(&fixture.text(SERVER_PEM)), 365);
     let found = alternative_names(&leaf(&fixture.text(SERVER_PEM))).unwrap();
     assert_eq!(found, names(&[]));
 }
@@ -94,7 +94,7 @@ fn validity_and_names_are_as_promised() {
 fn second_start_changes_nothing() {
     let fixture = Fixture::new();
     let before = fixture.all();
-    let certificates = fixture.start(NOW + Duration::days(700), &[]).unwrap();
+    let certificates = fixture.start(NOW + Duration::days(300), &[]).unwrap();
     assert_eq!(fixture.all(), before);
     assert_eq!(certificates.ca_pem(), before[0]);
 }

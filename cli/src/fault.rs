@@ -95,6 +95,16 @@ impl BadInput {
         self
     }
 
+    /// For fuzzing: nothing in it would be obeyed by a terminal or break a line.
+    ///
+    /// # Panics
+    /// When something would.
+    pub(crate) fn assert_showable(&self) {
+        for text in [&self.message, &self.hint, self.reference_text()] {
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
+    }
+
     /// How the process ends because of it.
     pub fn code(&self) -> ExitCode {
         self.code

@@ -34,6 +34,7 @@ use tracing::{error, info};
 use self::clock::Clock;
 use self::desk::{Desk, Rules};
 use self::hook::{Hook, Runner};
+pub use self::ledger::fuzz_ledger;
 use self::ledger::store::Store;
 use self::mqtt::MqttSettings;
 use self::orders::Order;

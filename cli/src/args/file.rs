@@ -59,6 +59,17 @@ fn parse(text: &str, path: &str, personality: Personality) -> Result<ProxyArgs, 
     Ok(args)
 }
 
+/// Reads a file of any bytes in the words of both programs: no option twice, and what is wrong with it
+/// can be shown without what the line holds.
+pub fn fuzz_config_file(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for personality in [Personality::Adit, Personality::Localproxy] {
+        if let Err(fault) = parse(&text, "adit.conf", personality) {
+            fault.assert_showable();
+        }
+    }
+}
+
 fn find(name: &str, personality: Personality) -> Option<&'static Spelling> {
     let ours = personality == Personality::Adit;
     let option = Opt::by_long(name, ours).or_else(|| {

@@ -22,4 +22,5 @@ pub use client::Client;
 pub(crate) use client::{Call, encode};
 pub use endpoint::{Api, Endpoint};
 pub use fault::{CallFault, Failure, Refusal};
+pub use profile::fuzz_profiles;
 pub use settings::ApiSettings;

@@ -272,6 +272,32 @@ fn unquoted(name: &str) -> &str {
     name
 }
 
+/// Reads both kinds of files from any bytes; no complaint repeats what a line holds.
+pub fn fuzz_profiles(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for kind in [Kind::Config, Kind::Credentials] {
+        match Profiles::parse(&text, kind) {
+            Ok(file) => {
+                let names: Vec<&str> = file.names().collect();
+                assert!(names.is_sorted());
+                for name in names {
+                    let section = file.profile(name).expect("it was named");
+                    let value = section.value("region");
+                    assert!(value.is_none_or(|value| text.contains(value)));
+                    section.nested("s3", "endpoint_url");
+                }
+                assert!(!format!("{file:?}").is_empty());
+                file.services(&text);
+                file.lacks_the_word(&text);
+            }
+            Err(bad) => {
+                assert!((1..=text.lines().count()).contains(&bad.line));
+                assert!(!bad.to_string().contains(char::is_control));
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -185,6 +185,30 @@ fn parse(text: &str) -> Result<Vec<Line>, (usize, String)> {
     Ok(lines)
 }
 
+/// Reads a file of any bytes, for either side: at most so many entries, each once, and warnings that
+/// can be shown.
+pub fn fuzz_services_file(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for mode in [Mode::Source, Mode::Destination] {
+        let mut table = Table::default();
+        match parse(&text) {
+            Ok(lines) => {
+                let count = lines.len();
+                table.add(&Escaped("services.ini"), lines, mode);
+                assert_eq!(table.entries.len() + table.warnings.len(), count);
+            }
+            Err((line, problem)) => {
+                assert!(line <= text.lines().count());
+                assert!(!problem.contains(char::is_control), "{problem:?}");
+            }
+        }
+        assert!(table.entries.len() <= ENTRIES_MAX);
+        for warning in table.warnings {
+            assert!(!warning.contains(char::is_control), "{warning:?}");
+        }
+    }
+}
+
 const DEFAULT_DIRECTORY: &str = "config";
 /// Services in all files together. A tunnel has three by default and 128 at most here.
 const ENTRIES_MAX: usize = 1_024;

@@ -108,7 +108,12 @@ pub fn read(world: &World, path: &str) -> Result<(JsonSettings, Vec<String>), Ba
         .reference(format!("{shown}: cannot open file"))
         .in_file()
     })?;
-    let value: Value = serde_json::from_str(&text).map_err(|error| {
+    parse(&text, path)
+}
+
+fn parse(text: &str, path: &str) -> Result<(JsonSettings, Vec<String>), BadInput> {
+    let shown = Escaped(path);
+    let value: Value = serde_json::from_str(text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         let text = error.to_string();
         let what = text.split(" at line ").next().unwrap_or_default();
@@ -126,6 +131,32 @@ pub fn read(world: &World, path: &str) -> Result<(JsonSettings, Vec<String>), Ba
     };
     let settings = reader.settings();
     Ok((settings, reader.warnings))
+}
+
+/// Reads the settings from any bytes: what comes out is within its bounds, and what is said about the
+/// rest can be shown.
+pub fn fuzz_settings(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    match parse(&text, "settings.json") {
+        Ok((settings, warnings)) => {
+            assert!((1..=MAX_PAYLOAD_SIZE).contains(&settings.payload_size_max));
+            assert!(!settings.default_bind_address.is_empty());
+            assert!(settings.region_endpoint_overrides.len() >= 2);
+            if let Some(size) = settings.connection_buffer_size {
+                assert!(CONNECTION_BUFFER.contains(&size));
+            }
+            if let Some(count) = settings.service_connections_max {
+                assert!(CONNECTIONS.contains(&count));
+            }
+            if let Some(time) = settings.ping_interval {
+                assert!(time >= *PING.start());
+            }
+            for warning in warnings {
+                assert!(!warning.contains(char::is_control), "{warning:?}");
+            }
+        }
+        Err(fault) => fault.assert_showable(),
+    }
 }
 
 /// The default settings as the file that [`read`] takes, with the keys that the reference exports and

@@ -221,6 +221,46 @@ fn set_log(
     Ok(())
 }
 
+/// Reads a configuration of any bytes, as far as that needs no other file: what is wrong is told with
+/// its line, and can be shown.
+pub fn fuzz_agent_config(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let lines = text.lines().count();
+    let document = Document::new("agent.toml", "/etc/adit".into(), text);
+    match read_alone(&document) {
+        Ok(limits) => {
+            assert!(AgentLimits::TUNNELS.contains(&limits.tunnels));
+            assert!(CONNECTIONS.contains(&limits.connections));
+        }
+        Err(fault) => {
+            fault.assert_showable();
+            let place = fault.message().strip_prefix("agent.toml:");
+            let line = place.and_then(|place| place.split(':').next());
+            let line = line.and_then(|line| line.parse::<usize>().ok());
+            assert!(line.is_none_or(|line| (1..=lines + 1).contains(&line)));
+        }
+    }
+}
+
+fn read_alone(document: &Document) -> Result<AgentLimits, BadInput> {
+    let mut root = document.root(&KEYS)?;
+    for key in ["endpoint", "tunnel_endpoint"] {
+        root.take(key)
+            .map(|entry| address(&entry, MQTT_PORT))
+            .transpose()?;
+    }
+    root.take("thing").map(|entry| thing(&entry)).transpose()?;
+    root.take("alpn").map(|entry| alpn(&entry)).transpose()?;
+    root.take("region")
+        .map(|entry| region(&entry))
+        .transpose()?;
+    for key in ["certificate", "key", "ca", "state_dir", "on_tunnel"] {
+        root.take(key).map(|entry| entry.path()).transpose()?;
+    }
+    map(&mut root)?;
+    limits(&mut root)
+}
+
 const KEYS: [&str; 13] = [
     "endpoint",
     "alpn",

@@ -121,6 +121,21 @@ const SEEN_SIZE: usize = 64 + 20 + 8;
 /// Largest file: as many tunnels as any configuration allows.
 pub(super) const FILE_SIZE_MAX: u64 = (1_000 * TUNNEL_SIZE_MAX + SEEN_MAX * SEEN_SIZE + 256) as u64;
 
+/// Reads a ledger of any bytes: what was read is written, and read again, as the same.
+pub fn fuzz_ledger(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    match decode(&text) {
+        Ok(ledger) => {
+            assert!(ledger.seen.len() <= SEEN_MAX);
+            let written = encode(&ledger);
+            let again = std::str::from_utf8(&written).map(decode);
+            let again = again.expect("JSON is UTF-8").expect("our own writing");
+            assert_eq!(encode(&again)[..], written[..]);
+        }
+        Err(problem) => assert!(!problem.contains(char::is_control)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::{client_token, notification};

@@ -13,6 +13,7 @@ use adit_proto::notification::{Notification, Region};
 use adit_proto::{AccessToken, ClientToken, ServiceId};
 use aws_lc_rs::digest;
 
+pub use self::format::fuzz_ledger;
 use super::clock::{Millis, millis};
 
 /// SHA-256 of an access token: names a tunnel without being of use to anybody.

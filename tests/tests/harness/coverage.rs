@@ -48,3 +48,75 @@ fn every_rule_of_the_relay_has_its_test() {
         ""
     );
 }
+
+/// A row of `RULES.md`: its rule, and the file and the function of each of its tests.
+fn rules() -> Vec<(String, Vec<(String, String)>)> {
+    let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("RULES.md");
+    let table = std::fs::read_to_string(table).expect("the table of rules");
+    let rows = table.lines().filter(|line| line.starts_with("| "));
+    let rows = rows.filter_map(|row| {
+        let mut cells = row.trim_matches('|').split('|').map(str::trim);
+        let (id, _, tests) = (cells.next()?, cells.next()?, cells.next()?);
+        id.starts_with(|first: char| first.is_ascii_digit())
+            .then(|| {
+                let texts: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+                let tests = texts.chunks(2).filter_map(|pair| match pair {
+                    [file, name] => Some(((*file).to_owned(), (*name).to_owned())),
+                    _ => None,
+                });
+                (id.to_owned(), tests.collect())
+            })
+    });
+    rows.collect()
+}
+
+/// Wire specification, sections 1 to 16.
+#[test]
+fn every_rule_of_the_wire_has_its_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (mut wrong, mut ids) = (String::new(), Vec::new());
+    for (id, tests) in rules() {
+        if tests.is_empty() {
+            let _ = writeln!(wrong, "{id} has no test");
+        }
+        for (file, name) in tests {
+            let source = std::fs::read_to_string(root.join(&file)).unwrap_or_default();
+            if !source.contains(&format!("fn {name}(")) {
+                let _ = writeln!(wrong, "{id}: there is no {name} in {file}");
+            }
+        }
+        ids.push(id);
+    }
+    for (section, count) in RULES_OF_SECTIONS {
+        let of_section = |id: &&String| id.split(['.', '-']).next() == Some(section);
+        let found = ids.iter().filter(of_section).count();
+        if found != count {
+            let _ = writeln!(wrong, "section {section} has {found} rules of {count}");
+        }
+    }
+    let mut unique = ids.clone();
+    unique.sort();
+    unique.dedup();
+    assert_eq!(unique.len(), ids.len(), "a rule comes twice");
+    assert_eq!(wrong, "");
+}
+
+/// How many rules each section has, so that none is lost unseen.
+const RULES_OF_SECTIONS: [(&str, usize); 16] = [
+    ("1", 35),
+    ("2", 14),
+    ("3", 6),
+    ("4", 11),
+    ("5", 12),
+    ("6", 11),
+    ("7", 29),
+    ("8", 6),
+    ("9", 12),
+    ("10", 7),
+    ("11", 14),
+    ("12", 14),
+    ("13", 11),
+    ("14", 12),
+    ("15", 5),
+    ("16", 6),
+];

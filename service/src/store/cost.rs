@@ -4,6 +4,7 @@
 //! `cargo test --release -p adit-service -- --ignored --nocapture what_reading_costs`.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
@@ -15,19 +16,21 @@ use crate::testing::{Random, asked, seed};
 use crate::tunnels::{Cursor, ListRequest, ThingName};
 
 /// Fills the store; a hundred devices have a hundredth of the tunnels each.
-pub(super) async fn fill<S: TunnelStore>(store: &std::sync::Arc<S>, now: Now) -> usize {
+pub(super) async fn fill<S: TunnelStore>(store: &Arc<S>, now: Now) -> usize {
     let count = asked("ADIT_STORED", 100_000);
     let timer = Timer::start();
-    for batch in 0..count.div_ceil(BATCH) {
-        let mut opens = JoinSet::new();
-        for number in batch * BATCH..count.min((batch + 1) * BATCH) {
-            let store = std::sync::Arc::clone(store);
-            let (_, mut new) = prepare(&format!("t-{number}"));
-            new.config = Some(config(Some(&format!("press-{}", number % 100)), &["SSH"]));
-            opens.spawn(async move { store.open_tunnel(now, new).await.unwrap() });
-        }
-        opens.join_all().await;
+    let mut opens = JoinSet::new();
+    for worker in 0..AT_ONCE {
+        let store = Arc::clone(store);
+        opens.spawn(async move {
+            for number in (worker..count).step_by(AT_ONCE) {
+                let (_, mut new) = prepare(&format!("t-{number}"));
+                new.config = Some(config(Some(&format!("press-{}", number % 100)), &["SSH"]));
+                store.open_tunnel(now, new).await.unwrap();
+            }
+        });
     }
+    opens.join_all().await;
     eprintln!("{count} tunnels opened in {:?}", timer.elapsed());
     count
 }
@@ -137,7 +140,7 @@ fn print(what: &str, mut costs: Vec<Duration>) {
     );
 }
 
-/// Opened at one time.
-const BATCH: usize = 1_000;
+/// Openings under way at one time.
+const AT_ONCE: usize = 64;
 const ROUNDS: usize = 2_100;
 const WARMING: usize = 100;

@@ -26,6 +26,7 @@ pub mod drive;
 pub mod exit;
 pub mod machine;
 pub mod payload;
+pub mod place;
 pub mod profile;
 pub mod report;
 pub mod run;

@@ -1,15 +1,18 @@
 //! What was typed, checked: nothing is left to interpret.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use adit_proto::Mode;
 
 use crate::account::SubjectSpec;
 use crate::args::{self, Args, Command, Common, Direction, IoChoice, Serve, Sizes};
 use crate::compare;
+use crate::direct::LinkSettings;
 use crate::drive::check_congestion;
 use crate::exit::Error;
+use crate::place::{self, Place};
 use crate::report::{self, Show};
 use crate::server::ServeSettings;
 use crate::system::KeepUp;
@@ -23,6 +26,8 @@ pub enum Settings {
     Drive(Box<Drive>),
     /// Be the far end.
     Serve(ServeSettings),
+    /// Be the far end of a tunnel.
+    Answer(Box<LinkSettings>),
     /// Cut all tunnels of a system.
     Storm(Box<StormSettings>),
     /// Drive a few of many tunnels.
@@ -106,13 +111,6 @@ pub enum Profile {
     HttpMix,
 }
 
-/// What is under test.
-#[derive(Clone, Debug)]
-pub enum Place {
-    /// A TCP address that leads to the verifying server.
-    Target(SocketAddr),
-}
-
 /// When the next request begins.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Model {
@@ -146,7 +144,7 @@ impl Settings {
     pub fn of(args: Args) -> Result<Self, Error> {
         let (common, profile) = match args.command {
             Command::Serve(serve) => {
-                return Ok(Self::Serve(far_end(serve)?));
+                return far_end(serve);
             }
             Command::System(args) => return Ok(Self::System(Box::new(KeepUp::of(args)?))),
             Command::Storm(args) => return Ok(Self::Storm(Box::new(StormSettings::of(args)?))),
@@ -188,15 +186,10 @@ impl Drive {
         within("--connections", connections, CONNECTIONS_MAX)?;
         profile.check(connections)?;
         within("--threads", common.threads, THREADS_MAX)?;
-        let Some(target) = common.place.target else {
-            return Err(Error::usage(
-                "there is nothing to drive",
-                "give --target ADDR, where ADDR leads to `adit-loadgen serve`",
-            ));
-        };
+        let place = Place::of(&common.place, connections)?;
         Ok(Self {
             profile,
-            place: Place::Target(target),
+            place,
             subjects: common
                 .place
                 .pid
@@ -355,14 +348,25 @@ impl Output {
     }
 }
 
-fn far_end(args: Serve) -> Result<ServeSettings, Error> {
+fn far_end(args: Serve) -> Result<Settings, Error> {
+    let tunnel = &args.tunnel;
+    if tunnel.source_token.is_some() {
+        return Err(Error::usage(
+            "a server is no source",
+            "give --destination-token, or offer load with a profile",
+        ));
+    }
+    if let Some(token) = &tunnel.destination_token {
+        let link = place::link(tunnel, token, Mode::Destination)?;
+        return Ok(Settings::Answer(Box::new(link)));
+    }
     within("--threads", args.threads, THREADS_MAX)?;
-    Ok(ServeSettings {
+    Ok(Settings::Serve(ServeSettings {
         listen: args.listen,
         threads: args.threads,
         congestion: congestion(args.congestion)?,
         io: args.io,
-    })
+    }))
 }
 
 fn congestion(name: Option<String>) -> Result<Option<String>, Error> {

@@ -14,8 +14,9 @@ use crate::report::ProcessUse;
 /// Samples of one subject that are kept: a day of them, 9 MB. Of a longer run the newest.
 pub const SAMPLES_MAX: usize = 24 * 3600;
 
-/// Payload bytes from which on processor time is told for each GiB: 16 MiB.
-const GIB_MIN: u64 = 16 << 20;
+/// Payload bytes from which on processor time is told for each GiB: it is counted in hundredths of a second,
+/// and of little payload it would be rounding.
+const PER_GIB_MIN: u64 = 64 << 20;
 
 /// One reading.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -73,8 +74,7 @@ impl Window {
             cpu_user_s: since(|it| it.cpu_user),
             cpu_system_s: since(|it| it.cpu_system),
             cpu_cores: self.cpu() / self.seconds.max(1e-9),
-            // Of less, a hundredth of a second more or less would decide.
-            cpu_s_per_gib: self.cpu_per_gib(bytes).filter(|_| bytes >= GIB_MIN),
+            cpu_s_per_gib: self.cpu_per_gib(bytes).filter(|_| bytes >= PER_GIB_MIN),
             resident_bytes: self.end.resident,
             resident_max_bytes: self.resident_max,
             user_memory_bytes: self.end.user_memory,

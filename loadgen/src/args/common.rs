@@ -54,12 +54,33 @@ pub struct Place {
     /// A TCP forwarder that leads to `adit-loadgen serve`, or that server itself
     #[arg(long, value_name = "ADDR")]
     pub target: Option<SocketAddr>,
+    /// A whole system on loopback, started for the run; its parts are accounted for by name
+    #[arg(long = "self")]
+    pub own: bool,
+    /// With --self: speak the tunnel's protocol in the place of its source, or of both its ends
+    #[arg(long, value_enum, value_name = "ENDS", requires = "own")]
+    pub play: Option<Play>,
+    /// How the parts of --self are run.
+    #[command(flatten)]
+    pub parts: super::Parts,
+    /// A tunnel, by its tokens.
+    #[command(flatten)]
+    pub tunnel: super::Tunnel,
     /// A process under test, whose CPU and memory are reported; may be repeated
     #[arg(long, value_name = "PID[=NAME]")]
     pub pid: Vec<SubjectSpec>,
     /// The same for all processes of a control group; may be repeated
     #[arg(long, value_name = "DIR")]
     pub cgroup: Vec<PathBuf>,
+}
+
+/// Ends of a tunnel that are played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Play {
+    /// The source; the device's side is real.
+    Source,
+    /// Both: the relay is driven alone.
+    Both,
 }
 
 /// What becomes of the figures.

@@ -3,6 +3,7 @@
 pub mod common;
 pub mod quantity;
 pub mod system;
+pub mod tunnel;
 pub mod tunnels;
 
 use clap::{Parser, Subcommand};
@@ -11,6 +12,7 @@ pub use common::{Common, IoChoice, Output, Place};
 use quantity::size;
 
 pub use system::{Parts, System};
+pub use tunnel::Tunnel;
 pub use tunnels::{ManyTunnels, Storm};
 
 use crate::payload::{MESSAGE_SIZE_MAX, MESSAGE_SIZE_MIN};
@@ -173,4 +175,7 @@ pub struct Serve {
     /// Kernel interface
     #[arg(long, value_enum, default_value = "auto")]
     pub io: IoChoice,
+    /// Behind a tunnel instead of at an address: plays its destination.
+    #[command(flatten)]
+    pub tunnel: Tunnel,
 }

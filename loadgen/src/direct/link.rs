@@ -4,14 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit_engine::tls::{ClientTls, client_config};
+use adit_engine::tls::{ClientTls, client_config, client_config_from};
 use adit_proto::handshake::{UpgradeRequest, UpgradeResponse, parse_upgrade_response};
 use adit_proto::limits::MAX_FRAME_PAYLOAD_SIZE;
 use adit_proto::{AccessToken, ClientToken, Mode, Subprotocol};
 use anyhow::{Context as _, Result, bail};
 use fastwebsockets::{Frame, Payload, Role, WebSocket};
 use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
 use std::io::Cursor;
 use tokio::io::{
     AsyncReadExt as _, AsyncWriteExt as _, Chain, Empty, Join, ReadHalf, Sink, WriteHalf, empty,
@@ -76,13 +77,22 @@ impl std::str::FromStr for Endpoint {
     }
 }
 
-/// What is needed to connect one side. No `Debug`: it holds a token.
-#[derive(Clone)]
+/// Who may vouch for the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// The system's authorities, and those in a PEM file or a directory of them.
+    Also(Option<PathBuf>),
+    /// This authority alone, PEM.
+    Only(String),
+}
+
+/// What is needed to connect one side.
+#[derive(Clone, Debug)]
 pub struct LinkSettings {
     /// Where.
     pub endpoint: Endpoint,
-    /// Authorities trusted besides the system's: a PEM file or a directory of them.
-    pub ca: Option<PathBuf>,
+    /// Who may vouch for it.
+    pub trust: Trust,
     /// The credential of the side.
     pub token: AccessToken,
     /// Which side.
@@ -179,11 +189,19 @@ fn halves(stream: Stream, unread: Vec<u8>) -> (LinkReader, LinkWriter) {
 }
 
 fn tls(settings: &LinkSettings) -> Result<Arc<ClientConfig>> {
-    let tls = ClientTls {
-        ca_path: settings.ca.clone(),
-        no_verify: false,
-    };
-    client_config(&tls).context("--ca")
+    match &settings.trust {
+        Trust::Also(path) => {
+            let tls = ClientTls {
+                ca_path: path.clone(),
+                no_verify: false,
+            };
+            client_config(&tls).context("--ca")
+        }
+        Trust::Only(authority) => {
+            let authority = CertificateDer::from_pem_slice(authority.as_bytes())?;
+            Ok(client_config_from([authority])?)
+        }
+    }
 }
 
 /// A run comes once; its token is bound to it.

@@ -21,5 +21,5 @@ mod session;
 mod source;
 mod timer;
 
-pub use link::{Endpoint, LinkSettings};
-pub use run::{DirectSettings, Load, Outcome, run, serve};
+pub use link::{Endpoint, LinkSettings, Trust};
+pub use run::{DirectSettings, Load, Outcome, Tunnel, connect, serve};

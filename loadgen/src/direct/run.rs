@@ -1,7 +1,8 @@
 //! Both ends, each on a thread of its own, for the time of a run.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::destination::{Destination, FarCounts};
-use super::link::{self, LinkSettings};
+use super::link::{self, LinkReader, LinkSettings, LinkWriter};
 use super::session::{End, Session};
 use super::source::Source;
 use super::timer::Timer;
@@ -58,6 +59,8 @@ pub struct DirectSettings {
     pub grace: Duration,
     /// All bytes follow from it.
     pub seed: u64,
+    /// Set when the run is to end before its time.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// How a run ended; the figures are with the recorder.
@@ -77,41 +80,85 @@ pub struct Outcome {
     pub far_cut: u64,
 }
 
-/// Offers load to a tunnel for the time of the run. `connected` hears when load begins.
+/// A tunnel whose ends are connected.
+pub struct Tunnel {
+    settings: DirectSettings,
+    runtime: tokio::runtime::Runtime,
+    source: (LinkReader, LinkWriter),
+    far: Option<Far>,
+    counts: Arc<FarCounts>,
+}
+
+/// Connects: the destination's end first, if it is played, so that somebody answers.
 ///
 /// # Errors
-/// A link cannot be had, or a peer breaks the protocol.
-pub fn run(
-    settings: DirectSettings,
-    recorder: Recorder,
-    connected: impl FnOnce(),
-) -> Result<Outcome> {
+/// A link cannot be had.
+pub fn connect(settings: DirectSettings) -> Result<Tunnel> {
     let counts = Arc::new(FarCounts::default());
-    let far = settings
-        .destination
-        .clone()
-        .map(|link| Far::start(link, Arc::clone(&counts)))
-        .transpose()?;
-    connected();
-    let (mut outcome, source) = runtime()?.block_on(offer(settings, recorder))?;
-    if let Some(far) = far {
-        far.finish()?;
+    let far = settings.destination.clone();
+    let far = far.map(|link| Far::start(link, Arc::clone(&counts)));
+    let far = far.transpose()?;
+    let runtime = runtime()?;
+    let source = runtime.block_on(link::connect(&settings.source))?;
+    Ok(Tunnel {
+        settings,
+        runtime,
+        source,
+        far,
+        counts,
+    })
+}
+
+impl Tunnel {
+    /// Offers load for the time of the run.
+    ///
+    /// # Errors
+    /// A peer breaks the protocol, or the destination's link ends before the source is done.
+    pub fn run(self, recorder: Recorder) -> Result<Outcome> {
+        let (reader, writer) = self.source;
+        let offered = offer(&self.settings, reader, writer, recorder);
+        let (mut outcome, faults) = self.runtime.block_on(offered)?;
+        if let Some(far) = self.far
+            && let Err(fault) = far.finish()
+        {
+            outcome.cut_short.get_or_insert(format!("{fault:#}"));
+        }
+        let counts = &self.counts;
+        outcome.faults = faults + counts.faults.load(Ordering::Relaxed);
+        outcome.far_connections = counts.connections.load(Ordering::Relaxed);
+        outcome.far_received = counts.received.load(Ordering::Relaxed);
+        outcome.far_cut = counts.cut.load(Ordering::Relaxed);
+        Ok(outcome)
     }
-    outcome.faults = source + counts.faults.load(Ordering::Relaxed);
-    outcome.far_connections = counts.connections.load(Ordering::Relaxed);
-    outcome.far_received = counts.received.load(Ordering::Relaxed);
-    outcome.far_cut = counts.cut.load(Ordering::Relaxed);
-    Ok(outcome)
+}
+
+impl Outcome {
+    /// By name, each name ending in its unit; those of the far end where it was played.
+    #[must_use]
+    pub fn figures(&self, has_far_end: bool) -> BTreeMap<String, f64> {
+        let far = [
+            ("far_end_connections_count", self.far_connections),
+            ("far_end_received_bytes", self.far_received),
+            ("far_end_cut_connections_count", self.far_cut),
+        ];
+        let told = far.into_iter().filter(|_| has_far_end);
+        told.map(|(name, value)| (name.to_owned(), value as f64))
+            .collect()
+    }
 }
 
 /// The outcome as the source sees it, and its faults.
-async fn offer(settings: DirectSettings, recorder: Recorder) -> Result<(Outcome, u64)> {
-    let (reader, writer) = link::connect(&settings.source).await?;
+async fn offer(
+    settings: &DirectSettings,
+    reader: LinkReader,
+    writer: LinkWriter,
+    recorder: Recorder,
+) -> Result<(Outcome, u64)> {
     let session = Session::new(Source::new(settings.load, settings.seed, recorder));
     let mut ended = None;
     tokio::select! {
         link = session.run(reader, writer) => ended = link?,
-        clock = keep_time(&session, &settings) => clock?,
+        clock = keep_time(&session, settings) => clock?,
     }
     if ended.is_some() {
         session.with(|it| it.give_up(ErrorKind::Tunnel));
@@ -154,7 +201,7 @@ async fn keep_time(session: &Session<Source>, settings: &DirectSettings) -> Resu
             session.with(|source| source.tick(now));
             tick = now + TICK_INTERVAL;
         }
-        if now >= end {
+        if now >= end || settings.stop.load(Ordering::Relaxed) {
             break;
         }
     }
@@ -244,14 +291,22 @@ async fn answer(
     }
 }
 
-/// Answers as the destination of a tunnel until `stop`, for `adit-loadgen serve`. `ready` hears
-/// once connections can come.
+/// Answers as the destination of a tunnel, for `adit-loadgen serve`. `ready` is called once
+/// connections can come. Returns when the link has ended.
 ///
 /// # Errors
-/// The link cannot be had, or ends.
-pub fn serve(link: &LinkSettings, ready: mpsc::Sender<()>) -> Result<()> {
-    let session = Session::new(Destination::new(Arc::default()));
-    runtime()?.block_on(answer(link, &session, ready, std::future::pending()))
+/// Always: why there is no link any more, or never was.
+pub fn serve<E>(link: &LinkSettings, ready: impl FnOnce() -> Result<(), E>) -> Result<()>
+where
+    E: Into<anyhow::Error>,
+{
+    let counts = Arc::new(FarCounts::default());
+    let far = Far::start(link.clone(), counts)?;
+    ready().map_err(Into::into)?;
+    let Far { stop, thread } = far;
+    let ended = joined(thread);
+    drop(stop);
+    ended
 }
 
 /// How long the destination's end waits for what is open when the source is done.

@@ -20,8 +20,8 @@ use crate::settings::{Drive, Profile};
 pub struct Job {
     /// What is offered, and how.
     pub drive: Drive,
-    /// Where to: it leads to the far end.
-    pub target: SocketAddr,
+    /// Where to, at least one: each leads to the far end.
+    pub targets: Vec<SocketAddr>,
 }
 
 /// Workers that have opened their connections and wait to begin.
@@ -48,6 +48,11 @@ struct Ready {
 }
 
 impl Job {
+    /// Where the connection in the place of number `index` goes.
+    pub(super) fn target(&self, index: usize) -> SocketAddr {
+        self.targets[index % self.targets.len()]
+    }
+
     /// Whether each operation has a connection of its own.
     #[must_use]
     pub fn is_short_lived(&self) -> bool {
@@ -236,7 +241,7 @@ impl Setup {
         let track = (self.job.drive.seed, self.job.stream(self.number, count));
         let source = self.job.source(index, count);
         let mut session =
-            Session::open(&self.options, self.job.target, source, track, cancel).await?;
+            Session::open(&self.options, self.job.target(index), source, track, cancel).await?;
         session.ask(TRIAL_SIZE, TRIAL_SIZE).await?;
         session.rest();
         Ok(session)

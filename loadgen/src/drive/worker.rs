@@ -135,7 +135,7 @@ impl Worker {
         self.streams.set(stream + 1);
         let track = (self.job.drive.seed, self.job.stream(self.number, stream));
         let source = self.job.source(index, stream);
-        let target = self.job.target;
+        let target = self.job.target(index);
         let session =
             Session::open(&self.options, target, source, track, self.cancel.clone()).await?;
         self.recorder.opened();
@@ -233,7 +233,7 @@ impl Job {
     /// Where a connection comes from. One address has some 28,000 ports, and a port rests for a minute after use; on
     /// loopback there are sixteen million addresses.
     pub(super) fn source(&self, index: usize, count: u64) -> Option<IpAddr> {
-        let is_loopback = matches!(self.target.ip(), IpAddr::V4(ip) if ip.is_loopback());
+        let is_loopback = matches!(self.target(index).ip(), IpAddr::V4(ip) if ip.is_loopback());
         if !is_loopback || !self.spreads_sources() {
             return None;
         }

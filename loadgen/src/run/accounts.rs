@@ -6,7 +6,6 @@ use anyhow::Context as _;
 
 use crate::account::{Accountant, SubjectSpec, Usage, Window};
 use crate::exit::Error;
-use crate::report::ProcessUse;
 
 /// The accounts of one run.
 pub(super) struct Accounts {
@@ -62,24 +61,5 @@ impl Accounts {
     /// The measured time is over.
     pub(super) fn finish(self) -> Vec<Window> {
         self.accountant.finish()
-    }
-}
-
-/// What a window of the accounts says, in which `bytes` of payload were carried.
-pub(super) fn process_use(window: &Window, bytes: u64) -> ProcessUse {
-    ProcessUse {
-        name: window.name.clone(),
-        pid: window.pid,
-        cpu_user_s: (window.end.cpu_user - window.begin.cpu_user).max(0.0),
-        cpu_system_s: (window.end.cpu_system - window.begin.cpu_system).max(0.0),
-        cpu_cores: window.cpu() / window.seconds.max(1e-9),
-        // CPU time is counted in hundredths of a second: of little payload it would be rounding.
-        cpu_s_per_gib: window.cpu_per_gib(bytes).filter(|_| bytes >= 64 << 20),
-        resident_bytes: window.end.resident,
-        resident_max_bytes: window.resident_max,
-        user_memory_bytes: window.end.user_memory,
-        user_memory_max_bytes: window.user_memory_max,
-        descriptors: window.end.descriptors,
-        has_ended: window.gone_at.is_some(),
     }
 }

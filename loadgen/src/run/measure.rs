@@ -7,30 +7,40 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use super::accounts::{Accounts, process_use};
+use super::accounts::Accounts;
+use super::tunnel;
 use crate::drive::{Begin, Crew, Job};
 use crate::exit::Error;
+use crate::place::{Stage, Stand};
 use crate::profile::Outcome;
 use crate::report::{self, Ending, ErrorKind, Plan, Reporter, RunFacts, Summary, timestamp};
-use crate::settings::{Drive, Model, Place, Profile};
+use crate::settings::{Drive, Model, Profile};
 use crate::threshold::Threshold;
 
 /// Opens the connections, offers load for as long as it says, and sums up.
 ///
 /// # Errors
 /// No connection can be opened, or the machine gives not what is needed.
-pub(super) fn measure(drive: &Drive, stop: &Arc<AtomicBool>) -> Result<Summary, Error> {
-    let Place::Target(target) = drive.place;
+pub(super) fn measure(
+    drive: &Drive,
+    stage: &Stage,
+    stop: &Arc<AtomicBool>,
+) -> Result<Summary, Error> {
+    let targets = match &stage.stand {
+        Stand::Targets(targets) => targets.clone(),
+        Stand::Tunnel(ends) => return tunnel::measure(drive, stage, ends, stop),
+    };
+    let target = *targets.first().context("there is no target")?;
     let job = Arc::new(Job {
         drive: drive.clone(),
-        target,
+        targets,
     });
     let accounts = Accounts::open(&drive.subjects)?;
     let crew = Crew::muster(&job)?;
     if crew.opened == 0 {
         return Err(nothing_opened(target, crew));
     }
-    let facts = facts(drive, target, crew.backend);
+    let facts = facts(drive, stage.name(), crew.backend);
     let start = Instant::now() + HEAD_START;
     let mut reporter = Reporter::start(Plan {
         facts,
@@ -57,10 +67,7 @@ pub(super) fn measure(drive: &Drive, stop: &Arc<AtomicBool>) -> Result<Summary, 
     let windows = accounts.finish();
     let mut summary = reporter.finish(ending, &[]);
     let bytes = summary.bytes_up + summary.bytes_down;
-    summary.processes = windows
-        .iter()
-        .map(|window| process_use(window, bytes))
-        .collect();
+    summary.processes = windows.iter().map(|it| it.to_use(bytes)).collect();
     let judge = |threshold: &Threshold| threshold.judge(&summary);
     summary.thresholds = drive.output.thresholds.iter().map(judge).collect();
     Ok(summary)
@@ -76,7 +83,8 @@ fn wait_for(at: Instant, stop: &AtomicBool) {
     }
 }
 
-fn facts(drive: &Drive, target: SocketAddr, backend: &str) -> RunFacts {
+/// What is run, as reports tell it.
+pub(super) fn facts(drive: &Drive, target: String, backend: &str) -> RunFacts {
     let (model, offered_rate) = match drive.model {
         Model::Open { rate } => (report::Model::Open, Some(rate)),
         Model::Closed => (report::Model::Closed, None),
@@ -85,7 +93,7 @@ fn facts(drive: &Drive, target: SocketAddr, backend: &str) -> RunFacts {
         command_line: std::env::args().collect(),
         started_at: timestamp(),
         profile: drive.profile.name().to_owned(),
-        target: target.to_string(),
+        target,
         model,
         offered_rate,
         duration_s: drive.duration.as_secs_f64(),

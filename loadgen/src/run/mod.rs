@@ -3,11 +3,14 @@
 mod accounts;
 mod measure;
 mod search;
+mod tunnel;
 
 use anyhow::Context as _;
 
+use crate::direct::{self, LinkSettings};
 use crate::drive::raise_descriptor_limit;
 use crate::exit::{Error, Verdict};
+use crate::place::Stage;
 use crate::settings::{Drive, Settings};
 use crate::{compare, report, server, system, tunnels};
 
@@ -21,12 +24,19 @@ pub fn run(settings: Settings) -> Result<Verdict, Error> {
         Settings::Many(it) => return tunnels::many(*it),
         Settings::System(it) => system::keep_up(*it)?,
         Settings::Part => system::run_part()?,
+        Settings::Answer(link) => answer(&link)?,
         Settings::Serve(settings) => server::serve(&settings)?,
         Settings::Drive(drive) => return offer(&drive),
         Settings::Report(args) => return report::run(&args),
         Settings::Compare(args) => return compare::run(&args),
     }
     Ok(Verdict::Passed)
+}
+
+/// Plays the destination of a tunnel until it ends, which is a failure.
+fn answer(link: &LinkSettings) -> Result<(), Error> {
+    let ready = || report::print("answering as the destination of the tunnel\n");
+    Ok(direct::serve(link, ready)?)
 }
 
 /// Offers load, and reports.
@@ -40,11 +50,18 @@ fn offer(drive: &Drive) -> Result<Verdict, Error> {
             "raise the limit (ulimit -n), or share the connections among several processes",
         )
     })?;
+    let stage = Stage::set(&drive.place)?;
+    let mut drive = drive.clone();
+    drive.subjects.extend(stage.subjects());
+    let drive = &drive;
     let stop = report::watch_signals().context("signals cannot be watched")?;
     let summary = match &drive.output.ramp {
-        Some(threshold) => search::search(drive, threshold, &stop)?,
-        None => measure::measure(drive, &stop)?,
+        Some(threshold) => search::search(drive, &stage, threshold, &stop)?,
+        None => measure::measure(drive, &stage, &stop)?,
     };
+    if let Some(fault) = stage.fault() {
+        return Err(anyhow::anyhow!(fault).into());
+    }
     report::print(&report::table(&summary))?;
     if let Some(directory) = &drive.output.directory {
         summary

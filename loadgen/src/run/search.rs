@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::measure::measure;
 use crate::exit::Error;
+use crate::place::Stage;
 use crate::report::Summary;
 use crate::settings::{Drive, Model};
 use crate::threshold::{Ramp, Threshold};
@@ -15,6 +16,7 @@ use crate::threshold::{Ramp, Threshold};
 /// The model is closed, or a run could not be made.
 pub(super) fn search(
     drive: &Drive,
+    stage: &Stage,
     threshold: &Threshold,
     stop: &Arc<AtomicBool>,
 ) -> Result<Summary, Error> {
@@ -27,7 +29,7 @@ pub(super) fn search(
     let mut ramp = Ramp::new(threshold.clone(), rate);
     let mut last = None;
     while let Some(rate) = ramp.next_rate() {
-        let summary = measure(&step(drive, rate, false), stop)?;
+        let summary = measure(&step(drive, rate, false), stage, stop)?;
         if stop.load(Ordering::Relaxed) {
             last = Some(summary);
             break;
@@ -36,7 +38,9 @@ pub(super) fn search(
         last = Some(summary);
     }
     let mut summary = match ramp.best() {
-        Some(best) if !stop.load(Ordering::Relaxed) => measure(&step(drive, best, true), stop)?,
+        Some(best) if !stop.load(Ordering::Relaxed) => {
+            measure(&step(drive, best, true), stage, stop)?
+        }
         _ => last.expect("a search has a first step"),
     };
     summary.ramp = ramp.into_steps();

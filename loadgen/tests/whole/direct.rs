@@ -1,20 +1,20 @@
 //! Tunnels driven by their tokens, with every byte verified at both ends.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use adit_engine::ring::IoChoice;
-use adit_loadgen::direct::{self, DirectSettings, LinkSettings, Load, Outcome};
+use adit_loadgen::direct::{self, DirectSettings, LinkSettings, Load, Outcome, Trust};
 use adit_loadgen::report::{ErrorKind, Interval, Recorder};
 use adit_loadgen::system::{System, SystemSettings};
 use adit_proto::{AccessToken, Mode};
 
 use crate::support::{EXECUTABLE, both};
 
-/// A system without the sides that are played here, and its authority in a file.
+/// A system without the sides that are played here.
 struct Stage {
     system: System,
-    directory: tempfile::TempDir,
 }
 
 impl Stage {
@@ -26,9 +26,7 @@ impl Stage {
             ..SystemSettings::new(EXECUTABLE.into())
         })
         .unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("ca.pem"), system.authority()).unwrap();
-        Self { system, directory }
+        Self { system }
     }
 
     fn link(&self, mode: Mode) -> LinkSettings {
@@ -39,7 +37,7 @@ impl Stage {
         };
         LinkSettings {
             endpoint: self.system.service().to_string().parse().unwrap(),
-            ca: Some(self.directory.path().join("ca.pem")),
+            trust: Trust::Only(self.system.authority().to_owned()),
             token: AccessToken::new(token.clone()).unwrap(),
             mode,
         }
@@ -53,6 +51,7 @@ impl Stage {
             duration: Duration::from_millis(1500),
             grace: Duration::from_secs(30),
             seed: 7,
+            stop: Arc::default(),
         }
     }
 }
@@ -86,7 +85,7 @@ fn totals(intervals: Receiver<Interval>) -> Totals {
 fn run(settings: DirectSettings) -> (Outcome, Totals) {
     let (sender, intervals) = sync_channel(1_000);
     let recorder = Recorder::new(0, Instant::now(), sender);
-    let outcome = direct::run(settings, recorder, || ()).unwrap();
+    let outcome = direct::connect(settings).unwrap().run(recorder).unwrap();
     let totals = totals(intervals);
     assert_eq!(outcome.cut_short, None);
     assert_eq!(outcome.faults, 0, "{outcome:?}");
@@ -197,18 +196,12 @@ fn a_service_that_goes_away_cuts_the_run_short() {
     };
     let (sender, intervals) = sync_channel(1_000);
     let recorder = Recorder::new(0, Instant::now(), sender);
-    let (begun, has_begun) = sync_channel(1);
-    let running = std::thread::spawn(move || {
-        direct::run(settings, recorder, move || begun.send(()).unwrap())
-    });
-    has_begun.recv().unwrap();
+    let tunnel = direct::connect(settings).unwrap();
+    let running = std::thread::spawn(move || tunnel.run(recorder));
     std::thread::sleep(Duration::from_millis(500));
     stage.system.restart_service(Duration::ZERO).unwrap();
-    // The far end's link is gone as well, so either may be what is told.
-    match running.join().unwrap() {
-        Ok(outcome) => assert!(outcome.cut_short.is_some(), "{outcome:?}"),
-        Err(fault) => assert!(format!("{fault:#}").contains("link ended"), "{fault:#}"),
-    }
+    let outcome = running.join().unwrap().unwrap();
+    assert!(outcome.cut_short.is_some(), "{outcome:?}");
     let totals = totals(intervals);
     let lost = totals
         .errors
@@ -221,13 +214,11 @@ fn a_service_that_goes_away_cuts_the_run_short() {
 fn what_refuses_says_so() {
     let stage = Stage::new(IoChoice::Auto, false, false);
     let fault = |link| {
-        let (sender, _intervals) = sync_channel(1);
         let settings = DirectSettings {
             source: link,
             ..stage.settings(ASKS, false)
         };
-        let recorder = Recorder::new(0, Instant::now(), sender);
-        let fault = direct::run(settings, recorder, || ()).unwrap_err();
+        let fault = direct::connect(settings).err().unwrap();
         format!("{fault:#}")
     };
     let mut link = stage.link(Mode::Source);
@@ -238,7 +229,7 @@ fn what_refuses_says_so() {
         "{text}"
     );
     let mut link = stage.link(Mode::Source);
-    link.ca = None;
+    link.trust = Trust::Also(None);
     let text = fault(link);
     assert!(text.contains("TLS"), "{text}");
 }

@@ -1,6 +1,7 @@
 //! The generator and whole systems that it starts, with every byte verified.
 
 mod direct;
+mod own;
 mod support;
 mod system;
 mod tunnels;

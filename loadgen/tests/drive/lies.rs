@@ -86,13 +86,3 @@ fn a_question_that_has_lost_a_byte_is_never_answered_and_is_counted() {
         run.text
     );
 }
-
-#[test]
-fn a_wrong_byte_before_the_start_ends_the_run_at_once() {
-    for way in [Way::Up, Way::Down] {
-        let run = run("latency --closed --duration 200ms", Lie::Flip, way, 40);
-        assert_eq!(run.code, 1, "{}", run.text);
-        assert!(run.text.contains("error: "), "{}", run.text);
-        assert!(run.summary.is_none());
-    }
-}

@@ -61,9 +61,9 @@ fn bulk_goes_up_down_and_both_ways_and_is_shared() {
 #[test]
 fn mixed_has_round_trips_beside_bulk() {
     on_each(
-        "mixed --connections 3 --rate 50 --direction both --duration 400ms",
+        "mixed --connections 3 --closed --direction both --duration 400ms",
         |summary| {
-            assert_eq!(summary.operations, 20);
+            assert!(summary.operations > 0);
             assert!(summary.bytes_up > 1_000_000 && summary.bytes_down > 1_000_000);
             assert_eq!(summary.shares.as_ref().map(|shares| shares.count), Some(2));
         },

@@ -5,10 +5,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
 
 use adit_loadgen::args::IoChoice;
-use adit_loadgen::report::ErrorKind;
 
-use crate::forwarder::{self, Lie, Way};
-use crate::support::{Run, far_end, interfaces};
+use crate::support::{Run, interfaces};
 
 #[test]
 fn nobody_listens() {
@@ -39,27 +37,4 @@ fn somebody_else_listens() {
     let run = Run::of("latency --duration 100ms", target, IoChoice::Auto);
     assert_eq!(run.code, 1, "{}", run.text);
     assert!(run.text.contains("does not lead to"), "{}", run.text);
-}
-
-/// What cannot be begun is counted, not queued.
-#[test]
-fn starts_that_a_dead_target_leaves_undone_are_counted_as_skipped() {
-    let server = far_end(IoChoice::Auto);
-    // After the trial, the connection carries nothing that could be answered.
-    let target = forwarder::start(server.address, Lie::Drop, Way::Up, 130, 0);
-    let arguments = "latency --rate 1000 --duration 300ms --grace 200ms";
-    let run = Run::of(arguments, target, IoChoice::Auto);
-    let summary = run.summary.expect("it ran");
-    let undone = summary.errors.values().sum::<u64>();
-    assert_eq!(
-        (summary.due, summary.operations + undone),
-        (300, 300),
-        "{}",
-        run.text
-    );
-    assert!(
-        summary.errors[&ErrorKind::Skipped] >= 290,
-        "{:?}",
-        summary.errors
-    );
 }

@@ -156,7 +156,7 @@ run_one() {
   start_outside server "$loadgen" serve --listen "127.0.0.1:$server_port"
   if "start_$system" && warm_up; then
     # shellcheck disable=SC2046
-    inside timeout 120 "$loadgen" $(scenario_arguments "$scenario") --target "127.0.0.1:$entry_port" \
+    inside timeout -k 5 $((duration * 2 + 45)) "$loadgen" $(scenario_arguments "$scenario") --target "127.0.0.1:$entry_port" \
       --seed "$round" --quiet --out "$out" $(subjects) >"$out/stdout.log" 2>"$out/stderr.log" || code=$?
   else
     code=100

@@ -83,7 +83,10 @@ main() {
   adit=${ADIT:-$root/target/release/adit}
   loadgen=${ADIT_LOADGEN:-$root/target/release/adit-loadgen}
   [ "$build" = 0 ] || (cd "$root" && cargo build --release -p adit -p adit-loadgen)
-  [ -x "$loadgen" ] || die "there is no $loadgen" "leave --no-build away"
+  local binary
+  for binary in "$adit" "$loadgen"; do
+    [ -x "$binary" ] || die "there is no $binary" "leave --no-build away"
+  done
 
   work=$root/target/peers/$(date -u +%Y-%m-%dT%H-%M-%SZ)
   mkdir -p "$work/runs"
@@ -98,6 +101,7 @@ main() {
 
   local round scenario system order
   for ((round = 1; round <= repeat; round++)); do
+    note busy "$round"
     for scenario in "${scenarios[@]}"; do
       # Nobody is always the first after a pause, nor always behind the same neighbour.
       order=("${systems[@]:round % ${#systems[@]}}" "${systems[@]:0:round % ${#systems[@]}}")
@@ -162,7 +166,12 @@ run_one() {
     code=100
   fi
   lab_close
-  python3 "$here/peers/record.py" run "$round" "$scenario" "$system" "$code" "$out" >>"$runs"
+  note run "$round" "$scenario" "$system" "$code" "$out"
+}
+
+# Adds a line to the runs, and says it in words.
+note() {
+  python3 "$here/peers/record.py" "$@" >>"$runs"
   say "$(tail -n 1 "$runs" | python3 "$here/peers/record.py" line)"
 }
 

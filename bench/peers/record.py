@@ -3,6 +3,7 @@
 
 record.py machine ROOT CONGESTION ACCOUNTING COMMAND VERSIONS   the first line
 record.py run ROUND SCENARIO SYSTEM EXIT_CODE DIRECTORY         a line for each run
+record.py busy ROUND                                            how busy the machine is with others
 record.py line                                                  a line from standard input, in words
 """
 
@@ -13,6 +14,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+import time
 
 # Lists with an entry for each second, stream or percentile stay in the run's own summary.json.
 LEFT_OUT = {"series", "spectrum", "bins", "streams", "command_line", "thresholds", "ramp"}
@@ -71,10 +73,19 @@ def run(round_number, scenario, system, code, directory):
     return line
 
 
+def busy(round_number):
+    """How much of the cores others use, while nothing of this script runs: over a second."""
+    idle, total = _ticks()
+    time.sleep(1)
+    idle_later, total_later = _ticks()
+    share = 1 - (idle_later - idle) / max(total_later - total, 1)
+    return {"kind": "busy", "round": int(round_number), "share": round(max(share, 0.0), 3)}
+
+
 def in_words(line):
     """A line for whoever watches."""
-    if line["kind"] != "run":
-        return json.dumps(line)
+    if line["kind"] == "busy":
+        return f"{line['round']} others keep the cores {line['share']:.0%} busy"
     head = f"{line['round']} {line['scenario']:<16} {line['system']:<16}"
     if line["exit_code"] == NOT_UP:
         return f"{head} did not come up"
@@ -89,6 +100,12 @@ def in_words(line):
     if line["exit_code"]:
         text += f"  exit code {line['exit_code']}, errors {summary['errors']}"
     return text
+
+
+def _ticks():
+    """Idle ones, waiting for disks included, and all; since the machine is up, over all cores."""
+    ticks = [int(word) for word in _text("/proc/stat").splitlines()[0].split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 def _short(value):
@@ -134,7 +151,7 @@ def main(words):
     if words[:1] == ["line"]:
         print(in_words(json.load(sys.stdin)))
         return
-    made = {"machine": machine, "run": run}[words[0]](*words[1:])
+    made = {"machine": machine, "run": run, "busy": busy}[words[0]](*words[1:])
     print(json.dumps(made, ensure_ascii=False))
 
 

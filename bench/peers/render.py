@@ -35,6 +35,10 @@ WHAT = {
 }
 
 
+# More than this share of the cores taken by others, and figures are theirs, too.
+BUSY_MAX = 0.1
+
+
 def main(runs_path, results_path):
     lines = [json.loads(line) for line in pathlib.Path(runs_path).read_text().splitlines() if line.strip()]
     runs = figures.Runs(lines)
@@ -62,7 +66,6 @@ def document(runs, picture):
 def head(runs):
     machine = runs.machine
     rounds = max((run["round"] for run in runs.runs), default=0)
-    loads = sorted(run["load_average"] for run in runs.runs)
     cores = f"{machine['cores']} cores" + (", virtual" if machine["is_virtual"] else "")
     versions = "; ".join(f"{name}: {version}" for name, version in machine["versions"].items())
     listed = [f"* {NAMES[name]}: {WHAT[name]}" for name in runs.systems()]
@@ -74,7 +77,7 @@ def head(runs):
         ("network", f"loopback in a private namespace, congestion control {machine['congestion_control']}"),
         ("processor time", f"by {machine['accounting']}, user and kernel, of all processes of a system"),
         ("versions", versions),
-        ("load average", f"{loads[0]:.1f} to {loads[-1]:.1f} at the ends of the runs" if loads else "no runs"),
+        ("others", others(runs.busy)),
     ]
     table = ["| | |", "|---|---|", *(f"| {name} | {cell(text)} |" for name, text in rows)]
     words = (
@@ -86,6 +89,13 @@ def head(runs):
         "This file is written by the command; what it cannot measure is not in it.\n"
     )
     return "\n".join([*table, "", words, *listed, ""])
+
+
+def others(shares):
+    if not shares:
+        return "not known"
+    text = f"kept the cores {min(shares):.0%} to {max(shares):.0%} busy in the second before each round"
+    return text if max(shares) <= BUSY_MAX else f"{text}: **not quiet, so latencies and ratios say little**"
 
 
 def bounds(runs):

@@ -122,7 +122,9 @@ class Report(unittest.TestCase):
     def test_says_what_is_met_what_failed_and_on_what(self):
         lines = [MACHINE, bulk("haproxy-3", 1, 2.0), bulk("adit", 1, 2.4)]
         lines += [run("rtt-1", "adit", exit_code=1, errors={"reset": 3}) | {"said": "first\nlast | line"}]
+        lines += [{"kind": "busy", "round": 1, "share": 0.02}]
         text = render.document(figures.Runs(lines), "plot.svg")
+        self.assertIn("| others | kept the cores 2% to 2% busy in the second before each round |", text)
         row = next(line for line in text.splitlines() if line.startswith("| CPU, 1 stream up | 1.20"))
         self.assertEqual(
             row, "| CPU, 1 stream up | 1.20 s/GiB | HAProxy ×3 | 1.00 s/GiB | 1.20 | ≤ 1.25 × | yes |"
@@ -131,6 +133,10 @@ class Report(unittest.TestCase):
         self.assertIn("| 1 | rtt-1 | adit | 1 | reset: 3; last \\| line |", text)
         self.assertIn("a \\| b, 2 cores, virtual", text)
         self.assertIn("`bench/peers.sh --repeat 3`", text)
+
+    def test_a_machine_that_is_not_quiet_is_told(self):
+        self.assertIn("not quiet", render.others([0.01, 0.4]))
+        self.assertNotIn("not quiet", render.others([0.01, 0.1]))
 
     def test_numbers_have_three_digits(self):
         wanted = {0: "0", 0.03456: "0.035", 0.5: "0.50", 0.9951: "0.9951", 1.234: "1.23", 56.78: "56.8", 123456.7: "123,457"}

@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -195,11 +195,32 @@ pub(crate) fn client_config(ca_pem: &str) -> rustls::ClientConfig {
     let certificate = CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap();
     roots.add(certificate).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    rustls::ClientConfig::builder_with_provider(provider)
+    let time = Arc::new(NearIssue::of(ca_pem));
+    rustls::ClientConfig::builder_with_details(provider, time)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth()
+}
+
+/// A client's clock that agrees with the service's, which a test may have set: two days after its
+/// authority began.
+#[derive(Debug)]
+struct NearIssue(UnixTime);
+
+impl NearIssue {
+    fn of(ca_pem: &str) -> Self {
+        let (_, pem) = x509_parser::pem::parse_x509_pem(ca_pem.as_bytes()).unwrap();
+        let began = pem.parse_x509().unwrap().validity().not_before.timestamp();
+        let seconds = u64::try_from(began).unwrap() + 2 * 24 * 3600;
+        Self(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
+}
+
+impl rustls::time_provider::TimeProvider for NearIssue {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(self.0)
+    }
 }
 
 /// A TLS connection to the API.

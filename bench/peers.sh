@@ -18,7 +18,7 @@ usage() {
 Usage: bench/peers.sh [OPTIONS]
 
 Runs every system through every scenario that says something about it, and renders bench/RESULTS.md.
-Takes root (network namespaces, control groups), and about 25 minutes with the defaults.
+Takes root (network namespaces, control groups).
 
   --systems A,B,…     only these: ${systems_all[*]}
   --without A,B,…     not these

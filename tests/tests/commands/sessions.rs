@@ -61,6 +61,17 @@ async fn summaries(desk: &Desk) -> Result<Vec<Value>> {
     Ok(tunnels)
 }
 
+/// Waits until `count` tunnels to the lamp are open.
+async fn opened(desk: &Desk, count: usize) -> Result<()> {
+    within(&format!("opening tunnel {count}"), async {
+        while summaries(desk).await?.len() < count {
+            pause(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// A web proxy where there is none, which is not for this service.
 fn without_web_proxy(command: &mut Command) -> Result<()> {
     command.env(
@@ -193,16 +204,12 @@ async fn a_device_that_missed_its_tunnel_is_told_again(scenario: Scenario) -> Re
     let mut ssh = desk.command(&["ssh", &format!("{user}@lamp"), "--timeout", "30s"]);
     ssh.arg("--").args(sshd.options()).arg("echo from the lamp");
     let mut ssh = Process::start(&scenario, "ssh", ssh)?;
+    // One after the other: `ssh` would take a tunnel that `connect` has open already.
+    opened(&desk, 1).await?;
     let port = ports::free()?;
     let connect = desk.command(&["connect", "lamp", &format!("SSH={port}"), "--new"]);
     let mut connect = Process::start(&scenario, "connect", connect)?;
-    within("opening two tunnels", async {
-        while summaries(&desk).await?.len() < 2 {
-            pause(Duration::from_millis(20)).await;
-        }
-        Ok(())
-    })
-    .await?;
+    opened(&desk, 2).await?;
     let agent = desk.bare(&["agent", "--config", "lamp/agent.toml"]);
     let agent = Process::start(&scenario, "agent", agent)?;
     agent.line("waiting for tunnels").await?;

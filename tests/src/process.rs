@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::deadline::{PATIENCE, within, within_limit};
+use crate::deadline::{PATIENCE, until, within, within_limit};
 use crate::output::Output;
 use crate::scenario::Scenario;
 
@@ -35,6 +35,29 @@ pub enum Signal {
     Continue,
     /// Read the configuration again.
     Hangup,
+}
+
+impl Signal {
+    /// For `kill`.
+    fn option(self) -> &'static str {
+        match self {
+            Self::Terminate => "-TERM",
+            Self::Interrupt => "-INT",
+            Self::Stop => "-STOP",
+            Self::Continue => "-CONT",
+            Self::Hangup => "-HUP",
+        }
+    }
+
+    /// Its number, the same on all that Linux runs on; for those that a process may handle.
+    fn number(self) -> Option<u32> {
+        match self {
+            Self::Terminate => Some(15),
+            Self::Interrupt => Some(2),
+            Self::Hangup => Some(1),
+            Self::Stop | Self::Continue => None,
+        }
+    }
 }
 
 impl Process {
@@ -135,26 +158,23 @@ impl Process {
         }
     }
 
-    /// Sends a signal.
+    /// Sends a signal, and waits until the process has taken it: until its handler has been called, or it is
+    /// frozen, or dead. A frozen process takes nothing, and is not waited for. What a handler leaves to be
+    /// done later, and what a child of the process does, has yet to show itself.
     ///
     /// # Errors
-    /// The process is gone.
+    /// The process is gone, or does not take it.
     pub async fn signal(&mut self, signal: Signal) -> Result<()> {
         // Not reaped yet, so the id still is this process's and nobody else's.
         self.still_runs()?;
-        let flag = match signal {
-            Signal::Terminate => "-TERM",
-            Signal::Interrupt => "-INT",
-            Signal::Stop => "-STOP",
-            Signal::Continue => "-CONT",
-            Signal::Hangup => "-HUP",
-        };
+        let flag = signal.option();
         let sent = Command::new("kill")
             .args([flag, &self.id.to_string()])
             .status()
             .await?;
         ensure!(sent.success(), "kill {flag} {} failed", self.id);
-        Ok(())
+        let what = format!("waiting for {} to take {signal:?}", self.name);
+        until(&what, || has_taken(self.id, signal)).await
     }
 
     /// Ends the process as `kill -9` does, and waits until it is gone.
@@ -207,6 +227,35 @@ pub fn contained(program: &Path) -> std::process::Command {
     let mut command = std::process::Command::new(setpriv);
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);
     command
+}
+
+/// Whether a signal that was sent to a process waits for it no more.
+fn has_taken(id: u32, signal: Signal) -> bool {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{id}/task")) else {
+        return true;
+    };
+    let statuses = tasks.flatten().filter_map(|task| {
+        // A thread that is gone by now has taken whatever it was.
+        std::fs::read_to_string(task.path().join("status")).ok()
+    });
+    // One thread is called for all; each of them is frozen by itself.
+    statuses.into_iter().all(|status| {
+        let field = |name: &str| {
+            let mut lines = status.lines();
+            lines.find_map(|line| Some(line.strip_prefix(name)?.trim()))
+        };
+        let state = field("State:").and_then(|state| state.chars().next());
+        let is_frozen = state == Some('T');
+        let is_dead = matches!(state, Some('Z' | 'X') | None);
+        let pending = field("ShdPnd:").and_then(|mask| u64::from_str_radix(mask, 16).ok());
+        let is_pending = |number: u32| pending.unwrap_or_default() >> (number - 1) & 1 == 1;
+        is_dead
+            || match (signal, signal.number()) {
+                (Signal::Continue, _) => !is_frozen,
+                (_, None) => is_frozen,
+                (_, Some(number)) => is_frozen || !is_pending(number),
+            }
+    })
 }
 
 fn launch(name: &str, command: std::process::Command) -> Result<Child> {

@@ -41,6 +41,7 @@ impl Orders {
     pub(super) async fn next(&mut self) -> Order {
         match self {
             Self::Signals { stop, reload } => tokio::select! {
+                biased;
                 () = stop.requested() => Order::End,
                 Some(()) = reload.recv() => Order::ReadAgain,
             },

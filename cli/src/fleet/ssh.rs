@@ -66,10 +66,10 @@ async fn attend(
     settings: &SshSettings,
     stop: &mut Stop,
 ) -> Result<End, Trouble> {
-    let session = tokio::select! {
-        session = reach(custody, settings) => session?,
-        () = stop.requested() => return Ok(End::Interrupted),
+    let Some(session) = stop.unless_requested(reach(custody, settings)).await else {
+        return Ok(End::Interrupted);
     };
+    let session = session?;
     let directory = PrivateDir::new()?;
     let token = directory.0.join("token");
     write_secret(&token, session.token.expose())?;

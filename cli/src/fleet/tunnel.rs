@@ -57,12 +57,11 @@ async fn open(
 ) -> Result<(), Trouble> {
     let mut stop = Stop::of_command().map_err(Trouble::signals)?;
     let custody = Custody::new(Arc::new(client));
-    let opened = tokio::select! {
-        opened = custody.open(input, LIFETIME_MAX) => opened,
-        () = stop.requested() => {
-            Err(Trouble::new("interrupted", "", ExitCode::Program(130)))
-        }
-    };
+    let opened = stop
+        .unless_requested(custody.open(input, LIFETIME_MAX))
+        .await;
+    let interrupted = || Err(Trouble::new("interrupted", "", ExitCode::Program(130)));
+    let opened = opened.unwrap_or_else(interrupted);
     let shown = opened.and_then(|output| show.tokens(output, "OpenTunnel", token_dir));
     if shown.is_err() {
         custody.end().await;

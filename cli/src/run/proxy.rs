@@ -79,10 +79,7 @@ async fn carry_stdio(
     })?;
     let mut is_asked_to_end = false;
     let ended = async {
-        tokio::select! {
-            () = stop.requested() => is_asked_to_end = true,
-            () = stdio.ended() => {}
-        }
+        is_asked_to_end = stop.unless_requested(stdio.ended()).await.is_none();
     };
     let keeper = keeper.with_stdio(socket);
     let (outcome, counters) = keeper.run_counting(proxy, ended).await;

@@ -1,6 +1,9 @@
 //! What every long-running command needs: a runtime, signals, descriptors.
 
+use std::future::Future;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -34,23 +37,42 @@ pub(crate) struct Stop {
     interrupt: Signal,
     /// For a command of a terminal, that its terminal is gone.
     hangup: Option<Signal>,
+    /// One of them has come: set where the system calls us, so before anything that came later is seen.
+    has_come: Arc<AtomicBool>,
 }
 
 impl Stop {
     pub(crate) fn new() -> io::Result<Self> {
+        let has_come = Arc::default();
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            terminate: watch(SignalKind::terminate(), &has_come)?,
+            interrupt: watch(SignalKind::interrupt(), &has_come)?,
             hangup: None,
+            has_come,
         })
     }
 
     /// The same for a command that somebody runs by hand: it ends with its terminal, too.
     pub(crate) fn of_command() -> io::Result<Self> {
-        Ok(Self {
-            hangup: Some(signal(SignalKind::hangup())?),
-            ..Self::new()?
-        })
+        let mut stop = Self::new()?;
+        stop.hangup = Some(watch(SignalKind::hangup(), &stop.has_come)?);
+        Ok(stop)
+    }
+
+    /// What comes of `work`, unless a signal is received before that: then `None`, and a second signal ends
+    /// the process at once. `work` is dropped.
+    pub(crate) async fn unless_requested<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let done = tokio::select! {
+            biased;
+            () = self.requested() => return None,
+            done = work => done,
+        };
+        // The runtime hears of signals by a pipe, and may tell of an answer first that came after one.
+        if !self.has_come.load(Ordering::Acquire) {
+            return Some(done);
+        }
+        self.requested().await;
+        None
     }
 
     /// Completes at the first of them. A second one ends the process at once: who asks twice
@@ -62,8 +84,9 @@ impl Stop {
     /// The same; a second one does `last` before it ends the process.
     pub(crate) async fn requested_with(&mut self, last: impl FnOnce() + Send + 'static) {
         self.next().await;
-        tracing::info!("ending; a second signal ends at once");
         end_at_next(last);
+        // Only now it is true.
+        tracing::info!("ending; a second signal ends at once");
     }
 
     /// From now on the first signal ends the process at once: it is ending anyway.
@@ -85,6 +108,13 @@ impl Stop {
             _ = hangup => SignalKind::hangup(),
         }
     }
+}
+
+/// Order matters: what has set the flag, the runtime hears of as well.
+fn watch(kind: SignalKind, has_come: &Arc<AtomicBool>) -> io::Result<Signal> {
+    let coming = signal(kind)?;
+    signal_hook::flag::register(kind.as_raw_value(), Arc::clone(has_come))?;
+    Ok(coming)
 }
 
 fn end_at_next(last: impl FnOnce() + Send + 'static) {

@@ -94,6 +94,26 @@ async fn a_command_that_is_ended_while_it_opens_closes_what_comes(
     Ok(())
 }
 
+/// Both wait for the command when it looks, and the signal was there first.
+async fn a_signal_counts_that_came_before_the_answer(scenario: Scenario) -> Result<()> {
+    let stage = Stage::set(&scenario).await?;
+    // Each has the same chance to go wrong.
+    for _ in 0..8 {
+        stage.gate.close();
+        let mut process = stage.start(&["tunnel", "open"])?;
+        stage.until_open(1).await?;
+        process.signal(Signal::Stop).await?;
+        process.signal(Signal::Interrupt).await?;
+        stage.gate.open();
+        // For the answer to arrive; nobody tells of that.
+        pause(Duration::from_millis(100)).await;
+        process.signal(Signal::Continue).await?;
+        process.ends_with(130).await?;
+        ensure!(stage.open().await?.is_empty());
+    }
+    Ok(())
+}
+
 async fn a_command_that_is_ended_while_it_waits_closes_its_tunnel(
     scenario: Scenario,
 ) -> Result<()> {
@@ -117,15 +137,15 @@ async fn a_second_signal_ends_at_once(scenario: Scenario) -> Result<()> {
     let stage = Stage::set(&scenario).await?;
     let service = service()?;
     for words in [
-        &["ssh", "lamp", "--new"][..],
-        &["connect", "lamp", &service, "--new"],
+        &["ssh", "lamp", "--new", "-v", "4"][..],
+        &["connect", "lamp", &service, "--new", "-v", "4"],
     ] {
         stage.gate.close();
         let before = stage.open().await?.len();
         let mut process = stage.start(words)?;
         stage.until_open(before + 1).await?;
         process.signal(Signal::Interrupt).await?;
-        pause(Duration::from_millis(200)).await;
+        process.line("a second signal ends at once").await?;
         process.still_runs()?;
         process.signal(Signal::Interrupt).await?;
         process.ends_with(130).await?;
@@ -277,6 +297,7 @@ async fn tokens_that_cannot_be_written_leave_no_tunnel_open(scenario: Scenario) 
 
 on_own_choice!(
     a_command_that_is_ended_while_it_opens_closes_what_comes,
+    a_signal_counts_that_came_before_the_answer,
     a_command_that_is_ended_while_it_waits_closes_its_tunnel,
     a_second_signal_ends_at_once,
     an_answer_that_never_comes_is_not_waited_for_forever,

@@ -50,6 +50,28 @@ async fn a_process_is_signalled_and_killed(scenario: Scenario) -> Result<()> {
     Ok(())
 }
 
+/// What a test does next meets a process whose handler has run, or that is frozen.
+async fn a_signal_has_been_taken_once_it_was_sent(scenario: Scenario) -> Result<()> {
+    let mut process = Process::start(&scenario, "sleeper", shell("echo up; exec sleep 60"))?;
+    process.line("up").await?;
+    let status = format!("/proc/{}/status", process.id());
+    let is_frozen =
+        || std::fs::read_to_string(&status).is_ok_and(|text| text.contains("State:\tT"));
+    for _ in 0..50 {
+        process.signal(Signal::Stop).await?;
+        ensure!(is_frozen());
+        process.signal(Signal::Continue).await?;
+        ensure!(!is_frozen());
+    }
+    process.signal(Signal::Stop).await?;
+    // It waits for the thaw.
+    process.signal(Signal::Terminate).await?;
+    process.still_runs()?;
+    process.signal(Signal::Continue).await?;
+    ensure!(process.end().await?.code().is_none(), "ended by the signal");
+    Ok(())
+}
+
 async fn no_process_outlives_its_value(scenario: Scenario) -> Result<()> {
     let process = Process::start(&scenario, "sleeper", shell("exec sleep 60"))?;
     let directory = format!("/proc/{}", process.id());
@@ -100,6 +122,7 @@ async fn a_congested_listener_keeps_a_connection_waiting(_scenario: Scenario) ->
 on_own_choice!(
     lines_and_exit_codes_are_seen,
     a_process_is_signalled_and_killed,
+    a_signal_has_been_taken_once_it_was_sent,
     no_process_outlives_its_value,
     applications_behave_as_they_are_called,
     a_congested_listener_keeps_a_connection_waiting,

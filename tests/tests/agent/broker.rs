@@ -26,6 +26,7 @@ pattern read $aws/things/%u/tunnels/notify
 pub(crate) struct Broker {
     scenario: Scenario,
     publisher: PathBuf,
+    subscriber: PathBuf,
     program: PathBuf,
     pub(crate) port: u16,
     pub(crate) process: Process,
@@ -34,8 +35,8 @@ pub(crate) struct Broker {
 impl Broker {
     /// Starts one; `None` where it is not installed.
     pub(crate) async fn start(scenario: &Scenario) -> Result<Option<Self>> {
-        let programs = programs::find(scenario, ["mosquitto", "mosquitto_pub"])?;
-        let Some([program, publisher]) = programs else {
+        let names = ["mosquitto", "mosquitto_pub", "mosquitto_sub"];
+        let Some([program, publisher, subscriber]) = programs::find(scenario, names)? else {
             return Ok(None);
         };
         let port = ports::free()?;
@@ -66,6 +67,7 @@ impl Broker {
         Ok(Some(Self {
             scenario: scenario.clone(),
             publisher,
+            subscriber,
             program,
             port,
             process,
@@ -74,6 +76,31 @@ impl Broker {
 
     /// Publishes as the control plane, on any topic.
     pub(crate) async fn publish(&self, topic: &str, payload: &str) -> Result<()> {
+        self.publish_with(&[], topic, payload).await
+    }
+
+    /// As [`Self::publish`]; every subscription, old or new, is sent it.
+    pub(crate) async fn publish_retained(&self, topic: &str, payload: &str) -> Result<()> {
+        self.publish_with(&["--retain"], topic, payload).await
+    }
+
+    /// Takes a subscription out of the session of a device, by connecting in its place for a moment.
+    pub(crate) async fn unsubscribe(&self, thing: &str, topic: &str) -> Result<()> {
+        let at = |name: &str| self.scenario.path(name);
+        let mut command = programs::command(&self.subscriber);
+        command.args(["-h", "localhost", "-p", &self.port.to_string()]);
+        // It ends once another subscription is confirmed.
+        command.args([
+            "-i", thing, "-c", "-q", "1", "-U", topic, "-t", "other", "-E",
+        ]);
+        command.arg("--cafile").arg(at("ca.pem"));
+        command.arg("--cert").arg(at("device/device.pem"));
+        command.arg("--key").arg(at("device/device.key"));
+        programs::run(PUBLISH_LIMIT, command).await?;
+        Ok(())
+    }
+
+    async fn publish_with(&self, options: &[&str], topic: &str, payload: &str) -> Result<()> {
         let at = |name: &str| self.scenario.path(name);
         self.scenario.write("payload", payload)?;
         let mut command = programs::command(&self.publisher);
@@ -86,6 +113,7 @@ impl Broker {
             CONTROL,
         ]);
         command
+            .args(options)
             .args(["-q", "1", "-t", topic])
             .arg("-f")
             .arg(at("payload"));

@@ -2,10 +2,11 @@
 
 use adit_tests::on_own_choice;
 use adit_tests::output::Channel;
+use adit_tests::process::Signal;
 use adit_tests::scenario::Scenario;
 use anyhow::{Result, ensure};
 
-use super::stage::{READY, Stage, said, terminate};
+use super::stage::{READY, Stage, THING, notification, said, terminate, topic};
 
 async fn a_killed_agent_goes_on_with_its_tunnel(scenario: Scenario) -> Result<()> {
     let Some(stage) = Stage::new(&scenario).await? else {
@@ -78,6 +79,50 @@ async fn a_broker_that_forgot_everything_is_subscribed_to_again(scenario: Scenar
     terminate(agent).await
 }
 
+/// CONNACK says that the session is there, and nothing of the subscription that it had.
+async fn a_session_without_its_subscription_is_subscribed_to_again(
+    scenario: Scenario,
+) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    let mut agent = stage.agent().await?;
+    let seen = agent.output().count();
+    // Awake, it would come back before the other has done with its session.
+    agent.signal(Signal::Stop).await?;
+    stage.broker.unsubscribe(THING, &topic()).await?;
+    let missed = stage.open(&["SSH"]).await?;
+    stage.notify(&missed, &["SSH"]).await?;
+    agent.signal(Signal::Continue).await?;
+    agent.output().line_after(seen, READY).await?;
+    stage.carries(&["SSH"]).await?;
+    ensure!(
+        said(&agent, "tunnel opened") == 1,
+        "the subscription was there all the time"
+    );
+    terminate(agent).await
+}
+
+/// Each subscription is sent a retained message again: one tunnel all the same.
+async fn a_retained_notification_starts_one_tunnel(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    let agent = stage.agent().await?;
+    let tunnel = stage.open(&["SSH"]).await?;
+    let payload = notification(&tunnel.destination_token, &["SSH"]);
+    stage.broker.publish_retained(&topic(), &payload).await?;
+    stage.connected(&tunnel).await?;
+    terminate(agent).await?;
+    stage.disconnected(&tunnel).await?;
+    let agent = stage.agent().await?;
+    agent.line("came again and is ignored").await?;
+    stage.connected(&tunnel).await?;
+    ensure!(said(&agent, "tunnel opened") == 0, "one was opened");
+    ensure!(said(&agent, "tunnel resumed") == 1, "one goes on");
+    terminate(agent).await
+}
+
 async fn an_agent_without_a_broker_tries_again_until_there_is_one(
     scenario: Scenario,
 ) -> Result<()> {
@@ -98,5 +143,7 @@ on_own_choice!(
     an_agent_that_was_ended_goes_on_with_its_tunnel,
     what_came_while_the_device_was_away_is_acted_on,
     a_broker_that_forgot_everything_is_subscribed_to_again,
+    a_session_without_its_subscription_is_subscribed_to_again,
+    a_retained_notification_starts_one_tunnel,
     an_agent_without_a_broker_tries_again_until_there_is_one,
 );

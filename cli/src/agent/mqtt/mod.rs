@@ -65,9 +65,8 @@ struct Session {
     backoff: Backoff,
     /// When the service took us in, while the connection lasts.
     connected_at: Option<Instant>,
-    /// The service has confirmed the subscription of the session that it holds. Not known at the start:
-    /// the process before this one may have ended between its CONNACK and its SUBACK.
-    is_subscribed: bool,
+    /// Until when SUBACK has to come, while it is due.
+    answer_due: Option<Instant>,
 }
 
 impl Session {
@@ -81,13 +80,22 @@ impl Session {
             deliveries,
             backoff: Backoff::new(BACKOFF),
             connected_at: None,
-            is_subscribed: false,
+            answer_due: None,
         }
     }
 
     async fn keep(&mut self) {
         while !self.deliveries.is_closed() {
-            let failure = match self.events.poll().await {
+            let event = tokio::select! {
+                biased;
+                event = self.events.poll() => event,
+                () = passed(self.answer_due) => {
+                    let reason = format!("no answer to the subscription within {SUBSCRIBE_LIMIT:?}");
+                    self.after(Failure::plain(reason)).await;
+                    continue;
+                }
+            };
+            let failure = match event {
                 Ok(Event::Incoming(packet)) => match self.on_packet(packet).await {
                     Ok(()) => continue,
                     Err(failure) => failure,
@@ -101,15 +109,14 @@ impl Session {
 
     async fn on_packet(&mut self, packet: Packet) -> Result<(), Failure> {
         match packet {
-            Packet::ConnAck(answer) => {
+            Packet::ConnAck(_) => {
                 self.connected_at = Some(Instant::now());
-                self.is_subscribed &= answer.session_present;
                 let endpoint = &self.settings.endpoint;
                 info!(%endpoint, thing = %self.settings.thing, "connected to MQTT");
-                if self.is_subscribed {
-                    self.set_waiting(true);
-                    return Ok(());
-                }
+                // Each time: a session that is present may have lost its subscription, and an agent that
+                // trusts it would be deaf for ever. Asking for one that is there changes nothing of it, and
+                // a message that comes twice for it has a token that is known (MQTT 3.1.1, 3.8.4).
+                self.answer_due = Some(Instant::now() + SUBSCRIBE_LIMIT);
                 let asked = self
                     .client
                     .try_subscribe(self.topic.as_str(), QoS::AtLeastOnce);
@@ -117,7 +124,7 @@ impl Session {
             }
             Packet::SubAck(answer) => match answer.return_codes.first() {
                 Some(SubscribeReasonCode::Success(_)) => {
-                    self.is_subscribed = true;
+                    self.answer_due = None;
                     self.set_waiting(true);
                     info!("waiting for tunnels");
                     Ok(())
@@ -127,7 +134,11 @@ impl Session {
                     hint: Some(fault::SUBSCRIBE_HINT),
                 }),
             },
-            Packet::Publish(message) => self.on_message(message).await,
+            Packet::Publish(message) => {
+                let acted = self.on_message(message).await;
+                self.answer_due = self.answer_due.map(|_| Instant::now() + SUBSCRIBE_LIMIT);
+                acted
+            }
             _ => Ok(()),
         }
     }
@@ -167,6 +178,7 @@ impl Session {
     /// Tells a failure, and waits until it is time to connect again.
     async fn after(&mut self, failure: Failure) {
         self.set_waiting(false);
+        self.answer_due = None;
         // All new: the client would give out messages of the old connection on the next one, where their
         // acknowledgements are a violation. Nothing is lost by it, the service holds the session.
         (self.client, self.events) = fresh(&self.settings);
@@ -261,6 +273,17 @@ const BACKOFF: BackoffPolicy = BackoffPolicy {
     retries: None,
     settled_after: Duration::from_secs(10),
 };
+
+/// Never, where nothing is due.
+async fn passed(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// From CONNACK to SUBACK, or from the last message that came between: what the service had kept may be first.
+const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Look-up, TCP, TLS and CONNECT.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(20);

@@ -79,6 +79,16 @@ impl Api {
         })
     }
 
+    /// Replaces the token of the destination, which closes its link. Returns the new one.
+    ///
+    /// # Errors
+    /// The API refuses.
+    pub async fn rotate_destination(&self, id: &str) -> Result<String> {
+        let input = json!({ "tunnelId": id, "clientMode": "DESTINATION" });
+        let output = self.call("RotateTunnelAccessToken", &input).await?;
+        text(&output, "destinationAccessToken")
+    }
+
     /// Closes a tunnel.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use adit_proto::notification::{Notification, Region};
 use adit_proto::{ClientToken, ServiceId};
@@ -37,6 +38,17 @@ pub(super) struct Desk {
     /// Number of the next tunnel, for the loop and for people.
     next: u64,
     stop: watch::Receiver<bool>,
+    /// The last notification that waited for a place got none, and no tunnel has ended since.
+    has_waited_in_vain: bool,
+}
+
+/// What became of a notification.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It was acted on, or refused: done with.
+    Done,
+    /// There are as many tunnels as may be. Nothing was done, and it may be tried again when one has ended.
+    Full,
 }
 
 impl Desk {
@@ -58,6 +70,7 @@ impl Desk {
             hashes: HashMap::new(),
             next: 1,
             stop,
+            has_waited_in_vain: false,
         }
     }
 
@@ -81,32 +94,17 @@ impl Desk {
         self.services = services;
     }
 
-    /// Acts on one notification, or refuses it; either way it is done with then.
-    pub(super) async fn on_notification(&mut self, payload: &[u8]) {
-        let notification = match Notification::parse(payload) {
-            Ok(notification) => notification,
-            Err(fault) => return warn!("a notification is refused: {fault}"),
+    /// Acts on one notification, or refuses it, unless there is no place for its tunnel.
+    pub(super) async fn on_notification(&mut self, payload: &[u8]) -> Verdict {
+        let Some((notification, chosen)) = self.judge(payload) else {
+            return Verdict::Done;
         };
-        if let Some(region) = &self.rules.region
-            && *region != notification.region
-        {
-            let other = &notification.region;
-            return warn!("a notification is refused: it is for region {other}, not {region}");
-        }
         let Some(client_token) = client_token() else {
-            return error!("a notification is refused: the system gives no randomness");
+            error!("a notification is refused: the system gives no randomness");
+            return Verdict::Done;
         };
-        let services = notification.services.clone();
-        let now = self.shared.clock.now();
         let tunnels_max = self.rules.limits.tunnels;
-        // Before anything is said about its services: a repeat is no news.
-        if self.ledger.has_seen(&notification, now) {
-            return debug!("a notification came again and is ignored");
-        }
-        let chosen = self.choose(&services);
-        if chosen.known.is_empty() {
-            return warn!("a notification is refused: it names no service of this device");
-        }
+        let now = self.shared.clock.now();
         match self
             .ledger
             .admit(notification, client_token, tunnels_max, now)
@@ -119,11 +117,59 @@ impl Desk {
             }
             Err(Denial::Repeated) => debug!("a notification came again and is ignored"),
             Err(Denial::Full) => {
-                warn!(
-                    "a notification is refused: {tunnels_max} tunnels are open, which is the limit"
-                );
+                debug!("{tunnels_max} tunnels are open: a notification waits for one to end");
+                return Verdict::Full;
             }
         }
+        Verdict::Done
+    }
+
+    /// How long a notification waits for a place. The service has mostly closed the tunnel whose place it is
+    /// for, and connections of that one may still be delivered what came before. Where the last one waited
+    /// in vain, only for the news of such an end: a thousand that nobody sent in earnest must not
+    /// keep a good one for hours.
+    pub(super) fn patience(&self) -> Duration {
+        if self.has_waited_in_vain {
+            PATIENCE_IN_VAIN
+        } else {
+            self.rules.limits.drain_timeout + PATIENCE
+        }
+    }
+
+    /// Refuses a notification whose patience is over.
+    pub(super) fn refuse_full(&mut self) {
+        self.has_waited_in_vain = true;
+        let tunnels_max = self.rules.limits.tunnels;
+        warn!("a notification is refused: {tunnels_max} tunnels are open, which is the limit");
+    }
+
+    /// What is asked for, if it is for this device, new, and names something that is here.
+    fn judge(&self, payload: &[u8]) -> Option<(Notification, Chosen)> {
+        let notification = match Notification::parse(payload) {
+            Ok(notification) => notification,
+            Err(fault) => {
+                warn!("a notification is refused: {fault}");
+                return None;
+            }
+        };
+        if let Some(region) = &self.rules.region
+            && *region != notification.region
+        {
+            let other = &notification.region;
+            warn!("a notification is refused: it is for region {other}, not {region}");
+            return None;
+        }
+        // Before anything is said about its services: a repeat is no news.
+        if self.ledger.has_seen(&notification, self.shared.clock.now()) {
+            debug!("a notification came again and is ignored");
+            return None;
+        }
+        let chosen = self.choose(&notification.services);
+        if chosen.known.is_empty() {
+            warn!("a notification is refused: it names no service of this device");
+            return None;
+        }
+        Some((notification, chosen))
     }
 
     /// Completes when a tunnel has ended, never while none runs; to be followed by [`close`](Self::close).
@@ -143,6 +189,7 @@ impl Desk {
 
     /// Takes a tunnel that has ended out of the books.
     pub(super) async fn close(&mut self, ended: Ended) {
+        self.has_waited_in_vain = false;
         let (id, is_over) = match ended {
             Ok((id, Ending::Over(_))) => (id, true),
             Ok((id, Ending::Interrupted)) => (id, false),
@@ -204,6 +251,12 @@ impl Desk {
         chosen
     }
 }
+
+/// Beside the drain timeout: for the news that a tunnel was closed, and for its end on the loop.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// For that news alone.
+const PATIENCE_IN_VAIN: Duration = Duration::from_secs(1);
 
 /// What became of a tunnel's task.
 pub(super) type Ended = Result<(task::Id, Ending), JoinError>;

@@ -29,14 +29,15 @@ use std::thread::JoinHandle;
 use adit_engine::link::WebProxy;
 use adit_engine::ring::{self, LoopHandle};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
 use self::clock::Clock;
-use self::desk::{Desk, Rules};
+use self::desk::{Desk, Rules, Verdict};
 use self::hook::{Hook, Runner};
 pub use self::ledger::fuzz_ledger;
 use self::ledger::store::Store;
-use self::mqtt::MqttSettings;
+use self::mqtt::{Delivery, MqttSettings};
 use self::orders::Order;
 pub(crate) use self::orders::Orders;
 use self::settings::AgentSettings;
@@ -144,25 +145,51 @@ async fn work(
     desk.resume().await;
     let (sender, mut deliveries) = mpsc::channel(DELIVERIES_MAX);
     let mut listener = tokio::spawn(mqtt::listen(mqtt, sender, stopped));
+    // A notification that no place is free for, and how long it waits; those behind it wait at the service.
+    let mut waiting: Option<(Delivery, Instant)> = None;
     let is_asked_to = loop {
         // What was begun is finished: only waiting is given up for something else.
-        tokio::select! {
+        let (delivery, until) = tokio::select! {
+            biased;
             order = orders.next() => match order {
                 Order::End => break true,
-                Order::ReadAgain => read_again(&mut desk, &settings.config),
+                Order::ReadAgain => {
+                    read_again(&mut desk, &settings.config);
+                    continue;
+                }
             },
+            // Before anything new: a rotation ends a tunnel and tells of the next in one moment.
+            ended = desk.ended() => {
+                desk.close(ended).await;
+                match waiting.take() {
+                    Some((delivery, until)) => (delivery, Some(until)),
+                    None => continue,
+                }
+            }
             _ = &mut listener => break false,
-            Some(delivery) = deliveries.recv() => {
-                desk.on_notification(&delivery.payload).await;
+            Some(delivery) = deliveries.recv(), if waiting.is_none() => (delivery, None),
+            () = passed(&waiting) => {
+                if let Some((delivery, _)) = waiting.take() {
+                    desk.refuse_full();
+                    let _ = delivery.handled.send(());
+                }
+                continue;
+            }
+        };
+        match desk.on_notification(&delivery.payload).await {
+            Verdict::Done => {
                 // Nobody hears it when the connection is gone; the message comes again then.
                 let _ = delivery.handled.send(());
             }
-            ended = desk.ended() => desk.close(ended).await,
+            Verdict::Full => {
+                let until = until.unwrap_or_else(|| Instant::now() + desk.patience());
+                waiting = Some((delivery, until));
+            }
         }
     };
     // Everybody who listens to it is told; that nobody does is fine as well.
     let _ = stop.send(true);
-    drop(deliveries);
+    drop((deliveries, waiting));
     desk.drain().await;
     if !is_asked_to {
         error!("nobody listens for notifications any more");
@@ -171,6 +198,14 @@ async fn work(
     // Bounded by itself.
     let _ = listener.await;
     Ok(())
+}
+
+/// Completes when a notification has waited for long enough; never while none does.
+async fn passed(waiting: &Option<(Delivery, Instant)>) {
+    match waiting {
+        Some((_, until)) => sleep_until(*until).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A file that cannot be used changes nothing.

@@ -96,7 +96,7 @@ pub struct InvalidThing;
 /// Bounds of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AgentLimits {
-    /// Tunnels at a time. One more is refused, nothing else suffers.
+    /// Tunnels at a time. One more waits for an end, a while, and is refused then; nothing else suffers.
     pub tunnels: u32,
     /// Local connections of one tunnel at a time.
     pub connections: u32,

@@ -1,12 +1,19 @@
 //! What starts no tunnel, one by one: forgeries, strangers, what is none.
 
+use std::time::Duration;
+
 use adit_tests::apps;
+use adit_tests::deadline::{pause, within_limit};
 use adit_tests::on_own_choice;
 use adit_tests::pki::Pki;
+use adit_tests::process::Signal;
 use adit_tests::scenario::Scenario;
 use anyhow::{Result, ensure};
 
 use super::stage::{Stage, is_silent_about, notification, said, terminate, topic};
+
+/// The agent waits for thirteen seconds by itself.
+const REFUSAL_LIMIT: Duration = Duration::from_secs(40);
 
 async fn a_token_of_a_tunnel_that_is_over_starts_nothing(scenario: Scenario) -> Result<()> {
     let Some(stage) = Stage::new(&scenario).await? else {
@@ -100,11 +107,56 @@ async fn one_tunnel_too_many_is_refused_alone(scenario: Scenario) -> Result<()> 
     let (first, source) = stage.carries(&["SSH"]).await?;
     let second = stage.open(&["SSH"]).await?;
     stage.notify(&second, &["SSH"]).await?;
-    agent.line("1 tunnels are open, which is the limit").await?;
+    agent.line("a notification waits for one to end").await?;
+    within_limit(REFUSAL_LIMIT, "waiting for the refusal", async {
+        while said(&agent, "1 tunnels are open, which is the limit") == 0 {
+            pause(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    })
+    .await?;
     source.echoes().await?;
     stage.serve.api()?.close_tunnel(&first.id).await?;
     agent.line("tunnel closed").await?;
     stage.carries(&["SSH"]).await?;
+    terminate(agent).await
+}
+
+/// The end of the old one and the token of the new one come in the same moment, in either order.
+async fn a_rotation_needs_no_second_place(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    stage.configure("[limits]\ntunnels = 1")?;
+    let mut agent = stage.agent().await?;
+    let (mut tunnel, source) = stage.carries(&["SSH"]).await?;
+    let api = stage.serve.api()?;
+    for _ in 0..5 {
+        agent.signal(Signal::Stop).await?;
+        tunnel.destination_token = api.rotate_destination(&tunnel.id).await?;
+        stage.notify(&tunnel, &["SSH"]).await?;
+        stage.disconnected(&tunnel).await?;
+        agent.signal(Signal::Continue).await?;
+        stage.connected(&tunnel).await?;
+        source.echoes().await?;
+    }
+    terminate(agent).await
+}
+
+/// As when somebody closes a tunnel and opens another, and the second is heard of first.
+async fn a_notification_that_comes_too_early_waits_for_its_place(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    stage.configure("[limits]\ntunnels = 1")?;
+    let agent = stage.agent().await?;
+    let (first, _source) = stage.carries(&["SSH"]).await?;
+    let second = stage.open(&["SSH"]).await?;
+    stage.notify(&second, &["SSH"]).await?;
+    agent.line("a notification waits for one to end").await?;
+    stage.serve.api()?.close_tunnel(&first.id).await?;
+    stage.connected(&second).await?;
+    stage.source(&second, &["SSH"]).await?.echoes().await?;
     terminate(agent).await
 }
 
@@ -199,6 +251,8 @@ on_own_choice!(
     what_is_no_notification_is_refused_and_named,
     an_unknown_service_is_named_and_leads_nowhere,
     one_tunnel_too_many_is_refused_alone,
+    a_rotation_needs_no_second_place,
+    a_notification_that_comes_too_early_waits_for_its_place,
     messages_of_other_topics_are_not_heard,
     a_certificate_that_is_not_taken_is_told_with_a_hint,
     a_broker_of_another_authority_is_not_spoken_to,

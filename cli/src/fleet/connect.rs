@@ -5,6 +5,10 @@
 //!      ▲                    ├─ cut or refused ──► new token for it if it is still open, else another
 //!      └────────────────────┘  (with a growing pause while that does not help)
 //! ```
+//!
+//! The ports stay open from the first tunnel on. The last tunnel that listened keeps them until the next one
+//! does: at a change-over it takes connections until then; where it was lost, those that come within ten seconds
+//! wait for the next, and later ones are reset at once.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +17,7 @@ use std::time::Duration;
 
 use adit_engine::link::{
     Backoff, BackoffPolicy, Deadlines, DialSettings, Dialer, Keeper, KeeperSettings, LinkTls,
-    Notice, Outcome,
+    Notice, Outcome, Ports,
 };
 use adit_engine::ring::{self, Address, LoopHandle, ProxyId, ProxyOptions};
 use adit_engine::tls::{ClientTls, RecordsChoice, client_config};
@@ -56,7 +60,9 @@ pub(crate) async fn connect(settings: ConnectSettings) -> Result<ExitCode, Troub
         custody: &custody,
         settings: &settings,
         event_loop: event_loop.clone(),
+        ports: Ports::default(),
         next_id: 0,
+        before: None,
         old: JoinSet::new(),
     };
     let outcome = holder.hold(&mut stop).await;
@@ -76,7 +82,11 @@ struct Holder<'a> {
     settings: &'a ConnectSettings,
     tls: Arc<ClientConfig>,
     event_loop: LoopHandle,
+    /// Open from the first tunnel to the end of the command.
+    ports: Ports,
     next_id: u64,
+    /// The last tunnel that has listened, until the one being carried does.
+    before: Option<Carried>,
     /// Tunnels that have been replaced, until their last connection is done or their lifetime is over:
     /// with the shortest lifetime, one at a time.
     old: JoinSet<()>,
@@ -86,8 +96,13 @@ struct Holder<'a> {
 struct Carried {
     session: Session,
     since: Instant,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<Outcome>,
+    /// Ends it, and says for how long its connections may go on.
+    stop: oneshot::Sender<Duration>,
+    task: JoinHandle<()>,
+    /// Its first port is open. No use once that was heard.
+    listens: oneshot::Receiver<()>,
+    /// It is over; its ports stay open until it is stopped.
+    over: oneshot::Receiver<Outcome>,
     /// Expects the device; goes with the value.
     expecting: JoinSet<()>,
 }
@@ -96,57 +111,81 @@ impl Carried {
     /// Lets its connections go on for a moment, and ends it.
     async fn leave(self) {
         drop(self.expecting);
-        let _ = self.stop.send(());
+        let _ = self.stop.send(Bounds::default().drain_timeout);
         let _ = self.task.await;
     }
 }
 
 impl Holder<'_> {
     async fn hold(&mut self, stop: &mut Stop) -> Result<ExitCode, Trouble> {
-        let got = tokio::select! {
-            got = Session::get(self.custody, &self.settings.session) => got?,
-            () = stop.requested() => return Ok(ExitCode::Ended),
+        let got = Session::get(self.custody, &self.settings.session);
+        let Some(got) = stop.unless_requested(got).await else {
+            return Ok(ExitCode::Ended);
         };
-        let mut carried = self.carry(got)?;
+        let mut carried = self.carry(got?)?;
         let mut backoff = Backoff::new(BackoffPolicy::default());
         loop {
             let renewal = renewal(&carried.session, carried.since);
-            tokio::select! {
-                outcome = &mut carried.task => {
+            let next = tokio::select! {
+                biased;
+                () = stop.requested() => None,
+                Ok(()) = &mut carried.listens, if self.before.is_some() => {
+                    self.let_go_of_the_one_before();
+                    continue;
+                }
+                outcome = &mut carried.over => {
                     let pause = backoff.after_loss(carried.since.elapsed(), random());
                     self.decide(outcome)?;
-                    let next = tokio::select! {
-                        next = self.after(carried.session, pause, &mut backoff) => next?,
-                        () = stop.requested() => return Ok(ExitCode::Ended),
-                    };
-                    carried = self.carry(next)?;
+                    let next = self.after(&carried.session, pause, &mut backoff);
+                    stop.unless_requested(next).await
                 }
-                () = sleep_until(renewal) => {
-                    let next = tokio::select! {
-                        next = self.next() => next,
-                        () = stop.requested() => {
-                            carried.leave().await;
-                            return Ok(ExitCode::Ended);
-                        }
-                    };
-                    let next = match next {
-                        Ok(next) => next,
-                        Err(trouble) => {
-                            warn!("{trouble}; the tunnel in use goes on for now");
-                            carried.since = Instant::now() + CHANGE_OVER;
-                            continue;
-                        }
-                    };
-                    info!("changing over to the next tunnel");
-                    let next = self.carry_after(carried, next)?;
-                    carried = next;
-                }
-                () = stop.requested() => {
-                    carried.leave().await;
-                    return Ok(ExitCode::Ended);
-                }
-            }
+                () = sleep_until(renewal) => match stop.unless_requested(self.next()).await {
+                    Some(Err(trouble)) => {
+                        warn!("{trouble}; the tunnel in use goes on for now");
+                        carried.since = Instant::now() + CHANGE_OVER;
+                        continue;
+                    }
+                    Some(Ok(next)) => {
+                        info!("changing over to the next tunnel");
+                        Some(Ok(next))
+                    }
+                    None => None,
+                },
+            };
+            let Some(next) = next else {
+                carried.leave().await;
+                return Ok(ExitCode::Ended);
+            };
+            let next = self.carry(next?)?;
+            self.replace(std::mem::replace(&mut carried, next));
         }
+    }
+
+    /// The next tunnel is being carried: the one before it holds the ports until that one does.
+    fn replace(&mut self, mut last: Carried) {
+        last.expecting.abort_all();
+        match self.before {
+            // It came to nothing: the ports are still with the one before it.
+            Some(_) => self.let_go(last),
+            None => self.before = Some(last),
+        }
+    }
+
+    fn let_go_of_the_one_before(&mut self) {
+        if let Some(before) = self.before.take() {
+            self.let_go(before);
+        }
+    }
+
+    /// It listens no more; its connections may go on until its lifetime is over.
+    fn let_go(&mut self, last: Carried) {
+        let left = last.session.ends.saturating_duration_since(Instant::now());
+        let _ = last.stop.send(left);
+        let task = last.task;
+        self.old.spawn(async move {
+            let _ = task.await;
+        });
+        while self.old.try_join_next().is_some() {}
     }
 
     /// Starts to carry a tunnel.
@@ -164,37 +203,33 @@ impl Holder<'_> {
             },
             seed,
         );
+        let (tell_listening, listens) = oneshot::channel();
         let keeper = Keeper::new(
             Dialer::new(self.dial_settings(&session)?),
             self.event_loop.clone(),
             ProxyId(self.next_id),
             self.keeper_settings(),
-            notify(self.settings.is_json),
-        );
+            notify(self.settings.is_json, tell_listening),
+        )
+        .with_ports(self.ports.clone());
         self.next_id += 1;
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(keeper.run(proxy, async {
-            // Also completes when the sender goes.
-            let _ = stopped.await;
-        }));
+        let (tell_over, over) = oneshot::channel();
+        let ending = move |outcome| {
+            let _ = tell_over.send(outcome);
+        };
+        // Also completes when the sender goes.
+        let stopped = async move { stopped.await.unwrap_or_default() };
+        let task = tokio::spawn(keeper.hold(proxy, ending, stopped));
         Ok(Carried {
             expecting: self.expect(&session.id),
             session,
             since: Instant::now(),
             stop,
             task,
+            listens,
+            over,
         })
-    }
-
-    /// Lets the old tunnel go: it listens no more, its connections may go on while it lasts.
-    fn carry_after(&mut self, old: Carried, next: Session) -> Result<Carried, Trouble> {
-        let _ = old.stop.send(());
-        let task = old.task;
-        self.old.spawn(async move {
-            let _ = task.await;
-        });
-        while self.old.try_join_next().is_some() {}
-        self.carry(next)
     }
 
     /// The tunnel that follows one whose time runs out, with the device on it if that can be had.
@@ -249,7 +284,7 @@ impl Holder<'_> {
     }
 
     /// What an end means: nothing that another tunnel mends is an error.
-    fn decide(&self, outcome: Result<Outcome, tokio::task::JoinError>) -> Result<(), Trouble> {
+    fn decide(&self, outcome: Result<Outcome, oneshot::error::RecvError>) -> Result<(), Trouble> {
         match outcome {
             Ok(Outcome::Closed(_)) => info!("the service closed the tunnel"),
             Ok(Outcome::Drained) => {}
@@ -266,7 +301,7 @@ impl Holder<'_> {
                     ExitCode::CannotListen,
                 ));
             }
-            Err(fault) => return Err(Trouble::failure(fault)),
+            Err(_) => return Err(Trouble::failure("the tunnel ended without a word")),
         }
         Ok(())
     }
@@ -274,7 +309,7 @@ impl Holder<'_> {
     /// The same tunnel with a new token if it is still open, else another.
     async fn after(
         &self,
-        last: Session,
+        last: &Session,
         mut pause: Duration,
         backoff: &mut Backoff,
     ) -> Result<Session, Trouble> {
@@ -323,9 +358,8 @@ impl Holder<'_> {
             backoff: BackoffPolicy::default(),
             reconnect: true,
             bind_host: self.settings.local_host.clone(),
-            // The tunnel before this one may hold its ports a moment longer.
-            listen_retries: (self.next_id > 0).then_some(LISTEN_RETRIES).or(Some(0)),
-            listen_delay: Duration::from_millis(100),
+            listen_retries: Some(0),
+            listen_delay: Duration::ZERO,
             drain_timeout: Bounds::default().drain_timeout,
             options: ProxyOptions::default(),
         }
@@ -348,7 +382,8 @@ fn say(thing: &str, waiting: Waiting) {
     }
 }
 
-fn notify(is_json: bool) -> impl FnMut(Notice<'_>) + Send {
+fn notify(is_json: bool, listens: oneshot::Sender<()>) -> impl FnMut(Notice<'_>) + Send {
+    let mut listens = Some(listens);
     move |notice| match notice {
         Notice::Connected { .. } => info!("tunnel connected"),
         Notice::Listening {
@@ -364,6 +399,9 @@ fn notify(is_json: bool) -> impl FnMut(Notice<'_>) + Send {
             } else {
                 format!("{service}  {place}\n")
             });
+            if let Some(listens) = listens.take() {
+                let _ = listens.send(());
+            }
         }
         Notice::Retrying {
             reason,
@@ -421,9 +459,6 @@ const EXPECTED: Duration = Duration::from_secs(120);
 
 const MARGIN_MIN: Duration = Duration::from_secs(10);
 const MARGIN_MAX: Duration = Duration::from_secs(600);
-
-/// Five seconds.
-const LISTEN_RETRIES: u32 = 50;
 
 #[cfg(test)]
 mod tests {

@@ -5,12 +5,13 @@ use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use adit_proto::ids::ServiceId;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::listening::{Bound, Listening, Patience};
+use super::listening::{Bound, Listening, Patience, Ports};
 use super::{Backoff, BackoffPolicy, Dialer, LinkError, dial_tcp};
 use crate::ring::{self, Address, LinkEnd, LoopHandle, ProxyId, ProxyOptions, TunnelEvent};
 use crate::tunnel::endpoint::Endpoint;
@@ -103,6 +104,8 @@ pub struct Keeper<N> {
     /// Unix socket files that listeners left behind; removed at the end.
     socket_files: Vec<PathBuf>,
     listening: Listening,
+    /// Sockets that outlive this proxy, if any do.
+    ports: Option<Ports>,
     /// The one connection of a source on standard input and output, until it is handed over.
     stdio: Option<OwnedFd>,
 }
@@ -126,8 +129,16 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
             backoff,
             socket_files: Vec::new(),
             listening: Listening::default(),
+            ports: None,
             stdio: None,
         }
+    }
+
+    /// Has it listen on the sockets of `ports` where there are some, and leave there those that it makes.
+    #[must_use]
+    pub fn with_ports(mut self, ports: Ports) -> Self {
+        self.ports = Some(ports);
+        self
     }
 
     /// Gives it the socket that stands for [`Endpoint::Stdio`]: non-blocking, connected.
@@ -160,10 +171,38 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
         // Whatever the end was: what came before it is still delivered, and a loop that serves
         // others as well is left without a trace.
         self.drain(&mut events).await;
-        for path in &self.socket_files {
-            let _ = std::fs::remove_file(path);
-        }
+        self.remove_socket_files();
         (outcome, status.unwrap_or_default().counters)
+    }
+
+    /// Runs `proxy` until `stop` completes, though it may be over before; `over` hears of that. Until `stop`
+    /// its listeners are then served as while any link is lost: who connects in the first ten seconds waits,
+    /// for a proxy that has the same [`Ports`], and who comes later is reset at once.
+    ///
+    /// `stop` says for how long open connections may go on.
+    pub async fn hold(
+        mut self,
+        proxy: Proxy,
+        over: impl FnOnce(Outcome),
+        stop: impl Future<Output = Duration>,
+    ) {
+        let (sender, mut events) = unbounded_channel();
+        self.event_loop
+            .add_proxy(self.id, proxy, self.settings.options.clone(), sender);
+        let mut stop = pin!(stop);
+        let outcome = tokio::select! {
+            outcome = self.keep(&mut events) => Ok(outcome),
+            patience = &mut stop => Err(patience),
+        };
+        self.settings.drain_timeout = match outcome {
+            Ok(outcome) => {
+                over(outcome);
+                stop.await
+            }
+            Err(patience) => patience,
+        };
+        self.drain(&mut events).await;
+        self.remove_socket_files();
     }
 
     async fn keep(&mut self, events: &mut UnboundedReceiver<TunnelEvent>) -> Outcome {
@@ -293,6 +332,12 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
         let _ = tokio::time::timeout(patience, drained).await;
     }
 
+    fn remove_socket_files(&self) {
+        for path in &self.socket_files {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
     fn listen(&mut self, service: u32, name: Option<ServiceId>, endpoint: Endpoint) {
         if endpoint == Endpoint::Stdio
             && let Some(socket) = self.stdio.take()
@@ -303,6 +348,7 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
             bind_host: self.settings.bind_host.clone(),
             retries: self.settings.listen_retries,
             delay: self.settings.listen_delay,
+            ports: self.ports.clone(),
         };
         self.listening.begin(service, name, endpoint, patience);
     }
@@ -317,7 +363,8 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
                 return Some(Outcome::CannotListen { endpoint, source });
             }
         };
-        if let Endpoint::Unix(path) = &endpoint {
+        // Sockets that outlive the proxy do so with their files.
+        if let (Endpoint::Unix(path), None) = (&endpoint, &self.ports) {
             self.socket_files.push(path.clone());
         }
         let address = sockets.first().map(ring::local_address);

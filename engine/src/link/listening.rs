@@ -1,9 +1,11 @@
 //! Listening sockets of a source: one task for each endpoint, so that one that is not to be had
 //! yet holds back neither the others nor anything else.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use adit_proto::ids::ServiceId;
@@ -26,6 +28,56 @@ pub(super) struct Patience {
     pub(super) retries: Option<u32>,
     /// Pause before each.
     pub(super) delay: Duration,
+    /// Sockets that are there already, and where new ones are kept.
+    pub(super) ports: Option<Ports>,
+}
+
+/// Listening sockets that outlive their proxy. The next one gets the same, so that there is no moment at which
+/// a connection is refused; what nobody accepts meanwhile waits in the queue of the system.
+///
+/// As many as the proxies that share it have endpoints. They close when the last clone goes, and the files of
+/// Unix sockets are removed.
+#[derive(Debug, Clone, Default)]
+pub struct Ports(Arc<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept(Mutex<BTreeMap<Endpoint, Vec<OwnedFd>>>);
+
+impl Ports {
+    /// The sockets of an endpoint, if it was listened on before.
+    fn get(&self, endpoint: &Endpoint) -> Option<io::Result<Vec<OwnedFd>>> {
+        let kept = self.0.locked();
+        Some(copies(kept.get(endpoint)?))
+    }
+
+    /// Keeps what an endpoint is listened on by.
+    fn keep(&self, endpoint: &Endpoint, sockets: &[OwnedFd]) -> io::Result<()> {
+        let sockets = copies(sockets)?;
+        self.0.locked().insert(endpoint.clone(), sockets);
+        Ok(())
+    }
+}
+
+impl Kept {
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<Endpoint, Vec<OwnedFd>>> {
+        // What is behind it is changed in single steps, so a panic elsewhere leaves it whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        for endpoint in self.locked().keys() {
+            if let Endpoint::Unix(path) = endpoint {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+}
+
+/// Other descriptors of the same sockets.
+fn copies(sockets: &[OwnedFd]) -> io::Result<Vec<OwnedFd>> {
+    sockets.iter().map(OwnedFd::try_clone).collect()
 }
 
 /// An endpoint, and what came of it.
@@ -76,7 +128,7 @@ impl Listening {
 async fn bind_patiently(endpoint: &Endpoint, patience: &Patience) -> io::Result<Vec<OwnedFd>> {
     let mut tries = 0;
     loop {
-        match bind(endpoint, &patience.bind_host).await {
+        match bind_or_take(endpoint, patience).await {
             Err(error) if patience.retries.is_none_or(|max| tries < max) => {
                 tracing::warn!(%endpoint, %error, "cannot listen; trying again");
             }
@@ -85,6 +137,18 @@ async fn bind_patiently(endpoint: &Endpoint, patience: &Patience) -> io::Result<
         tries += 1;
         tokio::time::sleep(patience.delay).await;
     }
+}
+
+async fn bind_or_take(endpoint: &Endpoint, patience: &Patience) -> io::Result<Vec<OwnedFd>> {
+    let Some(ports) = &patience.ports else {
+        return bind(endpoint, &patience.bind_host).await;
+    };
+    if let Some(sockets) = ports.get(endpoint) {
+        return sockets;
+    }
+    let sockets = bind(endpoint, &patience.bind_host).await?;
+    ports.keep(endpoint, &sockets)?;
+    Ok(sockets)
 }
 
 /// Listens on every address of the endpoint that this machine has. Where the system picks the
@@ -137,6 +201,7 @@ mod tests {
             bind_host: "127.0.0.1".to_owned(),
             retries,
             delay,
+            ports: None,
         };
         let hour = Duration::from_secs(3600);
         let mut listening = Listening::default();
@@ -156,5 +221,43 @@ mod tests {
         assert_eq!(bound.sockets.unwrap_err().kind(), io::ErrorKind::AddrInUse);
         listening.end();
         assert!(listening.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_kept_stays_open_between_two_proxies() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let ports = Ports::default();
+        let patience = Patience {
+            bind_host: "127.0.0.1".to_owned(),
+            retries: Some(0),
+            delay: Duration::ZERO,
+            ports: Some(ports.clone()),
+        };
+        let listen = async |endpoint: Endpoint| {
+            let mut listening = Listening::default();
+            listening.begin(0, None, endpoint, patience.clone());
+            listening.next().await.unwrap().sockets.unwrap()
+        };
+        let first = listen(tcp(0)).await;
+        let Ok(Address::Ip(address)) = ring::local_address(&first[0]) else {
+            panic!("a TCP port");
+        };
+        drop(listen(Endpoint::Unix(path.clone())).await);
+        drop(first);
+        let mut client = std::net::TcpStream::connect(address).unwrap();
+        std::os::unix::net::UnixStream::connect(&path).unwrap();
+        // The next one finds who came in between.
+        let second = listen(tcp(0)).await;
+        let listener = std::net::TcpListener::from(second.into_iter().next().unwrap());
+        let (mut accepted, _) = listener.accept().unwrap();
+        assert_eq!(listener.local_addr().unwrap(), address);
+        io::Write::write_all(&mut accepted, b"hello").unwrap();
+        let mut bytes = [0; 5];
+        io::Read::read_exact(&mut client, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"hello");
+        drop((listener, patience, ports));
+        assert!(std::net::TcpStream::connect(address).is_err());
+        assert!(!path.exists());
     }
 }

@@ -35,6 +35,7 @@ pub use client::{Deadlines, DialSettings, Dialer, LinkTls};
 pub use dial::{DialError, dial_tcp, happy_eyeballs, resolve};
 pub use error::{LinkError, ProxyError, Step};
 pub use keeper::{Keeper, KeeperSettings, Notice, Outcome};
+pub use listening::Ports;
 pub use proxy::{Way, dial_through};
 pub use relay::Relay;
 pub use server::{FailureLimit, ServeConfig, serve};

@@ -5,13 +5,14 @@
 //! desk      the service and the commands that find it     tunnels  every verb of `tunnel`
 //! things    every verb of `thing`, and the bundle         access   keys, endpoints, refusals
 //! sessions  `ssh` and `connect` through a tunnel          debts    what was opened is closed
-//! gate      a way to the service that holds answers back
+//! ports     those of `connect`, tunnel after tunnel       gate     holds answers back
 //! ```
 
 mod access;
 mod debts;
 mod desk;
 mod gate;
+mod ports;
 mod sessions;
 #[path = "../programs/sshd.rs"]
 mod sshd;

@@ -20,6 +20,8 @@ import boto3
 import botocore.config
 import pytest
 
+import programs
+
 READY_TIMEOUT = 30.0
 STOP_TIMEOUT = 20.0
 REGION = "us-east-1"
@@ -174,11 +176,10 @@ class Postgres:
     """A PostgreSQL server of our own: Debian's programs, a temporary directory, a free port."""
 
     def __init__(self, directory):
-        programs = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-        if not programs:
-            assert os.environ.get("ADIT_REQUIRE_PROGRAMS") != "1", "postgresql is not installed"
-            pytest.skip("postgresql is not installed")
-        place = programs[-1].parent
+        servers = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+        if not servers:
+            programs.lacking("postgres")
+        place = servers[-1].parent
         # The server refuses to run as root; nobody else may look into pytest's directories.
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="adit-postgres-"))
         prefix = []

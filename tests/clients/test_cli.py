@@ -5,25 +5,36 @@ import os
 import pathlib
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 
 import pytest
 
+import programs
 from conftest import clean_environment
 
 
 def command_lines():
-    """Version 1 from the Python package; version 2, where the machine has Debian's package."""
+    """Version 1 from the Python package; version 2 from Debian's package, where it is installed or required."""
     yield "1", str(pathlib.Path(sys.executable).parent / "aws")
-    if second := shutil.which("aws", path="/usr/bin"):
+    second = "/usr/bin/aws"
+    if programs.ARE_REQUIRED or os.access(second, os.X_OK):
         yield "2", second
+
+
+def check(version, program):
+    """A program of this version, or the test is skipped or fails."""
+    if not os.access(program, os.X_OK):
+        programs.lacking(program)
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    if not said.startswith(f"aws-cli/{version}."):
+        programs.lacking(f"version {version} of the AWS command line: {program} is {said.split()[0]}")
 
 
 @pytest.fixture(params=list(command_lines()), ids=lambda pair: f"version {pair[0]}", scope="module")
 def aws(request, service):
-    _, program = request.param
+    version, program = request.param
+    check(version, program)
     place = ["--endpoint-url", service.endpoints["api"], "--ca-bundle", service.ca]
 
     def run(*words, name="iotsecuretunneling", ok=True):
@@ -76,6 +87,7 @@ SESSION = pathlib.Path(__file__).with_name("cli_session.txt").read_text()
 @pytest.mark.parametrize("version, program", list(command_lines()))
 def test_a_session_word_for_word(new_service, version, program):
     """Everything that is typed and printed, with a mark where a value is another one each time."""
+    check(version, program)
     service = new_service()
     place = ["--endpoint-url", service.endpoints["api"], "--ca-bundle", service.ca]
     tunnel_id, happened = "TUNNEL", ""

@@ -6,6 +6,7 @@ import types
 
 import pytest
 
+import programs
 from handshake import handshake
 from stacks import STACKS, Crt, Crt5, Mosquitto
 
@@ -151,7 +152,7 @@ def test_the_newer_connection_of_a_device_displaces_the_older(service, tunneling
 def test_the_exit_statuses_of_mosquitto_sub(service, iot, new_device):
     """5 for a name that is not its own, 7 for a certificate that is not taken: scripts go by them."""
     if Mosquitto not in STACKS:
-        pytest.skip("mosquitto-clients is not installed")
+        programs.lacking("mosquitto_sub")
     mine, theirs = new_device(), new_device()
     with Mosquitto(service, mine, as_=theirs.name) as client:
         client.next("refused")

@@ -16,12 +16,9 @@ import time
 
 import pytest
 
-PATIENCE = 60.0
+import programs
 
-needs_openssh = pytest.mark.skipif(
-    not all(shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin") for name in ("sshd", "ssh")),
-    reason="openssh-server and openssh-client are not installed",
-)
+PATIENCE = 60.0
 
 
 class Sshd:
@@ -53,9 +50,8 @@ class Sshd:
         for path in [self.directory, *self.directory.iterdir()]:
             os.chown(path, user.pw_uid, user.pw_gid)
         self.log = open(self.directory / "log", "wb")
-        program = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
         self.process = subprocess.Popen(
-            [*prefix, program, "-D", "-e", "-f", self.directory / "config"],
+            [*prefix, programs.find("sshd"), "-D", "-e", "-f", self.directory / "config"],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd="/",
         )
         deadline = time.monotonic() + PATIENCE
@@ -86,6 +82,9 @@ class Sshd:
 
 @pytest.fixture(scope="module")
 def sshd():
+    for name in ("sshd", "ssh", "ssh-keygen"):
+        if not programs.find(name):
+            programs.lacking(name)
     server = Sshd()
     yield server
     server.stop()
@@ -141,7 +140,6 @@ def check(done, sshd):
     assert done.stdout == sshd.user.encode() + b"\n" + rest
 
 
-@needs_openssh
 def test_ssh_through_a_tunnel_that_boto3_opened(service, tunneling, device, agent, sshd, tmp_path):
     config = {"thingName": device.name, "services": ["SSH"]}
     opened = tunneling.open_tunnel(destinationConfig=config)
@@ -165,7 +163,6 @@ def test_ssh_through_a_tunnel_that_boto3_opened(service, tunneling, device, agen
     assert opened["destinationAccessToken"] not in agent.log.read_text()
 
 
-@needs_openssh
 def test_ssh_by_one_command(service, tunneling, device, agent, sshd):
     """`adit ssh` takes the profile and the endpoints as AWS's tools do, and leaves nothing open."""
     command = [

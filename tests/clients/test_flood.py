@@ -5,22 +5,19 @@ long. Times are printed and not asserted: flood, service and good clients share 
 """
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 
-import pytest
+import programs
 
 # Of a handshake of the service, its buffers, and 65,536 addresses that are remembered.
 MEMORY_MAX_KIB = 128 << 10
 
 
 def test_good_handshakes_come_through_a_flood_of_bad_ones(tmp_path):
-    tools = all(shutil.which(tool) for tool in ("ip", "unshare"))
+    tools = all(programs.find(tool) for tool in ("ip", "unshare"))
     if not tools or subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode:
-        assert os.environ.get("ADIT_REQUIRE_PROGRAMS") != "1", "no network namespaces, or no ip and unshare"
-        pytest.skip("no network namespaces, or no ip and unshare")
+        programs.lacking("network namespaces, or ip and unshare")
     command = ["unshare", "--net", sys.executable, "flood.py", str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr

@@ -4,7 +4,7 @@ use super::message::{
     HASH_SIZE, HEADER_SIZE, Header, Kind, MESSAGE_SIZE_MIN, Message, NUMBERS_SIZE,
 };
 use super::pool::SEGMENT_SIZE;
-use super::track::{BodyDigest, Direction, Running, Track, place};
+use super::track::{BodyDigest, Direction, Running, Track, UNKNOWN_STREAM, place};
 use super::{Fault, VERSION};
 
 /// Takes the bytes of one track in whatever pieces they come, and compares each with the one that belongs there.
@@ -177,6 +177,8 @@ impl Reader {
         };
         expect("sequence", self.sequence, header.sequence)?;
         match self.track {
+            // Whoever misheard the greeting cannot know whose it was.
+            Some(_) if header.kind == Kind::Complaint && header.stream == UNKNOWN_STREAM => {}
             Some(track) => expect("stream", track.stream, header.stream)?,
             None => {
                 expect("kind", Kind::Hello as u64, header.kind as u64)?;

@@ -14,6 +14,10 @@ pub enum Direction {
     Down,
 }
 
+/// The stream of a complaint whose author never learnt which stream it is, since the greeting itself was wrong. No
+/// connection has this number.
+pub(super) const UNKNOWN_STREAM: u64 = u64::MAX;
+
 /// What fixes the bytes of a track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Track {

@@ -3,7 +3,7 @@
 use super::VERSION;
 use super::message::{HEADER_SIZE, Header, Kind, MESSAGE_SIZE_MAX, MESSAGE_SIZE_MIN, NUMBERS_SIZE};
 use super::pool::SEGMENT_SIZE;
-use super::track::{BodyDigest, Direction, Running, Track, place};
+use super::track::{BodyDigest, Direction, Running, Track, UNKNOWN_STREAM, place};
 
 /// Appends the messages of one track to buffers of the caller.
 #[derive(Debug)]
@@ -39,6 +39,16 @@ impl Writer {
             running: Running::new(track.direction),
             seeded: 0,
         }
+    }
+
+    /// A track downwards of which the greeting did not come: it can carry a complaint, and nothing else.
+    #[must_use]
+    pub fn without_greeting() -> Self {
+        Self::new(Track {
+            seed: 0,
+            stream: UNKNOWN_STREAM,
+            direction: Direction::Down,
+        })
     }
 
     /// Appends a message with a seeded body. `size` counts all its bytes,

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use super::accounts::Accounts;
 use super::tunnel;
-use crate::drive::{Begin, Crew, Job};
+use crate::drive::{Begin, Crew, Job, Trouble};
 use crate::exit::Error;
 use crate::place::{Stage, Stand};
 use crate::profile::Outcome;
@@ -124,16 +124,27 @@ fn ending(drive: &Drive, start: Instant, outcome: &Outcome, is_stopped: bool) ->
 
 fn nothing_opened(target: SocketAddr, crew: Crew) -> Error {
     let trouble = crew.trouble.expect("a connection was tried");
-    if trouble.kind() == ErrorKind::Mismatch {
-        let why = format!(
+    let failure = |why: String| Error::Failure(anyhow::anyhow!(why));
+    match trouble {
+        // Only the far end complains, so it is there.
+        Trouble::Complaint { .. } => {
+            failure(format!("bytes are wrong on the way of {target}: {trouble}"))
+        }
+        _ if trouble.kind() == ErrorKind::Mismatch => failure(format!(
             "{target} does not lead to `adit-loadgen serve`, or bytes are wrong: {trouble}"
-        );
-        return Error::Failure(anyhow::anyhow!(why));
-    }
-    Error::Unreachable {
-        target: target.to_string(),
-        reason: trouble.to_string(),
-        hint: "start `adit-loadgen serve` and lead the target to it".to_owned(),
+        )),
+        _ => Error::Unreachable {
+            target: target.to_string(),
+            reason: trouble.to_string(),
+            hint: match trouble {
+                Trouble::GivenUp => {
+                    "the target takes connections, but the first question or its answer did not come through whole; \
+                     lead it to `adit-loadgen serve`, and look for lost bytes on the way"
+                }
+                _ => "start `adit-loadgen serve` and lead the target to it",
+            }
+            .to_owned(),
+        },
     }
 }
 

@@ -82,14 +82,16 @@ impl Responder {
         if self.stage == Stage::Ended {
             return;
         }
-        let Some(writer) = &mut self.writer else {
-            return;
-        };
         if let Some(offset) = self.complaint {
+            // What is wrong may be the greeting.
+            let writer = self.writer.get_or_insert_with(Writer::without_greeting);
             writer.numbers(Kind::Complaint, 0, [offset, 0], out);
             self.stage = Stage::Ended;
             return;
         }
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
         while out.len() < mark {
             let come = self.reader.offset();
             if let Some(size) = self.owed.pop_front() {
@@ -195,6 +197,12 @@ const POUR_BODY_MAX: usize = 512 * 1024;
 mod tests {
     use super::*;
 
+    const DOWN: Track = Track {
+        seed: 1,
+        stream: 2,
+        direction: Direction::Down,
+    };
+
     struct Peer {
         responder: Responder,
         writer: Writer,
@@ -207,15 +215,10 @@ mod tests {
             let writer = Writer::greet(1, 2, &mut out);
             let mut responder = Responder::new();
             responder.receive(&out).unwrap();
-            let reader = Reader::new(Track {
-                seed: 1,
-                stream: 2,
-                direction: Direction::Down,
-            });
             Self {
                 responder,
                 writer,
-                reader,
+                reader: Reader::new(DOWN),
             }
         }
 
@@ -289,6 +292,26 @@ mod tests {
         peer.responder.receive(&out).unwrap_err();
         assert_eq!(peer.hear(10_000), [(Kind::Complaint, 48)]);
         assert_eq!(peer.hear(10_000), []);
+    }
+
+    /// The first round trip is the one that tries a connection: nobody waits for more bytes before it is told.
+    #[test]
+    fn a_wrong_byte_in_the_greeting_or_the_first_question_is_complained_of() {
+        let mut right = Vec::new();
+        let mut writer = Writer::greet(1, 2, &mut right);
+        writer.seeded(Kind::Ask, 64, 64, &mut right);
+        for offset in 0..right.len() {
+            let mut wrong = right.clone();
+            wrong[offset] ^= 0x20;
+            let mut peer = Peer {
+                responder: Responder::new(),
+                writer: Writer::new(DOWN),
+                reader: Reader::new(DOWN),
+            };
+            // A seed or a stream that was changed is found by the hash behind it.
+            peer.responder.receive(&wrong).unwrap_err();
+            assert_eq!(peer.hear(10_000), [(Kind::Complaint, 48)], "{offset}");
+        }
     }
 
     #[test]

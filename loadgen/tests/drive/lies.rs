@@ -86,3 +86,26 @@ fn a_question_that_has_lost_a_byte_is_never_answered_and_is_counted() {
         run.text
     );
 }
+
+/// In the greeting, in the question that tries the connection, and in its answer.
+#[test]
+fn a_wrong_byte_before_the_start_ends_the_run_at_once() {
+    for (way, offsets) in [(Way::Up, &[3, 40, 47, 100][..]), (Way::Down, &[2, 5, 40])] {
+        for offset in offsets {
+            let run = run("latency --closed --duration 200ms", Lie::Flip, way, *offset);
+            let told = format!("{way:?} at {offset}: {}", run.text);
+            assert_eq!(run.code, 1, "{told}");
+            assert!(run.text.contains("bytes are wrong"), "{told}");
+            assert!(run.summary.is_none());
+        }
+    }
+}
+
+/// Whoever waits for a byte cannot know whether it is lost or late.
+#[test]
+fn a_byte_that_is_lost_before_the_start_is_not_waited_for_without_end() {
+    let run = run("latency --closed --duration 200ms", Lie::Drop, Way::Up, 106);
+    assert_eq!(run.code, 5, "{}", run.text);
+    let says_where = run.text.contains("no answer in time") && run.text.contains("lost bytes");
+    assert!(says_where, "{}", run.text);
+}

@@ -9,7 +9,7 @@ use thiserror::Error;
 pub enum Verdict {
     /// All went well, and every threshold held: 0.
     Passed,
-    /// A byte was wrong, or requests failed: 1.
+    /// A byte was lost or wrong, or nothing but errors came of it: 1.
     Failed,
     /// A threshold of `--fail-if` was crossed: 3.
     ThresholdCrossed,

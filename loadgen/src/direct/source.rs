@@ -126,8 +126,8 @@ impl Source {
 
     /// What has not come to its end is given up.
     pub(super) fn give_up(&mut self, kind: ErrorKind) {
-        for (_, _lane) in self.lanes.drain() {
-            self.recorder.error(kind);
+        for (_, lane) in self.lanes.drain() {
+            note_loss(&self.recorder, &lane, kind);
             self.recorder.closed();
         }
         for _ in self.late.drain(..) {
@@ -314,10 +314,10 @@ impl Source {
 
     /// The other side has ended a connection before its time.
     fn cut(&mut self, connection: u32) {
-        if self.lanes.remove(&connection).is_some() {
+        if let Some(lane) = self.lanes.remove(&connection) {
             self.idle.retain(|it| *it != connection);
             self.recorder.closed();
-            self.recorder.error(ErrorKind::Reset);
+            note_loss(&self.recorder, &lane, ErrorKind::Reset);
             self.dispatch(Instant::now());
         }
     }
@@ -334,6 +334,14 @@ impl Source {
     fn is_ours(&self, message: &MessageView<'_>) -> bool {
         let route = self.route.as_ref();
         route.is_some_and(|it| it.service == message.service_id)
+    }
+}
+
+/// A connection that waits for its next round trip takes no operation with it.
+fn note_loss(recorder: &Recorder, lane: &Lane, kind: ErrorKind) {
+    match (lane.purpose, lane.asked) {
+        (Purpose::Ask, None) => recorder.connection_error(kind),
+        _ => recorder.error(kind),
     }
 }
 

@@ -157,7 +157,7 @@ fn run(
             worker.adopt(session);
         }
         for trouble in &troubles {
-            worker.blame(trouble);
+            worker.blame_connection(trouble);
         }
         let mut outcome = profile::offer(&worker, sessions).await;
         outcome.notes.extend(worker.finish());

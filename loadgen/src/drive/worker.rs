@@ -148,9 +148,19 @@ impl Worker {
         self.recorder.opened();
     }
 
-    /// Notes what went wrong. The first of them are told in words.
+    /// Notes what went wrong with an operation. The first of them are told in words.
     pub fn blame(&self, trouble: &Trouble) {
         self.recorder.error(trouble.kind());
+        self.note(trouble);
+    }
+
+    /// The same of a connection outside of any operation: what was due is not more for it.
+    pub fn blame_connection(&self, trouble: &Trouble) {
+        self.recorder.connection_error(trouble.kind());
+        self.note(trouble);
+    }
+
+    fn note(&self, trouble: &Trouble) {
         let mut notes = self.notes.borrow_mut();
         if notes.len() < NOTES_MAX {
             notes.push(trouble.to_string());

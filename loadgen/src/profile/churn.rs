@@ -22,7 +22,7 @@ pub(super) fn spawn(
             let worker = Rc::clone(worker);
             monoio::spawn(async move {
                 if let Err(trouble) = session.close().await {
-                    worker.blame(&trouble);
+                    worker.blame_connection(&trouble);
                 }
                 worker.recorder.closed();
             })

@@ -95,7 +95,7 @@ impl Exchange {
         while Instant::now() < self.worker.end() {
             match self.worker.open(self.index).await {
                 Ok(session) => return Some(session),
-                Err(trouble) => self.worker.blame(&trouble),
+                Err(trouble) => self.worker.blame_connection(&trouble),
             }
             self.worker.pause().await;
         }
@@ -105,7 +105,7 @@ impl Exchange {
     async fn close(&self, session: Option<Session>) {
         let Some(session) = session else { return };
         if let Err(trouble) = session.close().await {
-            self.worker.blame(&trouble);
+            self.worker.blame_connection(&trouble);
         }
         self.worker.recorder.closed();
     }

@@ -1,12 +1,15 @@
 //! `adit-loadgen report DIR`
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write as _},
     path::PathBuf,
 };
 
 use anyhow::Context as _;
 
+use super::error_kind::ErrorKind;
+use super::lines::by_kind;
 use super::{Summary, table};
 use crate::exit::{Error, Verdict};
 
@@ -36,18 +39,40 @@ pub fn run(args: &Args) -> Result<Verdict, Error> {
         summary.save(out).context("the report cannot be written")?;
     }
     print(&table(&summary))?;
-    Ok(verdict(&summary))
+    Ok(conclude(&summary))
 }
 
-/// How a run ends the program: failed where a byte was wrong, or where nothing but errors came of it;
-/// else by its thresholds.
-#[must_use]
-pub fn verdict(summary: &Summary) -> Verdict {
-    let is_dead = summary.operations == 0 && summary.errors_total() > 0;
+/// How a run ends the program; says on standard error why it has failed, if it has.
+pub fn conclude(summary: &Summary) -> Verdict {
+    if let Some(failure) = failure(summary) {
+        eprintln!("error: {failure}");
+    }
+    verdict(summary)
+}
+
+/// Failed where a byte was lost or wrong, or where nothing but errors came of it; else by its thresholds.
+fn verdict(summary: &Summary) -> Verdict {
     match summary {
-        _ if !summary.is_intact() || is_dead => Verdict::Failed,
+        _ if failure(summary).is_some() => Verdict::Failed,
         _ if summary.has_crossed() => Verdict::ThresholdCrossed,
         _ => Verdict::Passed,
+    }
+}
+
+/// Why the run has failed, whatever its thresholds say.
+pub(super) fn failure(summary: &Summary) -> Option<String> {
+    let told = |errors: &BTreeMap<ErrorKind, u64>| {
+        by_kind(errors.iter().map(|(kind, count)| (*kind, *count)))
+    };
+    let losses = summary.losses();
+    let is_dead = summary.operations == 0 && summary.errors_total() > 0;
+    match losses.is_empty() {
+        false => Some(format!("bytes were lost or wrong ({})", told(&losses))),
+        true if is_dead => Some(format!(
+            "no operation ended well ({})",
+            told(&summary.errors)
+        )),
+        true => None,
     }
 }
 
@@ -67,19 +92,40 @@ pub fn print(text: &str) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ErrorKind, sample};
+    use super::super::sample;
     use super::*;
 
     #[test]
-    fn a_wrong_byte_weighs_more_than_a_threshold() {
+    fn lost_bytes_weigh_more_than_a_threshold() {
         let mut summary = sample::summary();
-        assert_eq!(verdict(&summary), Verdict::ThresholdCrossed);
-        summary.errors.insert(ErrorKind::Mismatch, 1);
         assert_eq!(verdict(&summary), Verdict::Failed);
-        assert_eq!(verdict(&Summary::default()), Verdict::Passed);
-        let mut dead = Summary::default();
-        dead.errors.insert(ErrorKind::Refused, 1);
-        assert_eq!(verdict(&dead), Verdict::Failed);
+        assert_eq!(
+            failure(&summary).as_deref(),
+            Some("bytes were lost or wrong (reset 1, timed-out 2)")
+        );
+        summary.errors.clear();
+        assert_eq!(verdict(&summary), Verdict::ThresholdCrossed);
+        summary.thresholds.clear();
+        assert_eq!(verdict(&summary), Verdict::Passed);
+        summary.connection_errors.insert(ErrorKind::Mismatch, 1);
+        assert_eq!(verdict(&summary), Verdict::Failed);
+        assert!(!summary.is_intact());
+    }
+
+    #[test]
+    fn what_was_never_begun_is_no_loss_unless_nothing_was() {
+        let mut summary = Summary::default();
+        assert_eq!(verdict(&summary), Verdict::Passed);
+        for kind in [ErrorKind::Refused, ErrorKind::Skipped] {
+            summary.errors.insert(kind, 1);
+        }
+        assert_eq!(verdict(&summary), Verdict::Failed);
+        assert_eq!(
+            failure(&summary).as_deref(),
+            Some("no operation ended well (refused 1, skipped 1)")
+        );
+        summary.operations = 1;
+        assert_eq!(verdict(&summary), Verdict::Passed);
     }
 
     #[test]
@@ -91,7 +137,7 @@ mod tests {
             run: run_place.clone(),
             out: Some(out.clone()),
         };
-        assert_eq!(run(&args).expect("a report"), Verdict::ThresholdCrossed);
+        assert_eq!(run(&args).expect("a report"), Verdict::Failed);
         let read = |place: &PathBuf| std::fs::read(place.join("time.png")).expect("a plot");
         assert_eq!(read(&run_place), read(&out));
         let error = run(&Args {

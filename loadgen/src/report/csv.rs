@@ -12,7 +12,7 @@ pub const CSV_FILE: &str = "series.csv";
 pub fn csv(series: &[Second]) -> String {
     let mut out = String::from(
         "second,due,operations,bytes_up,bytes_down,open,p50_ns,p90_ns,p99_ns,p999_ns,max_ns,uncorrected_max_ns,\
-         lag_p99_ns,generator_cpu,generator_cpu_busiest,errors",
+         lag_p99_ns,generator_cpu,generator_cpu_busiest,connection_errors,errors",
     );
     for kind in ErrorKind::ALL {
         write!(out, ",errors_{}", kind.name().replace('-', "_")).expect(INFALLIBLE);
@@ -38,9 +38,10 @@ fn row(out: &mut String, it: &Second) -> std::fmt::Result {
     write!(out, ",{},{}", it.uncorrected_max_ns, it.lag_p99_ns)?;
     write!(
         out,
-        ",{:.4},{:.4},{}",
+        ",{:.4},{:.4},{},{}",
         it.generator_cpu,
         it.generator_cpu_busiest,
+        it.connection_errors,
         it.errors_total()
     )?;
     for kind in ErrorKind::ALL {

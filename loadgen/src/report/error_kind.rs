@@ -45,6 +45,21 @@ impl ErrorKind {
         Self::Other,
     ];
 
+    /// Whether bytes that had been sent did not arrive, or arrived wrong, as far as anybody can tell. Where there was no
+    /// connection, or nothing was begun, there was nothing to lose.
+    #[must_use]
+    pub fn loses_bytes(self) -> bool {
+        match self {
+            Self::Reset
+            | Self::Closed
+            | Self::TimedOut
+            | Self::Mismatch
+            | Self::Tunnel
+            | Self::Other => true,
+            Self::Refused | Self::Unreachable | Self::Skipped | Self::Local => false,
+        }
+    }
+
     /// The name in reports and files.
     #[must_use]
     pub fn name(self) -> &'static str {

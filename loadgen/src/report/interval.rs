@@ -44,6 +44,8 @@ pub struct Interval {
     pub bytes_down: u64,
     /// Operations that did not end well.
     pub errors: ErrorCounts,
+    /// Connections that failed outside of any operation.
+    pub connection_errors: ErrorCounts,
     /// Connections of this worker open at its end.
     pub open: u64,
     /// Bytes of each stream that moved, for shares and fairness.
@@ -74,6 +76,7 @@ impl Interval {
             bytes_up: 0,
             bytes_down: 0,
             errors: ErrorCounts::default(),
+            connection_errors: ErrorCounts::default(),
             open: 0,
             streams: Vec::new(),
         }

@@ -48,6 +48,10 @@ fn line(view: &View<'_>) -> String {
     parts.push(format!("down {}", bits(second.bytes_down)));
     parts.push(format!("open {}", units::count(second.open as f64)));
     parts.push(format!("errors {}", errors(second)));
+    if second.connection_errors > 0 {
+        let failed = units::count(second.connection_errors as f64);
+        parts.push(format!("connections failed {failed}"));
+    }
     parts.push(format!("cpu {}", units::percent(second.generator_cpu)));
     parts.extend(
         view.warnings()

@@ -31,7 +31,7 @@ mod text;
 pub(crate) mod units;
 mod view;
 
-pub use command::{Args, print, run, verdict};
+pub use command::{Args, conclude, print, run};
 pub use csv::{CSV_FILE, csv};
 pub use error_kind::{ErrorCounts, ErrorKind};
 pub use hlog::HLOG_FILE;

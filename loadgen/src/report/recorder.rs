@@ -79,6 +79,12 @@ impl Recorder {
         interval.bytes_down += bytes_down;
     }
 
+    /// A connection failed outside of any operation: while it was opened anew, or ended in order.
+    pub fn connection_error(&self, kind: ErrorKind) {
+        let errors = &mut self.inner.borrow_mut().interval.connection_errors;
+        errors.add(kind, 1);
+    }
+
     /// An operation did not end well.
     pub fn error(&self, kind: ErrorKind) {
         self.inner.borrow_mut().interval.errors.add(kind, 1);

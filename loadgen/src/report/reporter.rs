@@ -191,6 +191,7 @@ fn summary(run: RunFacts, machine: Machine, gathered: &Gathered, measured: Durat
         down_bits_per_second: per_second(tally.bytes_down) * 8.0,
         open_max: tally.open_max,
         errors: tally.errors.iter().collect(),
+        connection_errors: tally.connection_errors.iter().collect(),
         corrected: Latency::of(&tally.corrected),
         uncorrected: Latency::of(&tally.uncorrected),
         shares: Shares::of(tally.streams().collect()),

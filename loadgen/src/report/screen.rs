@@ -138,8 +138,19 @@ fn rates(view: &View<'_>) -> Vec<Line> {
 fn errors(view: &View<'_>) -> Line {
     let line = Line::new().with(Style::Dim, label("errors"));
     let (total, now) = (view.tally.errors.total(), view.second.errors_total());
+    let failed = view.tally.connection_errors.total();
+    let line = match failed {
+        0 => line,
+        _ => {
+            let failed = format!("{} connections failed  ", units::count(failed as f64));
+            line.with(Style::Bad, failed)
+        }
+    };
     if total == 0 {
-        return line.with(Style::Good, "none");
+        return match failed {
+            0 => line.with(Style::Good, "none"),
+            _ => line,
+        };
     }
     line.with(Style::Bad, format!("{} in all", units::count(total as f64)))
         .with(

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
+    command::failure,
     latency::Latency,
     lines::by_kind,
     summary::{Model, Summary},
@@ -367,6 +368,17 @@ fn ends(out: &mut String, summary: &Summary) -> std::fmt::Result {
             "\nErrors: {}",
             by_kind(summary.errors.iter().map(|(kind, count)| (*kind, *count)))
         )?;
+    }
+    if !summary.connection_errors.is_empty() {
+        let errors = summary.connection_errors.iter();
+        let told = by_kind(errors.map(|(kind, count)| (*kind, *count)));
+        writeln!(
+            out,
+            "\nConnections that failed outside of an operation: {told}"
+        )?;
+    }
+    if let Some(failure) = failure(summary) {
+        writeln!(out, "\nFAILED: {failure}")?;
     }
     if !summary.thresholds.is_empty() {
         writeln!(out, "\nThresholds:")?;

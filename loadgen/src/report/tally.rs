@@ -28,8 +28,10 @@ pub(crate) struct Tally {
     pub(crate) bytes_up: u64,
     /// Bytes from it.
     pub(crate) bytes_down: u64,
-    /// What went wrong.
+    /// Operations that went wrong.
     pub(crate) errors: ErrorCounts,
+    /// Connections that did, outside of any operation.
+    pub(crate) connection_errors: ErrorCounts,
     /// Most connections open at the end of a second.
     pub(crate) open_max: u64,
     /// The seconds that are over, at most [`SECONDS_MAX`].
@@ -55,6 +57,7 @@ impl Tally {
             bytes_up: 0,
             bytes_down: 0,
             errors: ErrorCounts::default(),
+            connection_errors: ErrorCounts::default(),
             open_max: 0,
             series: Vec::new(),
             streams: BTreeMap::new(),
@@ -102,6 +105,7 @@ impl Tally {
         self.bytes_up += over.bytes_up;
         self.bytes_down += over.bytes_down;
         self.errors.merge(&over.errors);
+        self.connection_errors.merge(&over.connection_errors);
         self.open_max = self.open_max.max(second.open);
         if self.series.len() < SECONDS_MAX {
             self.series.push(second.clone());
@@ -142,6 +146,7 @@ impl Tally {
             bytes_down: over.bytes_down,
             open: self.open.iter().sum(),
             errors: over.errors.iter().collect::<BTreeMap<ErrorKind, u64>>(),
+            connection_errors: over.connection_errors.total(),
             p50_ns: at(50.0),
             p90_ns: at(90.0),
             p99_ns: at(99.0),
@@ -175,6 +180,7 @@ fn merge(into: &mut Interval, from: &Interval) {
     into.bytes_up += from.bytes_up;
     into.bytes_down += from.bytes_down;
     into.errors.merge(&from.errors);
+    into.connection_errors.merge(&from.connection_errors);
 }
 
 /// Counters of a second are of 32 bits, those of the whole of 64.

@@ -68,5 +68,5 @@ fn offer(drive: &Drive) -> Result<Verdict, Error> {
             .save(directory)
             .context("the report cannot be written")?;
     }
-    Ok(report::verdict(&summary))
+    Ok(report::conclude(&summary))
 }

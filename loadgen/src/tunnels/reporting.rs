@@ -109,7 +109,7 @@ fn conclude(summary: &Summary, passed: bool, output: &Output) -> Result<Verdict,
     }
     report::print(&report::table(summary))?;
     Ok(match passed {
-        true => report::verdict(summary),
+        true => report::conclude(summary),
         false => Verdict::Failed,
     })
 }

@@ -48,6 +48,7 @@ fn a_stream_that_is_cut_is_no_stream_that_has_ended() {
             let profile = format!("bulk --direction {direction} --duration 200ms --grace 2s");
             let run = run(&profile, Lie::Truncate, way, offset);
             let told = format!("{way:?} at {offset}: {}", run.text);
+            assert_eq!(run.code, 1, "{told}");
             let summary = run.summary.expect("it ran");
             assert_eq!(summary.errors.values().sum::<u64>(), 1, "{told}");
         }
@@ -70,14 +71,18 @@ fn round_trips_find_a_wrong_byte_in_question_or_answer() {
     }
 }
 
+/// Every byte but the last eight is missed by what follows it in the same message.
 #[test]
-fn a_question_that_has_lost_a_byte_is_never_answered_and_is_counted() {
+fn a_question_that_has_lost_its_end_is_never_answered_and_fails_the_run() {
     let run = run(
         "latency --closed --duration 200ms --grace 300ms",
         Lie::Drop,
         Way::Up,
-        150,
+        170,
     );
+    assert_eq!(run.code, 1, "{}", run.text);
+    let failure = "error: bytes were lost or wrong (timed-out 1)";
+    assert!(run.text.contains(failure), "{}", run.text);
     let summary = run.summary.expect("it ran");
     assert_eq!(
         summary.errors.get(&ErrorKind::TimedOut),

@@ -5,8 +5,10 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
 
 use adit_loadgen::args::IoChoice;
+use adit_loadgen::report::ErrorKind;
 
-use crate::support::{Run, interfaces};
+use crate::forwarder::{self, Lie, Way};
+use crate::support::{Run, far_end, interfaces};
 
 #[test]
 fn nobody_listens() {
@@ -37,4 +39,41 @@ fn somebody_else_listens() {
     let run = Run::of("latency --duration 100ms", target, IoChoice::Auto);
     assert_eq!(run.code, 1, "{}", run.text);
     assert!(run.text.contains("does not lead to"), "{}", run.text);
+}
+
+/// 300 starts come due, over a forwarder that leaves out the byte at `offset` of each connection.
+fn lossy(offset: usize) -> Run {
+    let server = far_end(IoChoice::Auto);
+    let target = forwarder::start(server.address, Lie::Drop, Way::Up, offset, 0);
+    let arguments = "latency --rate 1000 --duration 300ms --grace 200ms";
+    Run::of(arguments, target, IoChoice::Auto)
+}
+
+/// What cannot be begun is counted, not queued.
+#[test]
+fn starts_that_a_dead_target_leaves_undone_are_counted_as_skipped() {
+    // At the end of the first question after the trial: the far end waits for the rest of it.
+    let run = lossy(170);
+    let summary = run.summary.expect("it ran");
+    assert_eq!((summary.due, summary.operations), (300, 0), "{}", run.text);
+    let errors = [(ErrorKind::TimedOut, 1), (ErrorKind::Skipped, 299)];
+    assert_eq!(summary.errors, errors.into(), "{}", run.text);
+    assert_eq!(run.code, 1, "{}", run.text);
+}
+
+/// A connection fails while it is used, and the one after it while it is ended: that one is no operation.
+#[test]
+fn what_came_due_is_what_went_well_and_what_did_not() {
+    // In the header of each connection's second question, or of its end.
+    let run = lossy(130);
+    let summary = run.summary.expect("it ran");
+    let undone = summary.errors.values().sum::<u64>();
+    let counted = (summary.due, summary.operations + undone);
+    assert_eq!(counted, (300, 300), "{}", run.text);
+    assert!(
+        summary.errors[&ErrorKind::Mismatch] > 0,
+        "{:?}",
+        summary.errors
+    );
+    assert_eq!(run.code, 1, "{}", run.text);
 }

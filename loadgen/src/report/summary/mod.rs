@@ -57,6 +57,10 @@ pub struct Summary {
     pub open_max: u64,
     /// Operations that did not end well, by kind.
     pub errors: BTreeMap<ErrorKind, u64>,
+    /// Connections that failed outside of any operation (opened anew, ended in order), by kind. With `operations` and
+    /// `errors` they have nothing to do: those two add up to what was begun or came due.
+    #[serde(default)]
+    pub connection_errors: BTreeMap<ErrorKind, u64>,
     /// From the intended start: what somebody who wanted the operation then has waited.
     pub corrected: Latency,
     /// From the actual start. It hides whatever held the start itself up.
@@ -96,10 +100,21 @@ impl Summary {
         }
     }
 
+    /// Failures, of operations and of connections, by which bytes were lost or wrong.
+    #[must_use]
+    pub fn losses(&self) -> BTreeMap<ErrorKind, u64> {
+        let mut losses = BTreeMap::new();
+        let all = self.errors.iter().chain(&self.connection_errors);
+        for (kind, count) in all.filter(|(kind, _)| kind.loses_bytes()) {
+            *losses.entry(*kind).or_default() += count;
+        }
+        losses
+    }
+
     /// Whether every byte that came was the right one, as far as this run can tell.
     #[must_use]
     pub fn is_intact(&self) -> bool {
-        !self.errors.contains_key(&ErrorKind::Mismatch)
+        !self.losses().contains_key(&ErrorKind::Mismatch)
     }
 
     /// Whether the generator, rather than what it drives, may have set the figures.

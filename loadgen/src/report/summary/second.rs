@@ -28,6 +28,9 @@ pub struct Second {
     /// Operations that did not end well.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub errors: BTreeMap<ErrorKind, u64>,
+    /// Connections that failed outside of any operation.
+    #[serde(default)]
+    pub connection_errors: u64,
     /// Corrected latency: half of the operations took at most this, in nanoseconds.
     pub p50_ns: u64,
     /// 90 % of them.

@@ -59,7 +59,8 @@ pub struct Drive {
     pub grace: Duration,
     /// Connections held open, over all threads; 1..=[`CONNECTIONS_MAX`].
     pub connections: usize,
-    /// Worker threads; 1..=[`THREADS_MAX`], never more than connections.
+    /// Worker threads; 1..=[`THREADS_MAX`], never more than connections. Of `mixed`, those that carry bulk, and one more
+    /// for all that is interactive.
     pub threads: usize,
     /// All payloads and sizes follow from it.
     pub seed: u64,
@@ -200,7 +201,7 @@ impl Drive {
             duration: common.duration,
             grace: common.grace,
             connections,
-            threads: common.threads.min(connections),
+            threads: profile.threads(common.threads, connections),
             seed: common.seed,
             congestion: congestion(common.congestion)?,
             io: common.io,
@@ -272,6 +273,13 @@ impl Profile {
         match self {
             Self::Latency { .. } | Self::Mixed { .. } | Self::Churn { .. } | Self::HttpMix => true,
             Self::Bulk(_) | Self::Idle | Self::Stall | Self::SshTyping => false,
+        }
+    }
+
+    fn threads(self, wanted: usize, connections: usize) -> usize {
+        match self {
+            Self::Mixed { interactive, .. } => wanted.min(connections - interactive) + 1,
+            _ => wanted.min(connections),
         }
     }
 

@@ -31,7 +31,7 @@ pub struct Common {
     /// http-mix 20
     #[arg(long, value_name = "N")]
     pub connections: Option<usize>,
-    /// Threads that offer load
+    /// Threads that offer load; of mixed, those that carry bulk: what is interactive has one of its own
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub threads: usize,
     /// All payloads and sizes follow from it

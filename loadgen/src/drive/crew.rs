@@ -212,16 +212,17 @@ impl Setup {
     async fn open_some(self: Rc<Self>, cancel: CancelHandle) {
         loop {
             let count = self.next.get();
-            let index = self.number + count as usize * self.job.drive.threads;
             // One connection of a profile that opens its own tries the way.
             let wanted = match self.job.is_short_lived() {
-                true => self.number + 1,
-                false => self.job.drive.connections,
+                true => 1,
+                false => usize::MAX,
+            };
+            let mut places = self.job.places(self.number).take(wanted);
+            let Some(index) = places.nth(count as usize) else {
+                return;
             };
             // When the first fail, so will the others.
-            let has_failed =
-                !self.troubles.borrow().is_empty() && self.sessions.borrow().is_empty();
-            if index >= wanted || has_failed {
+            if !self.troubles.borrow().is_empty() && self.sessions.borrow().is_empty() {
                 return;
             }
             self.next.set(count + 1);

@@ -12,6 +12,7 @@
 mod crew;
 mod dice;
 mod local;
+mod places;
 mod runtime;
 mod schedule;
 mod session;
@@ -23,7 +24,7 @@ mod worker;
 
 pub use crew::{Crew, Job, raise_descriptor_limit};
 pub use dice::Dice;
-pub use local::Bell;
+pub use local::{Bell, Turn};
 pub use runtime::Loop;
 pub use schedule::Schedule;
 pub use session::{Receiver, Sender, Session};

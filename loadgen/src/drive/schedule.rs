@@ -13,6 +13,8 @@ pub struct Schedule {
     distance: f64,
     /// Starts taken so far.
     taken: u64,
+    /// Starts before this one were given out by [`overslept`](Self::overslept), or taken.
+    told: u64,
 }
 
 impl Schedule {
@@ -24,6 +26,7 @@ impl Schedule {
             first: start + Duration::from_secs_f64(number as f64 / rate),
             distance: workers as f64 / rate,
             taken: 0,
+            told: 0,
         }
     }
 
@@ -32,6 +35,15 @@ impl Schedule {
         let start = self.at(self.taken);
         self.taken += 1;
         start
+    }
+
+    /// Starts before `now` that nobody has taken: whoever should have slept until `now` calls it, so nobody but the
+    /// generator has made them late. Each is given out once; at most [`OVERSLEPT_MAX`] of one sleep, the latest first.
+    pub fn overslept(&mut self, now: Instant) -> impl Iterator<Item = Instant> + use<'_> {
+        let first = self.told.max(self.taken);
+        let end = self.due(now).max(first);
+        self.told = end;
+        (first..end.min(first + OVERSLEPT_MAX)).map(|index| self.at(index))
     }
 
     /// Starts before `now`, taken or not.
@@ -54,6 +66,9 @@ impl Schedule {
     }
 }
 
+/// Late starts that one wake accounts for.
+const OVERSLEPT_MAX: u64 = 10_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +83,27 @@ mod tests {
             let off = (at - start).abs_diff(right);
             assert!(off < Duration::from_nanos(10), "{index}: {off:?}");
         }
+    }
+
+    #[test]
+    fn starts_that_were_slept_through_are_told_once() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut schedule = Schedule::new(start, 1000.0, 0, 1);
+        // Somebody waits for the first, and sleeps until the tenth comes due.
+        schedule.take();
+        assert_eq!(schedule.overslept(at(9)).count(), 8);
+        assert_eq!(schedule.overslept(at(9)).count(), 0);
+        // Those are taken late, one after the other; the next sleep is a short one.
+        for _ in 0..9 {
+            schedule.take();
+        }
+        assert_eq!(
+            schedule.overslept(at(12)).collect::<Vec<_>>(),
+            [at(10), at(11)]
+        );
+        let hours = schedule.overslept(at(3_600_000)).count();
+        assert_eq!(hours as u64, OVERSLEPT_MAX);
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::io;
 use monoio::buf::IoBuf;
 use monoio::io::{CancelHandle, CancelableAsyncReadRent, CancelableAsyncWriteRent};
 
+use super::Turn;
+
 /// Writes all of `buffer` and gives it back empty.
 ///
 /// # Errors
@@ -37,6 +39,7 @@ pub struct Input {
     start: usize,
     /// The size of the next buffer.
     size: usize,
+    turn: Turn,
 }
 
 impl Default for Input {
@@ -45,6 +48,7 @@ impl Default for Input {
             buffer: Vec::new(),
             start: 0,
             size: INPUT_SIZE_MIN,
+            turn: Turn::default(),
         }
     }
 }
@@ -67,6 +71,7 @@ impl Input {
         match read {
             Ok(size) => {
                 self.buffer.truncate(size);
+                self.turn.moved(size).await;
                 Ok(size > 0)
             }
             Err(error) => {

@@ -61,8 +61,8 @@ impl Worker {
         let canceller = Canceller::new();
         let schedule = match job.drive.model {
             Model::Open { rate } if job.drive.profile.has_even_starts() => {
-                let workers = job.drive.threads;
-                Some(Schedule::new(begin.start, rate, number, workers))
+                let workers = job.starters();
+                (number < workers).then(|| Schedule::new(begin.start, rate, number, workers))
             }
             Model::Open { .. } | Model::Closed => None,
         };
@@ -109,7 +109,15 @@ impl Worker {
         let now = Instant::now();
         if now < intended && intended < self.end() {
             self.timer.until(intended).await;
-            self.recorder.woke(intended, Instant::now());
+            let woke = Instant::now();
+            self.recorder.woke(intended, woke);
+            // Starts that came due while the generator slept too long are late by its fault, too: told by wakes alone,
+            // a stall of the generator would be one late wake among many.
+            if let Some(schedule) = &mut *self.schedule.borrow_mut() {
+                for late in schedule.overslept(woke.min(self.end())) {
+                    self.recorder.woke(late, woke);
+                }
+            }
             return intended < self.end();
         }
         now < self.end() && intended < self.end()
@@ -122,8 +130,7 @@ impl Worker {
 
     /// The connections, of all, that are this worker's.
     pub fn connections(&self) -> impl Iterator<Item = usize> + use<> {
-        let drive = &self.job.drive;
-        (self.number..drive.connections).step_by(drive.threads)
+        self.job.places(self.number)
     }
 
     /// Opens a connection in the place of number `index`, with a stream id that no other has.
@@ -218,11 +225,15 @@ async fn watch(worker: std::rc::Weak<Worker>, stop: Arc<AtomicBool>) {
         let Some(timer) = worker.upgrade().map(|worker| worker.timer.clone()) else {
             return;
         };
-        let now = Instant::now();
-        timer.strictly_until(now + TICK).await;
+        let look_up = Instant::now() + TICK;
+        timer.strictly_until(look_up).await;
         let (Some(worker), now) = (worker.upgrade(), Instant::now()) else {
             return;
         };
+        // Also where no start is waited for, as in a closed model, a loop that is late shows.
+        if now < worker.end() {
+            worker.recorder.woke(look_up, now);
+        }
         worker.tell_due(now);
         worker.recorder.tick(now);
         if stop.load(Ordering::Relaxed) && now < worker.end() {

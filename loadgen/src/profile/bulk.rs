@@ -8,7 +8,7 @@ use monoio::task::JoinHandle;
 
 use super::Sessions;
 use crate::args::Direction;
-use crate::drive::{Receiver, Sender, Session, Trouble, Worker};
+use crate::drive::{Receiver, Sender, Session, Trouble, Turn, Worker};
 use crate::payload::{Kind, MESSAGE_SIZE_MIN};
 use crate::report::{ErrorKind, StreamSlot};
 
@@ -177,11 +177,13 @@ async fn send(
     if direction == Direction::Down {
         worker.timer.until(worker.end()).await;
     } else {
+        let mut turn = Turn::default();
         while Instant::now() < worker.end() && !has_failed.get() {
             for _ in 0..MESSAGES_AT_ONCE {
                 sender.seeded(Kind::Data, 0, BODY_SIZE + MESSAGE_SIZE_MIN);
             }
             sender.send().await?;
+            turn.moved(MESSAGES_AT_ONCE * BODY_SIZE).await;
         }
     }
     if direction != Direction::Up {

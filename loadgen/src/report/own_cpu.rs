@@ -32,6 +32,9 @@ pub(crate) struct Cpu {
 struct Thread {
     seen_first: Sample,
     seen_last: Sample,
+    /// How long it had been ready, and without a processor.
+    waited_first: Duration,
+    waited_last: Duration,
     has_ended: bool,
 }
 
@@ -45,17 +48,24 @@ impl OwnCpu {
         self.update((now, process()), threads())
     }
 
-    fn update(&mut self, whole: Sample, read: impl Iterator<Item = (u32, Duration)>) -> Cpu {
+    fn update(
+        &mut self,
+        whole: Sample,
+        read: impl Iterator<Item = (u32, Duration, Duration)>,
+    ) -> Cpu {
         let (now, _) = whole;
         let (mut known, mut busiest) = (Duration::ZERO, Duration::ZERO);
         let before = self.seen_last.replace(whole);
         self.seen_first.get_or_insert(whole);
-        for (id, cpu) in read {
+        for (id, cpu, waited) in read {
             let thread = self.threads.entry(id).or_insert(Thread {
                 seen_first: (now, cpu),
                 seen_last: (now, cpu),
+                waited_first: waited,
+                waited_last: waited,
                 has_ended: false,
             });
+            thread.waited_last = waited;
             let used = cpu.saturating_sub(thread.seen_last.1);
             thread.seen_last = (now, cpu);
             known += used;
@@ -103,10 +113,19 @@ impl OwnCpu {
     /// Cores that the busiest thread used while it was seen, among those seen for a second and more
     /// (a shorter look cannot tell a burst from a load).
     pub(crate) fn busiest(&self) -> f64 {
+        self.most(Thread::used)
+    }
+
+    /// The same of the thread that was idle least: running, or ready to run while others had the processors.
+    pub(crate) fn busiest_wanted(&self) -> f64 {
+        self.most(|thread| thread.used() + thread.waited_last.saturating_sub(thread.waited_first))
+    }
+
+    fn most(&self, time: impl Fn(&Thread) -> Duration) -> f64 {
         let all = self.threads.values();
         let long_enough = all.filter(|thread| thread.span() >= SPAN_MIN);
-        let cores = |thread: &Thread| thread.used().as_secs_f64() / thread.span().as_secs_f64();
-        long_enough.map(cores).fold(0.0, f64::max)
+        let share = |thread: &Thread| time(thread).as_secs_f64() / thread.span().as_secs_f64();
+        long_enough.map(share).fold(0.0, f64::max)
     }
 }
 
@@ -127,9 +146,9 @@ fn process() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// Time on a CPU of each thread: the first field of `schedstat`, nanoseconds. `stat` counts in ticks
-/// of 10 ms, which would hide a thread that sleeps and wakes often.
-fn threads() -> impl Iterator<Item = (u32, Duration)> {
+/// Time that each thread was on a CPU, and waited for one: the first fields of `schedstat`, nanoseconds. `stat` counts in
+/// ticks of 10 ms, which would hide a thread that sleeps and wakes often.
+fn threads() -> impl Iterator<Item = (u32, Duration, Duration)> {
     let tasks = fs::read_dir("/proc/self/task")
         .into_iter()
         .flatten()
@@ -137,8 +156,10 @@ fn threads() -> impl Iterator<Item = (u32, Duration)> {
     tasks.filter_map(|task| {
         let id = task.file_name().to_str()?.parse().ok()?;
         let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
-        let nanoseconds = text.split(' ').next()?.parse().ok()?;
-        Some((id, Duration::from_nanos(nanoseconds)))
+        let mut times = text
+            .split(' ')
+            .map(|it| it.parse().map(Duration::from_nanos));
+        Some((id, times.next()?.ok()?, times.next()?.ok()?))
     })
 }
 
@@ -152,19 +173,32 @@ mod tests {
         Duration::from_millis(count)
     }
 
+    /// One that never waited for a processor.
+    fn thread(id: u32, cpu: u64) -> (u32, Duration, Duration) {
+        (id, milliseconds(cpu), Duration::ZERO)
+    }
+
     #[test]
     fn the_busiest_thread_is_told_from_the_sum() {
         let mut own = OwnCpu::new();
         let start = Instant::now();
-        let begin = [(1, milliseconds(7_000)), (2, milliseconds(1_000))];
+        let begin = [
+            (1, milliseconds(7_000), milliseconds(50)),
+            (2, milliseconds(1_000), milliseconds(0)),
+        ];
         let first = own.update((start, milliseconds(9_000)), begin.into_iter());
         assert_eq!(first, Cpu::default());
-        let after = [(1, milliseconds(8_800)), (2, milliseconds(1_100))];
+        let after = [
+            (1, milliseconds(8_800), milliseconds(100)),
+            (2, milliseconds(1_100), milliseconds(1_880)),
+        ];
         let two = start + milliseconds(2_000);
         let used = own.update((two, milliseconds(10_900)), after.into_iter());
         assert!((used.all - 0.95).abs() < 1e-9 && (used.busiest - 0.9).abs() < 1e-9);
         assert_eq!(own.total(), milliseconds(1_900));
         assert!((own.busiest() - 0.9).abs() < 1e-9);
+        // The other one would have had much to do.
+        assert!((own.busiest_wanted() - 0.99).abs() < 1e-9);
     }
 
     #[test]
@@ -174,16 +208,13 @@ mod tests {
         let at = |seconds: u64| start + milliseconds(seconds * 1_000);
         own.update(
             (at(0), milliseconds(0)),
-            [(1, milliseconds(0)), (2, milliseconds(0))].into_iter(),
+            [thread(1, 0), thread(2, 0)].into_iter(),
         );
         own.update(
             (at(1), milliseconds(500)),
-            [(1, milliseconds(500)), (2, milliseconds(0))].into_iter(),
+            [thread(1, 500), thread(2, 0)].into_iter(),
         );
-        let last = own.update(
-            (at(2), milliseconds(1_400)),
-            [(2, milliseconds(100))].into_iter(),
-        );
+        let last = own.update((at(2), milliseconds(1_400)), [thread(2, 100)].into_iter());
         assert!(
             (last.all - 0.9).abs() < 1e-9 && (last.busiest - 0.8).abs() < 1e-9,
             "{last:?}"
@@ -191,10 +222,7 @@ mod tests {
         assert_eq!(own.total(), milliseconds(1_400));
         assert!((own.busiest() - 0.65).abs() < 1e-9);
         // It has ended once and for all.
-        let later = own.update(
-            (at(3), milliseconds(1_500)),
-            [(2, milliseconds(200))].into_iter(),
-        );
+        let later = own.update((at(3), milliseconds(1_500)), [thread(2, 200)].into_iter());
         assert!((later.busiest - 0.1).abs() < 1e-9, "{later:?}");
     }
 

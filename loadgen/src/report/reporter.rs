@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    error_kind::ErrorKind,
     hlog::IntervalLog,
     latency::Latency,
     lines::Lines,
@@ -172,6 +173,11 @@ fn summary(run: RunFacts, machine: Machine, gathered: &Gathered, measured: Durat
     let seconds = measured.as_secs_f64().max(1e-9);
     let generator = generator(gathered);
     let mut warnings = self_check::run(&generator);
+    warnings.extend(self_check::shortfall(
+        &generator,
+        tally.errors.of(ErrorKind::Skipped),
+        tally.due,
+    ));
     if !Program::this().is_optimised {
         warnings.push("this is a debug build: its figures are not worth keeping".to_owned());
     }
@@ -218,6 +224,7 @@ fn generator(gathered: &Gathered) -> Generator {
         cpu_s: own.total().as_secs_f64(),
         cpu_cores: own.total().as_secs_f64() / time.max(1e-9),
         cpu_busiest_thread: own.busiest(),
+        busiest_wanted: own.busiest_wanted(),
         wakes: lag.len(),
         lag_p50_ns: at(50.0),
         lag_p99_ns: at(99.0),
@@ -319,7 +326,6 @@ const HAND_OVER_TIME: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
-    use super::super::ErrorKind;
     use super::*;
 
     fn plan(directory: Option<PathBuf>) -> Plan {

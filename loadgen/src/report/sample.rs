@@ -137,6 +137,7 @@ pub(crate) fn summary() -> Summary {
             cpu_s: 1.25,
             cpu_cores: 0.25,
             cpu_busiest_thread: 0.28,
+            busiest_wanted: 0.31,
             wakes: tally.lag.len(),
             lag_p50_ns: 90_000,
             lag_p99_ns: 139_000,

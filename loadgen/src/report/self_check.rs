@@ -23,15 +23,45 @@ pub(crate) fn run(generator: &Generator) -> Vec<String> {
             units::percent(CPU_SHARE_MAX),
         ));
     }
+    if lacks_a_core(generator) {
+        warnings.push(format!(
+            "the generator lacked a core: a thread of it was ready to run for {} of the time (limit {}) and had a core \
+             for {}; it shares the machine with too much for its figures to be the target's alone",
+            units::percent(generator.busiest_wanted),
+            units::percent(CPU_SHARE_MAX),
+            units::percent(generator.cpu_busiest_thread),
+        ));
+    }
     if generator.lag_p99_ns > LAG_MAX_NS {
         warnings.push(format!(
-            "the generator was woken late: by {} at the 99th percentile (limit {}), which is part of the corrected \
-             latencies; the machine has too few free cores for it",
+            "the generator was woken late: by {} at the 99th percentile (limit {}), which is part of the latencies; the \
+             machine has too few free cores for it",
             units::time(generator.lag_p99_ns as f64),
             units::time(LAG_MAX_NS as f64),
         ));
     }
     warnings
+}
+
+/// A warning about starts that were never made, and whose fault it may be.
+#[must_use]
+pub(crate) fn shortfall(generator: &Generator, skipped: u64, due: u64) -> Option<String> {
+    let fault = match is_bottleneck(generator) {
+        true => "the generator itself may be why",
+        false => "the generator kept up, so the answers took too long for so few connections",
+    };
+    (skipped > 0).then(|| {
+        format!(
+            "{} of {} starts were never made, since no connection was free for them in time: {fault}",
+            units::count(skipped as f64),
+            units::count(due as f64),
+        )
+    })
+}
+
+/// Whether a thread had work all the time, and other threads the cores for it.
+fn lacks_a_core(generator: &Generator) -> bool {
+    generator.busiest_wanted > CPU_SHARE_MAX && generator.cpu_busiest_thread <= CPU_SHARE_MAX
 }
 
 /// Warnings about one second, in few words.
@@ -56,12 +86,31 @@ pub(crate) fn second(second: &Second) -> Vec<String> {
 /// Whether the figures may be the generator's own.
 #[must_use]
 pub(crate) fn is_bottleneck(generator: &Generator) -> bool {
-    generator.cpu_busiest_thread > CPU_SHARE_MAX || generator.lag_p99_ns > LAG_MAX_NS
+    generator.cpu_busiest_thread > CPU_SHARE_MAX
+        || lacks_a_core(generator)
+        || generator.lag_p99_ns > LAG_MAX_NS
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn starts_that_were_never_made_are_laid_at_somebodys_door() {
+        let fine = Generator::default();
+        assert_eq!(shortfall(&fine, 0, 300), None);
+        let told = shortfall(&fine, 12, 300).expect("twelve are missing");
+        assert!(
+            told.contains("12 of 300") && told.contains("kept up"),
+            "{told}"
+        );
+        let late = Generator {
+            lag_p99_ns: 2_500_000,
+            ..fine
+        };
+        let told = shortfall(&late, 12, 300).expect("twelve are missing");
+        assert!(told.contains("the generator itself"), "{told}");
+    }
 
     #[test]
     fn a_busy_or_late_generator_says_so() {
@@ -76,6 +125,14 @@ mod tests {
             ..fine.clone()
         };
         assert!(run(&busy)[0].contains("93.0 % of a core (limit 80.0 %)") && is_bottleneck(&busy));
+        let starved = Generator {
+            cpu_busiest_thread: 0.3,
+            busiest_wanted: 0.95,
+            ..fine.clone()
+        };
+        let told = &run(&starved)[0];
+        assert!(told.contains("for 95.0 % of the time") && told.contains("a core for 30.0 %"));
+        assert!(is_bottleneck(&starved));
         let late = Generator {
             lag_p99_ns: 2_500_000,
             ..fine

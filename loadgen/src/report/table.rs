@@ -271,10 +271,11 @@ fn facts(out: &mut String, summary: &Summary) -> std::fmt::Result {
         out,
         "CPU",
         &format!(
-            "{:.2} s, {} of a core, busiest thread {}",
+            "{:.2} s, {} of a core, busiest thread {} (ready to run for {})",
             generator.cpu_s,
             units::percent(generator.cpu_cores),
-            units::percent(generator.cpu_busiest_thread)
+            units::percent(generator.cpu_busiest_thread),
+            units::percent(generator.busiest_wanted)
         ),
     )?;
     if generator.wakes > 0 {

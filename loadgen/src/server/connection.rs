@@ -11,7 +11,7 @@ use monoio::net::TcpStream;
 use thiserror::Error;
 
 use super::Responder;
-use crate::drive::{Bell, Input, write_all};
+use crate::drive::{Bell, Input, Turn, write_all};
 use crate::payload::Fault;
 
 /// Why a connection was given up.
@@ -99,11 +99,14 @@ async fn send(
     cancel: CancelHandle,
 ) -> io::Result<()> {
     let mut out = Vec::new();
+    let mut turn = Turn::default();
     loop {
         shared.responder.borrow_mut().fill(&mut out, OUTPUT_MARK);
         shared.has_room.ring();
         if !out.is_empty() {
+            let size = out.len();
             out = write_all(&mut stream, out, &cancel).await?;
+            turn.moved(size).await;
             if out.capacity() > OUTPUT_MARK && !shared.responder.borrow().is_pouring() {
                 out = Vec::new();
             }

@@ -70,6 +70,21 @@ fn mixed_has_round_trips_beside_bulk() {
     );
 }
 
+/// However many threads carry bulk, all starts go to those who can make them.
+#[test]
+fn bulk_beside_them_takes_no_starts_from_round_trips() {
+    on_each(
+        "mixed --connections 4 --threads 2 --rate 50 --duration 400ms",
+        |summary| {
+            let skipped = summary.errors.values().sum::<u64>();
+            assert_eq!((summary.due, summary.operations + skipped), (20, 20));
+            assert_eq!(summary.run.threads, 3);
+            // Half of them had no connection when two workers shared them.
+            assert!(summary.operations > 10, "{summary:?}");
+        },
+    );
+}
+
 #[test]
 fn churn_opens_a_connection_for_each_operation() {
     on_each(

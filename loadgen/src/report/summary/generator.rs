@@ -11,11 +11,14 @@ pub struct Generator {
     pub cpu_cores: f64,
     /// The same of its busiest thread: 1 is all that one thread can have.
     pub cpu_busiest_thread: f64,
-    /// Times it was woken by a timer.
+    /// The thread that was idle least: its CPU time, and the time that it was ready to run but had no core, by time.
+    #[serde(default)]
+    pub busiest_wanted: f64,
+    /// Times it was woken by a timer, and starts that it slept through.
     pub wakes: u64,
-    /// How late it was woken: half of the times at most this, in nanoseconds.
+    /// How late it was: half of them by at most this, in nanoseconds.
     pub lag_p50_ns: u64,
-    /// 99 % of the times at most this.
+    /// 99 % of them by at most this.
     pub lag_p99_ns: u64,
     /// At worst.
     pub lag_max_ns: u64,

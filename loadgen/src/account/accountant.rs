@@ -84,6 +84,15 @@ impl Window {
         }
     }
 
+    /// The same window with this processor time, over so many seconds: those parts of it that are asked for.
+    #[must_use]
+    pub fn with_cpu(mut self, user: f64, system: f64, seconds: f64) -> Self {
+        self.begin.cpu_user = self.end.cpu_user - user;
+        self.begin.cpu_system = self.end.cpu_system - system;
+        self.seconds = seconds;
+        self
+    }
+
     /// Context switches in the window, voluntary and not, of threads that live at its end.
     #[must_use]
     pub fn switches(&self) -> Option<u64> {
@@ -333,6 +342,9 @@ mod tests {
         assert_eq!((told.cpu_user_s, told.cpu_system_s), (1.5, 0.0));
         assert_eq!((told.cpu_cores, told.cpu_s_per_gib), (1.5, Some(0.5)));
         assert_eq!(window.to_use(1 << 20).cpu_s_per_gib, None);
+        let part = window.clone().with_cpu(0.5, 0.25, 0.5).to_use(1 << 30);
+        assert_eq!((part.cpu_user_s, part.cpu_system_s), (0.5, 0.25));
+        assert_eq!((part.cpu_cores, part.cpu_s_per_gib), (1.5, Some(0.75)));
         assert_eq!(window.switches(), None);
     }
 

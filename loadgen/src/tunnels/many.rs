@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use super::ledger::Ledger;
 use super::probe::{Probe, ProbeError};
 use super::reporting::{Reporting, no_ramp};
 use crate::account::{Accountant, Subject};
@@ -114,42 +115,44 @@ pub fn many(settings: ManySettings) -> Result<Verdict, Error> {
         &settings.output,
     )?;
     let accountant = Accountant::start(subjects(&crowd)?).context("no thread for the accounts")?;
+    let mut ledgers = [
+        Ledger::new(subjects(&alone)?),
+        Ledger::new(subjects(&crowd)?),
+    ];
     let mut driver = Driver {
         settings: &settings,
         slice: settings.duration / (2 * settings.rounds as u32),
         next_stream: 0,
         notes: Vec::new(),
     };
-    let targets = spread(&crowd.targets(), settings.active);
-    let mut rounds = Vec::new();
-    for round in 0..settings.rounds {
-        let mut measure = |is_crowd: bool| match is_crowd {
-            true => driver.drive(&targets, &mut recorders, true),
-            false => driver.drive(&alone.targets(), &mut recorders, false),
-        };
-        // Neither always comes first.
-        let first = measure(round % 2 == 1);
-        let second = measure(round % 2 == 0);
-        rounds.push(match round % 2 {
-            0 => (first, second),
-            _ => (second, first),
-        });
-    }
+    let rounds = driver.take_turns([&alone, &crowd], &mut recorders, &mut ledgers);
     let fault = alone.fault().or(crowd.fault());
     driver.notes.extend(fault);
     drop(recorders);
     figures.extend(compare(&rounds));
+    figures.extend(costs(&ledgers));
     let measured = driver.slice * settings.rounds as u32;
     let passed = driver.notes.is_empty();
-    let windows = accountant.finish();
-    reporting.finish(
-        &windows,
-        figures,
-        driver.notes,
-        measured,
-        passed,
-        &settings.output,
-    )
+    let windows = accountant.finish().into_iter();
+    let windows: Vec<_> = windows.map(|it| ledgers[1].while_driven(it)).collect();
+    let mut notes = driver.notes;
+    notes.push(PROCESSES.to_owned());
+    reporting.finish(&windows, figures, notes, measured, passed, &settings.output)
+}
+
+/// What the table of processes is about.
+const PROCESSES: &str = "latencies, and processor time and memory of the processes, are those of the system with idle \
+     tunnels; processor time is that of the slices in which it was driven";
+
+/// What a round trip costs with and without idle tunnels, and what those cost by themselves.
+fn costs([alone, crowd]: &[Ledger; 2]) -> BTreeMap<String, f64> {
+    let each = [("alone", alone), ("beside_idle", crowd)];
+    let each = each.into_iter().filter_map(|(name, ledger)| {
+        let cost = ledger.cpu_per_operation_ns()?;
+        Some((format!("{name}_cpu_per_operation_ns"), cost))
+    });
+    let idle = ("all_idle_cpu_share".to_owned(), crowd.idle_cores());
+    each.chain([idle]).collect()
 }
 
 fn subjects(system: &System) -> Result<Vec<Subject>, Error> {
@@ -233,8 +236,41 @@ struct Driver<'a> {
 }
 
 impl Driver<'_> {
-    /// Drives each target on a thread of its own for a slice of time; gives round trips a second.
-    fn drive(&mut self, targets: &[SocketAddr], recorders: &mut [Recorder], records: bool) -> f64 {
+    /// Drives both systems, the one without and the one with idle tunnels, in turns. Gives round trips a second of both
+    /// in each round.
+    fn take_turns(
+        &mut self,
+        [alone, crowd]: [&System; 2],
+        recorders: &mut [Recorder],
+        ledgers: &mut [Ledger; 2],
+    ) -> Vec<(f64, f64)> {
+        let (rounds, seconds) = (0..self.settings.rounds, self.slice.as_secs_f64());
+        let targets = [
+            alone.targets(),
+            spread(&crowd.targets(), self.settings.active),
+        ];
+        let mut measure = |which: usize| {
+            ledgers.iter_mut().for_each(Ledger::begin);
+            let operations = self.drive(&targets[which], recorders, which == 1);
+            for (index, ledger) in ledgers.iter_mut().enumerate() {
+                ledger.end((index == which).then_some(operations));
+            }
+            operations as f64 / seconds
+        };
+        // Neither always comes first.
+        let round = |round: usize| {
+            let first = measure(round % 2);
+            let second = measure((round + 1) % 2);
+            match round % 2 {
+                0 => (first, second),
+                _ => (second, first),
+            }
+        };
+        rounds.map(round).collect()
+    }
+
+    /// Drives each target on a thread of its own for a slice of time; gives round trips.
+    fn drive(&mut self, targets: &[SocketAddr], recorders: &mut [Recorder], records: bool) -> u64 {
         let barrier = Barrier::new(targets.len());
         let first = self.next_stream;
         self.next_stream += targets.len() as u64;
@@ -257,8 +293,7 @@ impl Driver<'_> {
         });
         let fault = counts.iter().find_map(|(_, fault)| fault.clone());
         self.notes.extend(fault);
-        let operations: u64 = counts.iter().map(|it| it.0).sum();
-        operations as f64 / slice.as_secs_f64()
+        counts.iter().map(|it| it.0).sum()
     }
 }
 

@@ -3,6 +3,7 @@
 //! Both start the system themselves. Load is a verified round trip at a time on a thread for each tunnel that
 //! is active: few of them are, and none is to be driven to its limit.
 
+mod ledger;
 mod many;
 mod probe;
 mod recovery;

@@ -105,6 +105,19 @@ fn a_few_of_many_tunnels_are_active() {
         figures.contains_key("service_user_memory_per_idle_tunnel_bytes"),
         "{figures:?}"
     );
+    for figure in [
+        "alone_cpu_per_operation_ns",
+        "beside_idle_cpu_per_operation_ns",
+        "all_idle_cpu_share",
+    ] {
+        assert!(figures.contains_key(figure), "{figures:?}");
+    }
+    let says_whose = |it: &String| it.contains("those of the system with idle tunnels");
+    assert!(
+        summary.warnings.iter().any(says_whose),
+        "{:?}",
+        summary.warnings
+    );
     let names: Vec<&str> = summary.processes.iter().map(|it| &*it.name).collect();
     assert_eq!(names, ["service", "server", "destination", "source"]);
     assert!(summary.processes.iter().all(|it| !it.has_ended));

@@ -56,7 +56,8 @@ pub(super) async fn run(role: ProxiesRole) -> Result<()> {
             drop(permit.take());
         };
         let dialer = maker.dialer(tunnel)?;
-        let keeper = Keeper::new(dialer, event_loop.clone(), id, keeper_settings(), notify);
+        let settings = keeper_settings(index);
+        let keeper = Keeper::new(dialer, event_loop.clone(), id, settings, notify);
         let proxy = maker.proxy()?;
         tokio::spawn(async move {
             let outcome = keeper.run(proxy, std::future::pending()).await;
@@ -190,11 +191,21 @@ impl<'a> Maker<'a> {
     }
 }
 
-fn keeper_settings() -> KeeperSettings {
+/// Sources that listen on one address. The ports that the system picks for them are those that it picks for links, too:
+/// 28,232, unless it was told otherwise, of which 9,500 tunnels need 19,000 for their links.
+const LISTENERS_OF_ADDRESS: usize = 1_000;
+
+/// Where the source of a tunnel listens: on 127.0.0.1, then 127.0.1.1 and so on, so that listeners share ports.
+fn bind_host(tunnel: usize) -> String {
+    // At most 9, see `TUNNELS_MAX`.
+    format!("127.0.{}.1", tunnel / LISTENERS_OF_ADDRESS)
+}
+
+fn keeper_settings(tunnel: usize) -> KeeperSettings {
     KeeperSettings {
         backoff: BackoffPolicy::default(),
         reconnect: true,
-        bind_host: "127.0.0.1".to_owned(),
+        bind_host: bind_host(tunnel),
         listen_retries: Some(5),
         listen_delay: Duration::from_millis(200),
         drain_timeout: DRAIN_TIMEOUT,

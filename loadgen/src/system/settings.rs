@@ -86,14 +86,33 @@ impl SystemSettings {
         let tunnels = parts.tunnels.unwrap_or(tunnels);
         within("--tunnels", tunnels, TUNNELS_MAX)?;
         let executable = std::env::current_exe().context("this executable is not to be found")?;
-        Ok(Self {
+        let settings = Self {
             tunnels,
             connections: tunnels,
             io: parts.system_io,
             in_place_records: parts.tls_records == args::system::TlsRecords::InPlace,
             relay_loops: parts.relay_loops,
             ..Self::new(executable)
-        })
+        };
+        settings.check_descriptors()?;
+        Ok(settings)
+    }
+
+    /// The relay is one process, and has both links of every tunnel.
+    fn check_descriptors(&self) -> Result<(), Error> {
+        let needed = 2 * self.tunnels + DESCRIPTORS_RESERVED;
+        if needed <= self.descriptors {
+            return Ok(());
+        }
+        let allowed = self.descriptors;
+        let most = allowed.saturating_sub(DESCRIPTORS_RESERVED) / 2;
+        Err(Error::usage(
+            format!(
+                "--tunnels {} needs {needed} descriptors in the one relay, and {allowed} are allowed",
+                self.tunnels
+            ),
+            format!("raise the hard limit (ulimit -Hn {needed}), or take at most {most} tunnels"),
+        ))
     }
 
     /// Tunnels that one process carries: their links, listeners and connections stay within its
@@ -153,6 +172,19 @@ mod tests {
             let settings = settings(tunnels, connections);
             let per_process = settings.tunnels_per_process();
             assert_eq!(per_process, expected, "{tunnels} {connections}");
+        }
+    }
+
+    #[test]
+    fn too_few_descriptors_for_the_relay_are_told_before_anything_is_started() {
+        settings(9_500, 1).check_descriptors().unwrap();
+        let few = SystemSettings {
+            descriptors: 4_096,
+            ..settings(9_500, 1)
+        };
+        let told = few.check_descriptors().unwrap_err().to_string();
+        for part in ["19200", "4096", "hint: ", "at most 1948 tunnels"] {
+            assert!(told.contains(part), "{part}: {told}");
         }
     }
 

@@ -5,4 +5,5 @@ mod lies;
 mod profiles;
 mod stalled;
 mod support;
+mod terminal;
 mod unreachable;

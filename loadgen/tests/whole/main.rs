@@ -5,3 +5,4 @@ mod own;
 mod support;
 mod system;
 mod tunnels;
+mod witness;

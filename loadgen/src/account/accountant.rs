@@ -64,6 +64,12 @@ impl Window {
         (bytes > 0).then(|| self.cpu() / (bytes as f64 / GIB))
     }
 
+    /// Threads that were ready to run and had no core, on average; `None` where that cannot be known.
+    fn waiting_cores(&self) -> Option<f64> {
+        let waited = self.end.cpu_wait? - self.begin.cpu_wait?;
+        Some(waited.max(0.0) / self.seconds.max(1e-9))
+    }
+
     /// As a summary tells it. `bytes` is the payload carried in the window, both directions.
     #[must_use]
     pub fn to_use(&self, bytes: u64) -> ProcessUse {
@@ -74,6 +80,7 @@ impl Window {
             cpu_user_s: since(|it| it.cpu_user),
             cpu_system_s: since(|it| it.cpu_system),
             cpu_cores: self.cpu() / self.seconds.max(1e-9),
+            waiting_cores: self.waiting_cores(),
             cpu_s_per_gib: self.cpu_per_gib(bytes).filter(|_| bytes >= PER_GIB_MIN),
             resident_bytes: self.end.resident,
             resident_max_bytes: self.resident_max,
@@ -89,6 +96,8 @@ impl Window {
     pub fn with_cpu(mut self, user: f64, system: f64, seconds: f64) -> Self {
         self.begin.cpu_user = self.end.cpu_user - user;
         self.begin.cpu_system = self.end.cpu_system - system;
+        // Nobody has kept it apart.
+        self.begin.cpu_wait = None;
         self.seconds = seconds;
         self
     }
@@ -324,6 +333,7 @@ mod tests {
         let usage = |cpu_user| Usage {
             cpu_user,
             cpu_system: 0.5,
+            cpu_wait: Some(cpu_user / 10.0),
             ..Usage::default()
         };
         let window = Window {
@@ -341,10 +351,12 @@ mod tests {
         let told = window.to_use(3 << 30);
         assert_eq!((told.cpu_user_s, told.cpu_system_s), (1.5, 0.0));
         assert_eq!((told.cpu_cores, told.cpu_s_per_gib), (1.5, Some(0.5)));
+        assert_eq!(told.waiting_cores, Some(0.15));
         assert_eq!(window.to_use(1 << 20).cpu_s_per_gib, None);
         let part = window.clone().with_cpu(0.5, 0.25, 0.5).to_use(1 << 30);
         assert_eq!((part.cpu_user_s, part.cpu_system_s), (0.5, 0.25));
         assert_eq!((part.cpu_cores, part.cpu_s_per_gib), (1.5, Some(0.75)));
+        assert_eq!(part.waiting_cores, None);
         assert_eq!(window.switches(), None);
     }
 

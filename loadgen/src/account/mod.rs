@@ -25,6 +25,8 @@ pub struct Usage {
     pub cpu_user: f64,
     /// Processor time in the kernel on the subject's behalf, seconds.
     pub cpu_system: f64,
+    /// How long its threads were ready to run and had no core, seconds, over all threads that live.
+    pub cpu_wait: Option<f64>,
     /// Resident memory, bytes; for a control group what the group is charged with, page cache
     /// included.
     pub resident: Option<u64>,

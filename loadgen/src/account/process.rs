@@ -42,6 +42,7 @@ impl Process {
         Ok(Usage {
             cpu_user: stat.user_ticks as f64 / TICKS_PER_SECOND,
             cpu_system: stat.system_ticks as f64 / TICKS_PER_SECOND,
+            cpu_wait: waited(self.pid),
             resident: memory.map(|it| it.resident),
             user_memory: memory.map(|it| it.private_dirty),
             descriptors: descriptors(self.pid),
@@ -124,6 +125,19 @@ fn descriptors(pid: u32) -> Option<u64> {
     }
 }
 
+/// The second field of each thread's `schedstat`, nanoseconds; `None` where the kernel keeps no such account.
+fn waited(pid: u32) -> Option<f64> {
+    let mut sum = 0_u64;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        // A thread may end meanwhile.
+        let Ok(text) = fs::read_to_string(thread.path().join("schedstat")) else {
+            continue;
+        };
+        sum += text.split(' ').nth(1)?.parse::<u64>().ok()?;
+    }
+    Some(sum as f64 / 1e9)
+}
+
 /// Voluntary and involuntary ones, over all threads: the process's own file tells of its first
 /// thread alone.
 fn switches(pid: u32) -> Option<(u64, u64)> {
@@ -204,6 +218,10 @@ mod tests {
         assert!(after.descriptors.unwrap() >= files.len() as u64);
         assert!(after.threads.unwrap() >= 1);
         assert!(after.switches_voluntary.is_some());
+        assert!(
+            after.cpu_wait.is_some(),
+            "no schedstat: the kernel lacks CONFIG_SCHED_INFO"
+        );
     }
 
     #[test]

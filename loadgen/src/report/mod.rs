@@ -43,6 +43,7 @@ pub use plot::PLOT_FILES;
 pub use recorder::{Recorder, StreamSlot};
 pub use reporter::{Ending, INTERVALS_WAITING_MAX, Plan, Reporter, Show};
 pub use save::{LoadError, SUMMARY_FILE, SUMMARY_SIZE_MAX};
+pub(crate) use self_check::far_end;
 pub use self_check::{CPU_SHARE_MAX, LAG_MAX_NS};
 pub use summary::{
     Generator, Model, ProcessUse, Program, RunFacts, SCHEMA_VERSION, SECONDS_MAX, STREAMS_MAX,

@@ -162,6 +162,7 @@ fn process(name: &str) -> ProcessUse {
         cpu_user_s: 0.75,
         cpu_system_s: 0.5,
         cpu_cores: 0.25,
+        waiting_cores: Some(0.125),
         cpu_s_per_gib: Some(1.93),
         resident_bytes: Some(12 << 20),
         resident_max_bytes: Some(14 << 20),

@@ -1,7 +1,7 @@
 //! Whether the generator itself was the limit.
 
 use super::{
-    summary::{Generator, Second},
+    summary::{Generator, ProcessUse, Second},
     units,
 };
 
@@ -59,6 +59,21 @@ pub(crate) fn shortfall(generator: &Generator, skipped: u64, due: u64) -> Option
     })
 }
 
+/// A warning about the far end, which is the generator's as well, if it had no more room; it has one thread.
+#[must_use]
+pub(crate) fn far_end(server: &ProcessUse) -> Option<String> {
+    let wanted = server.cpu_cores + server.waiting_cores.unwrap_or(0.0);
+    (wanted > CPU_SHARE_MAX).then(|| {
+        format!(
+            "the verifying server was ready to run for {} of the time (limit {}) and had a core for {}: answers waited for \
+             it, not for the target alone",
+            units::percent(wanted),
+            units::percent(CPU_SHARE_MAX),
+            units::percent(server.cpu_cores),
+        )
+    })
+}
+
 /// Whether a thread had work all the time, and other threads the cores for it.
 fn lacks_a_core(generator: &Generator) -> bool {
     generator.busiest_wanted > CPU_SHARE_MAX && generator.cpu_busiest_thread <= CPU_SHARE_MAX
@@ -110,6 +125,22 @@ mod tests {
         };
         let told = shortfall(&late, 12, 300).expect("twelve are missing");
         assert!(told.contains("the generator itself"), "{told}");
+    }
+
+    #[test]
+    fn a_far_end_without_room_says_so() {
+        let mut server = ProcessUse {
+            cpu_cores: 0.5,
+            waiting_cores: None,
+            ..ProcessUse::default()
+        };
+        assert_eq!(far_end(&server), None);
+        server.waiting_cores = Some(0.4);
+        let told = far_end(&server).expect("it had no room");
+        assert!(
+            told.contains("for 90.0 % of the time") && told.contains("for 50.0 %"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -226,8 +226,8 @@ fn processes(out: &mut String, summary: &Summary) -> std::fmt::Result {
     writeln!(out, "Processes under test:")?;
     writeln!(
         out,
-        "  {:<16} {:>9} {:>9} {:>10} {:>12} {:>12}",
-        "", "CPU", "of a core", "CPU/GiB", "user memory", "resident"
+        "  {:<16} {:>9} {:>9} {:>9} {:>10} {:>12} {:>12}",
+        "", "CPU", "of a core", "waiting", "CPU/GiB", "user memory", "resident"
     )?;
     let bytes = |bytes: Option<u64>| {
         bytes.map_or_else(|| "-".to_owned(), |bytes| units::bytes(bytes as f64))
@@ -237,10 +237,13 @@ fn processes(out: &mut String, summary: &Summary) -> std::fmt::Result {
             .cpu_s_per_gib
             .map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.2} s"));
         let row = format!(
-            "  {:<16} {:>9} {:>9} {:>10} {:>12} {:>12}",
+            "  {:<16} {:>9} {:>9} {:>9} {:>10} {:>12} {:>12}",
             process.name,
             format!("{:.2} s", process.cpu_user_s + process.cpu_system_s),
             units::percent(process.cpu_cores),
+            process
+                .waiting_cores
+                .map_or_else(|| "-".to_owned(), units::percent),
             per_gib,
             bytes(process.user_memory_max_bytes),
             bytes(process.resident_max_bytes),

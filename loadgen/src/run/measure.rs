@@ -11,9 +11,11 @@ use super::accounts::Accounts;
 use super::tunnel;
 use crate::drive::{Begin, Crew, Job, Trouble};
 use crate::exit::Error;
-use crate::place::{Stage, Stand};
+use crate::place::{Place, Stage, Stand};
 use crate::profile::Outcome;
-use crate::report::{self, Ending, ErrorKind, Plan, Reporter, RunFacts, Summary, timestamp};
+use crate::report::{
+    self, Ending, ErrorKind, Plan, ProcessUse, Reporter, RunFacts, Summary, timestamp,
+};
 use crate::settings::{Drive, Model, Profile};
 use crate::threshold::Threshold;
 
@@ -68,9 +70,22 @@ pub(super) fn measure(
     let mut summary = reporter.finish(ending, &[]);
     let bytes = summary.bytes_up + summary.bytes_down;
     summary.processes = windows.iter().map(|it| it.to_use(bytes)).collect();
+    if let Some(warning) = own_far_end(drive, &summary).and_then(report::far_end) {
+        summary.warnings.push(warning);
+        summary.generator.is_bottleneck = true;
+    }
     let judge = |threshold: &Threshold| threshold.judge(&summary);
     summary.thresholds = drive.output.thresholds.iter().map(judge).collect();
     Ok(summary)
+}
+
+/// The verifying server, where it was started for the run.
+fn own_far_end<'a>(drive: &Drive, summary: &'a Summary) -> Option<&'a ProcessUse> {
+    let mut processes = summary.processes.iter();
+    match drive.place {
+        Place::System(..) => processes.find(|it| it.name == "server"),
+        Place::Target(_) | Place::Tunnel(_) => None,
+    }
 }
 
 /// Waits on the main thread, which has nothing else to do, unless the run is stopped.

@@ -15,6 +15,9 @@ pub struct ProcessUse {
     pub cpu_system_s: f64,
     /// Both by time: 1 is a whole core.
     pub cpu_cores: f64,
+    /// Threads of it that were ready to run and had no core, on average; none where that cannot be known.
+    #[serde(default)]
+    pub waiting_cores: Option<f64>,
     /// Both by payload carried (both directions), seconds for each GiB; none where little was carried.
     pub cpu_s_per_gib: Option<f64>,
     /// Resident memory at the end, bytes.

@@ -56,10 +56,8 @@ fn iperf3_and_the_generator_agree_about_a_tunnel() {
             said[which].push(run);
         }
     }
-    let rates = said.each_ref().map(|runs| median(runs, |it| it.rate));
-    let costs = said
-        .each_ref()
-        .map(|runs| median(runs, |it| it.cpu_per_gib));
+    let rates = said.each_ref().map(|runs| median_rate(runs));
+    let costs = said.each_ref().map(|runs| cost(runs));
     let [iperf, own] = rates.map(|rate| rate / 1e6);
     eprintln!("rate: iperf3 {iperf:.0} Mbit/s, adit-loadgen {own:.0} Mbit/s");
     let [iperf, own] = costs;
@@ -73,14 +71,23 @@ fn iperf3_and_the_generator_agree_about_a_tunnel() {
 struct Run {
     /// Bits a second, as the program says.
     rate: f64,
-    /// Of all processes of the tunnel, for what came out of it.
-    cpu_per_gib: f64,
+    /// Processor seconds of all processes of the tunnel.
+    cpu: f64,
+    /// What came out of it.
+    came: u64,
 }
 
-fn median(runs: &[Run], of: fn(&Run) -> f64) -> f64 {
-    let mut values: Vec<f64> = runs.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+fn median_rate(runs: &[Run]) -> f64 {
+    let mut rates: Vec<f64> = runs.iter().map(|it| it.rate).collect();
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
+
+/// Processor seconds for each GiB. Over all runs: it is counted in hundredths of a second.
+fn cost(runs: &[Run]) -> f64 {
+    let came: u64 = runs.iter().map(|it| it.came).sum();
+    let cpu: f64 = runs.iter().map(|it| it.cpu).sum();
+    cpu / (came as f64 / (1_u64 << 30) as f64)
 }
 
 /// One tunnel, and the generator's far end.
@@ -121,16 +128,14 @@ impl Stage {
         usages.map(|it| it.cpu()).sum()
     }
 
-    /// Runs something, and gives its words and what it cost for each GiB.
+    /// Runs something. Gives its words, what came out of the tunnel, and the processor seconds that it took.
     fn account(&self, junction: &Junction, command: &mut Command) -> (Vec<u8>, u64, f64) {
         let (before, cpu) = (junction.came(), self.cpu());
         let output = command.output().unwrap();
         let words = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{command:?}: {words}");
         junction.wait_quiet();
-        let came = junction.came() - before;
-        let gib = came as f64 / (1_u64 << 30) as f64;
-        (output.stdout, came, (self.cpu() - cpu) / gib)
+        (output.stdout, junction.came() - before, self.cpu() - cpu)
     }
 
     fn iperf3(&self, junction: &Junction) -> Run {
@@ -139,7 +144,7 @@ impl Stage {
         let mut command = Command::new("iperf3");
         let port = self.entry().port().to_string();
         command.args(["-c", "127.0.0.1", "-p", &port, "-t", SECONDS, "-J"]);
-        let (words, came, cpu_per_gib) = self.account(junction, &mut command);
+        let (words, came, cpu) = self.account(junction, &mut command);
         server.end();
         let report: serde_json::Value = serde_json::from_slice(&words).unwrap();
         let sum = |which: &str, field: &str| report["end"][which][field].as_f64().unwrap();
@@ -150,7 +155,8 @@ impl Stage {
         );
         Run {
             rate: sum("sum_received", "bits_per_second"),
-            cpu_per_gib,
+            cpu,
+            came,
         }
     }
 
@@ -171,7 +177,7 @@ impl Stage {
             ])
             .args(["--grace", "60s", "--out"])
             .arg(directory.path());
-        let (_, came, cpu_per_gib) = self.account(junction, &mut command);
+        let (_, came, cpu) = self.account(junction, &mut command);
         let summary = Summary::load(directory.path()).unwrap();
         assert!(summary.errors.is_empty(), "{:?}", summary.errors);
         let said = summary.bytes_up;
@@ -181,7 +187,8 @@ impl Stage {
         );
         Run {
             rate: summary.up_bits_per_second,
-            cpu_per_gib,
+            cpu,
+            came,
         }
     }
 }

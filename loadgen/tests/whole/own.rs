@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use adit_engine::ring::IoChoice;
-use adit_loadgen::report::Summary;
+use adit_loadgen::report::{ErrorKind, Summary};
 
 use crate::support::{EXECUTABLE, both};
 
@@ -25,8 +25,13 @@ fn passed(arguments: &[&str]) -> Summary {
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {words}");
     let summary = Summary::load(directory.path()).unwrap();
+    // A machine that is too busy may have left starts out.
+    let mut kinds = summary
+        .errors
+        .keys()
+        .chain(summary.connection_errors.keys());
     assert!(
-        summary.errors.is_empty(),
+        kinds.all(|kind| *kind == ErrorKind::Skipped),
         "{arguments:?}: {:?}",
         summary.errors
     );

@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use adit_engine::link::RelayControl;
+use adit_engine::ring::{Address, listen};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -70,12 +71,12 @@ impl Service {
             Endpoints::remove(dir)?;
         }
         let (access, keys, made) = access(&settings, data_dir.as_deref())?;
-        let api_listener = bind(settings.api.listen()).await?;
-        let tunnel_listener = bind(settings.tunnel_listen).await?;
+        let api_listener = bind(settings.api.listen())?;
+        let tunnel_listener = bind(settings.tunnel_listen)?;
         let api_address = local_address(&api_listener, settings.api.listen())?;
         let tunnel_address = local_address(&tunnel_listener, settings.tunnel_listen)?;
         let mqtt_listener = match settings.mqtt.listen {
-            Some(address) => Some(bind(address).await?),
+            Some(address) => Some(bind(address)?),
             None => None,
         };
         let mqtt_address = (mqtt_listener.as_ref().zip(settings.mqtt.listen))
@@ -358,9 +359,10 @@ fn access(settings: &Settings, dir: Option<&DataDir>) -> Result<AccessParts, Key
     Ok((access, Some(keys), made))
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
+/// Not by tokio, whose queue of 1,024 is over in an instant under a flood.
+fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    listen(&Address::Ip(address))
+        .and_then(|socket| TcpListener::from_std(std::net::TcpListener::from(socket)))
         .map_err(|source| StartError::Listen { address, source })
 }
 

@@ -16,9 +16,12 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-/// Connections that the kernel accepts on our behalf while the loop is busy, per listener.
-/// The kernel cuts it to `net.core.somaxconn`.
-pub const LISTEN_BACKLOG: i32 = 1_024;
+/// Connections that the kernel accepts on our behalf while we are busy, per listener.
+///
+/// The kernel cuts it to `net.core.somaxconn`, which is the same since Linux 5.4. A client whose
+/// SYN finds the queue full tries again after a whole second: at 50,000 connections a second this
+/// is as long as we may be busy (80 ms) before that happens.
+pub const LISTEN_BACKLOG: i32 = 4_096;
 
 /// Most parts that the kernel takes in one send (`UIO_MAXIOV`).
 pub(super) const PARTS_MAX: usize = 1_024;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
-use super::database;
+use super::{database, tunnels};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::store::error::{Fault, Unavailable};
 
@@ -19,8 +19,13 @@ pub(super) struct Readers {
 
 impl Readers {
     pub(super) fn open(dir: &DataDir) -> Result<Self, DataDirError> {
-        let connections: Result<Vec<_>, _> =
-            (0..READERS).map(|_| database::open_reader(dir)).collect();
+        let open = || {
+            let connection = database::open_reader(dir)?;
+            let ready = tunnels::rehearse(&connection);
+            ready.map_err(|error| database::fault(&dir.file(database::FILE), error))?;
+            Ok(connection)
+        };
+        let connections: Result<Vec<_>, DataDirError> = (0..READERS).map(|_| open()).collect();
         Ok(Self {
             idle: Arc::new(Mutex::new(connections?)),
             permits: Arc::new(Semaphore::new(READERS)),

@@ -18,6 +18,17 @@ use crate::tunnels::{
     TunnelSummary, at_most,
 };
 
+/// Has a new connection read the schema and the newest rows, and keep the statements that are asked for
+/// most, so that its first caller waits no longer than others.
+pub(super) fn rehearse(connection: &Connection) -> rusqlite::Result<()> {
+    for sql in [BY_ID, BY_ROUTING_KEY] {
+        connection.prepare_cached(sql)?.exists([""])?;
+    }
+    let newest = params![i64::MAX, 1];
+    connection.prepare_cached(LIST)?.exists(newest)?;
+    connection.prepare_cached(LIST_OF_THING).map(drop)
+}
+
 pub(super) fn by_id<E: From<TunnelError>>(
     connection: &Connection,
     id: &TunnelId,

@@ -8,7 +8,7 @@ mod tunnels;
 mod url;
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use adit_proto::{Mode, TunnelId};
@@ -48,6 +48,8 @@ pub struct PostgresStore {
     registry_changes: ChangeSender,
     begun: Begun,
     changes: broadcast::Sender<Change>,
+    /// Tunnels that were ended by commits that the server has not answered: told with the next ones.
+    unanswered: Mutex<Vec<TunnelId>>,
     /// The heartbeat and the listener.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -101,6 +103,7 @@ impl PostgresStore {
             registry_changes,
             begun,
             changes,
+            unanswered: Mutex::default(),
             tasks: Mutex::new(tasks),
         })
     }
@@ -173,6 +176,13 @@ impl PostgresStore {
         bounded(read).await
     }
 
+    fn not_answered_yet(&self, ended: &[TunnelId]) {
+        let mut unanswered = locked(&self.unanswered);
+        // What was not committed after all is due again, and is here already.
+        unanswered.retain(|id| !ended.contains(id));
+        unanswered.extend_from_slice(ended);
+    }
+
     fn is_alive(&self, node: NodeId, alive: &[i64]) -> bool {
         node == self.begun.node || alive.contains(&node.0)
     }
@@ -199,10 +209,7 @@ impl Store for PostgresStore {
     }
 
     async fn shut_down(&self) {
-        let mut tasks = {
-            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *tasks)
-        };
+        let mut tasks = std::mem::take(&mut *locked(&self.tasks));
         tasks.shutdown().await;
         if !self.pool.is_closed() {
             node::leave(&self.pool, self.begun.node).await;
@@ -396,13 +403,20 @@ impl TunnelStore for PostgresStore {
             let mut client = self.pool.get().await?;
             let transaction = client.transaction().await?;
             let expired = tunnels::expire(&transaction, now, &self.limits).await?;
+            self.not_answered_yet(&expired.ended);
             commit(transaction).await?;
             Ok(expired)
         };
         let mut expired = bounded_change(expire).await?;
+        expired.ended = std::mem::take(&mut *locked(&self.unanswered));
         expired.next = expired.next.map(|next| self.own(next));
         Ok(expired)
     }
+}
+
+/// Nothing panics while one of these is locked.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Commits. What the server says is certain; that it says nothing is not.

@@ -135,6 +135,19 @@ async fn a_commit_whose_answer_is_lost_is_uncertain_until_it_is_asked_for() {
     let opened = store.open_tunnel(now, new).await;
     assert_eq!(opened, Err(TunnelError::Uncertain));
     assert_eq!(store.has_token(&id, Mode::Source, token).await, Ok(true));
+
+    clock.advance(Duration::from_secs(12 * 60 * 60));
+    lose();
+    let expired = store.expire(clock.now()).await;
+    assert_eq!(
+        expired.map(|expired| expired.ended),
+        Err(TunnelError::Uncertain)
+    );
+    assert_eq!(is_open(&store, clock.now(), "other").await, Some(false));
+    // Whoever keeps the audit hears of it nevertheless, and once.
+    for ended in [vec![id], Vec::new()] {
+        assert_eq!(store.expire(clock.now()).await.unwrap().ended, ended);
+    }
 }
 
 #[tokio::test]

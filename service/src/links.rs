@@ -38,7 +38,7 @@ pub(crate) struct Link {
     pub(crate) session: u64,
     /// Whether the relay has it.
     pub(crate) connected: bool,
-    peer: Peer,
+    pub(crate) peer: Peer,
     /// The session that the store shows in its place until it is connected: of a link that is gone.
     replaces: Option<u64>,
 }
@@ -140,6 +140,18 @@ impl Links {
     /// Every tunnel that has links here.
     pub(crate) fn tunnels(&self) -> Vec<TunnelId> {
         self.table().tunnels.keys().cloned().collect()
+    }
+
+    /// Takes every link that the relay has: their ends are not told any more.
+    pub(crate) fn take_all(&self) -> Vec<(TunnelId, Link)> {
+        let mut table = self.table();
+        table.ending.clear();
+        let tunnels = std::mem::take(&mut table.tunnels);
+        let links = tunnels.into_iter().flat_map(|(id, tunnel)| {
+            let links = tunnel.links.into_iter().filter(|link| link.connected);
+            links.map(move |link| (id.clone(), link))
+        });
+        links.collect()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use crate::access::keys::{AccessKeys, KeysError};
 use crate::access::rate::CallRate;
 use crate::access::sigv4::Credentials;
-use crate::api::{Access, Api, RECORDS_OF_NOBODY_MAX, Tunnelling};
+use crate::api::{Access, Api, RECORDS_OF_REFUSED_MAX, Tunnelling};
 use crate::audit::{Audit, AuditFile, AuditRows, RowsWriter};
 use crate::certificates::{CertificateError, Certificates, Identity};
 use crate::clock::Clock;
@@ -156,7 +156,7 @@ impl Service {
             sts: Box::new(Sts { naming }),
             access,
             audit,
-            nobody: CallRate::new(Some(RECORDS_OF_NOBODY_MAX)),
+            refused: CallRate::new(Some(RECORDS_OF_REFUSED_MAX)),
             unrecorded: AtomicU64::new(0),
             rate: CallRate::new(settings.calls_per_second),
             clock: settings.clock,
@@ -182,7 +182,8 @@ impl Service {
         background.spawn(async move { changes.follow_changes().await });
         let ends = Arc::clone(&control);
         background.spawn(async move { ends.follow_ends().await });
-        background.spawn(async move { control.follow_time().await });
+        let time = Arc::clone(&control);
+        background.spawn(async move { time.follow_time().await });
         if let Some(dir) = data_dir.clone() {
             let shown = Arc::clone(&certificates);
             background.spawn(keep_certificate(shown, dir, names, clock));
@@ -205,6 +206,7 @@ impl Service {
             relay,
             first_key: made,
             keys,
+            control,
             store,
             rows,
             data_dir,
@@ -232,6 +234,7 @@ pub struct Running<R> {
     /// The access key that this start has made, if it was the first one.
     pub first_key: Option<Credentials>,
     keys: Option<Arc<AccessKeys>>,
+    control: Arc<ControlPlane<AnyStore>>,
     store: Arc<AnyStore>,
     rows: Arc<AuditRows>,
     data_dir: Option<Arc<DataDir>>,
@@ -272,6 +275,7 @@ impl<R: RelayControl> Running<R> {
         let removed = self.data_dir.as_deref().map_or(Ok(()), Endpoints::remove);
         self.stop.send_replace(true);
         while self.api.join_next().await.is_some() {}
+        self.control.end_all_links().await;
         // In the audit's file they are already.
         let _ = tokio::time::timeout(FLUSH_MAX, self.rows.flush()).await;
         self.background.shutdown().await;

@@ -49,6 +49,7 @@ use crate::audit::{ApiCall, Audit, Event};
 use crate::clock::Clock;
 use call::{Call, Trail};
 use error::ApiError;
+use operations::Operation;
 use outcome::{Handler, Outcome, Protocol};
 use target::Target;
 
@@ -64,9 +65,10 @@ pub(crate) struct Api {
     /// Whose requests are answered.
     pub(crate) access: Access,
     pub(crate) audit: Audit,
-    /// How often a request that is nobody's gets a record.
-    pub(crate) nobody: CallRate,
-    /// Those without, since the last one with.
+    /// How often requests that are refused before they are looked into get a record: each key's, and
+    /// those that are nobody's.
+    pub(crate) refused: CallRate,
+    /// Those without, since the last record.
     pub(crate) unrecorded: AtomicU64,
     /// How often each may ask.
     pub(crate) rate: CallRate,
@@ -116,9 +118,11 @@ impl Api {
         let api = self;
         let user_agent = head.headers.get(USER_AGENT);
         let user_agent = user_agent.map(|agent| escape_bytes(agent.as_bytes()));
-        let (answer, call) = match api.call(request_id, source, protocol, head, body).await {
-            Ok(call) => (api.answer(protocol, &call).await, Some(call)),
-            Err(error) => (Err(error), None),
+        let call = api.call(request_id, source, protocol, head, body).await;
+        let (answer, call, is_early) = match call {
+            Ok(call) if !api.admits(&call) => (Err(ApiError::throttled()), Some(call), true),
+            Ok(call) => (api.answer(protocol, &call).await, Some(call), false),
+            Err(error) => (Err(error), None, true),
         };
         if let Err(error) = &answer {
             debug!(%request_id, status = error.status.as_u16(), code = error.code, "API call refused");
@@ -143,8 +147,18 @@ impl Api {
             record.action = trail.action;
             record.resources = trail.resources;
         }
-        api.record(record).await;
+        api.record(record, is_early).await;
         answer
+    }
+
+    /// Whether the caller may call so often. What it asked for is for the audit.
+    fn admits(&self, call: &Call) -> bool {
+        let key = call.caller.access_key_id.as_ref();
+        let admits = self.rate.admit(key, self.clock.now().instant);
+        if !admits && let Some(operation) = Operation::of(call) {
+            call.note(operation.action(), &[]);
+        }
+        admits
     }
 
     /// Reads the request and finds out who sent it.
@@ -163,11 +177,8 @@ impl Api {
         let target = target.ok_or_else(|| ApiError::validation("the path is not UTF-8"))?;
         let body = tokio::time::timeout(self.body_timeout, read_body(body)).await;
         let body = body.map_err(|_| ApiError::too_slow())??;
-        let now = self.clock.now();
-        let caller = self.access.identify(protocol, &head, &body, now.wall)?;
-        if !self.rate.admit(caller.access_key_id.as_ref(), now.instant) {
-            return Err(ApiError::throttled());
-        }
+        let now = self.clock.now().wall;
+        let caller = self.access.identify(protocol, &head, &body, now)?;
         Ok(Call {
             request_id,
             source,
@@ -180,11 +191,12 @@ impl Api {
         })
     }
 
-    /// What nobody has sent, as far as we know, is recorded so often only: a flood of it must not push
-    /// everything else out of the audit.
-    async fn record(&self, mut record: ApiCall) {
+    /// What is refused early is recorded so often only: a flood of it must not push everything else out
+    /// of the audit.
+    async fn record(&self, mut record: ApiCall, is_early: bool) {
         let now = self.clock.now();
-        if record.user.is_none() && !self.nobody.admit(None, now.instant) {
+        let key = record.access_key_id.as_ref();
+        if is_early && !self.refused.admit(key, now.instant) {
             self.unrecorded.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -243,8 +255,9 @@ async fn read_body(mut body: Body) -> Result<Bytes, ApiError> {
     Ok(bytes.into())
 }
 
-/// Records in a second of requests that nobody has signed, or not well.
-pub(crate) const RECORDS_OF_NOBODY_MAX: u32 = 10;
+/// Records in a second of one key's requests that were too many, and of all that nobody has signed, or
+/// not well.
+pub(crate) const RECORDS_OF_REFUSED_MAX: u32 = 10;
 
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 

@@ -56,8 +56,13 @@ impl Operation {
         })
     }
 
+    /// What the call asks for; `None` for what is no operation of this service.
+    pub(super) fn of(call: &Call) -> Option<Self> {
+        call.header("x-amz-target").and_then(Self::parse)
+    }
+
     /// As policies and the audit call it.
-    fn action(self) -> &'static str {
+    pub(super) fn action(self) -> &'static str {
         match self {
             Self::OpenTunnel => "iot:OpenTunnel",
             Self::DescribeTunnel => "iot:DescribeTunnel",
@@ -94,8 +99,7 @@ impl<S: Store> Tunnelling<S> {
         if call.method != Method::POST {
             return Err(ApiError::method_not_allowed());
         }
-        let operation = call.header("x-amz-target").and_then(Operation::parse);
-        let operation = operation.ok_or_else(|| {
+        let operation = Operation::of(call).ok_or_else(|| {
             let text = "the X-Amz-Target header names no operation of IoTSecuredTunneling";
             ApiError::unknown_operation(text)
         })?;

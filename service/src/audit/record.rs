@@ -53,8 +53,8 @@ pub struct ApiCall {
     pub resources: Vec<String>,
     /// `Success`, or the error's code.
     pub outcome: &'static str,
-    /// Requests before this one that were refused as nobody's and have no record of their own, because
-    /// there were too many in a second.
+    /// Requests before this one that were refused as nobody's, or as too many of one key, and have no
+    /// record of their own, because there were too many in a second.
     pub unrecorded: u64,
 }
 

@@ -128,6 +128,19 @@ impl<S: Store> ControlPlane<S> {
         }
     }
 
+    /// The links that are up when the service stops end with it: the audit says so. The store learns it at
+    /// the next start.
+    pub(crate) async fn end_all_links(&self) {
+        for (tunnel, link) in self.links.take_all() {
+            let change = Audited::Disconnected {
+                side: link.mode,
+                session: link.session,
+                peer: link.peer,
+            };
+            self.changed(&tunnel, change).await;
+        }
+    }
+
     async fn follow_one(&self, tunnel: &TunnelId, queues: &Queues, turns: &Semaphore) {
         while let Some(news) = queues.next(tunnel) {
             debug!(%tunnel, ?news, "heard");

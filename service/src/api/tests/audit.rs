@@ -1,6 +1,7 @@
 //! What the audit file says about calls and tunnels.
 
 use std::fs;
+use std::sync::Arc;
 
 use adit_engine::link::Admission;
 use adit_proto::Mode;
@@ -9,6 +10,7 @@ use serde_json::json;
 
 use super::access::{Guarded, everything, key};
 use super::*;
+use crate::Settings;
 use crate::testing::{PEER, eventually, upgrade_request};
 
 fn read(dir: &tempfile::TempDir) -> Vec<Value> {
@@ -24,9 +26,20 @@ fn read(dir: &tempfile::TempDir) -> Vec<Value> {
 }
 
 async fn audited(keys: Value) -> (Guarded, tempfile::TempDir) {
+    audited_with(keys, |_| {}).await
+}
+
+async fn audited_with(
+    keys: Value,
+    change: impl FnOnce(&mut Settings),
+) -> (Guarded, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_owned();
-    let service = Guarded::with(keys, move |settings| settings.data_dir = Some(path)).await;
+    let service = Guarded::with(keys, move |settings| {
+        settings.data_dir = Some(path);
+        change(settings);
+    })
+    .await;
     (service, dir)
 }
 
@@ -154,4 +167,55 @@ async fn a_flood_of_strangers_does_not_fill_the_audit() {
     let lines = read(&dir);
     assert_eq!(lines.len(), 11);
     assert_eq!(lines[10]["unrecorded"], 50);
+}
+
+/// T-23 of the reliability plan: who floods is named, and pushes out nobody else.
+#[tokio::test]
+async fn a_flood_of_one_key_is_attributed_and_does_not_fill_the_audit() {
+    let keys = json!([key("flood", everything()), key("ops", everything())]);
+    let (mut service, dir) = audited_with(keys, |settings| {
+        settings.calls_per_second = Some(20);
+    })
+    .await;
+    for _ in 0..80 {
+        service.call("flood", "ListTunnels", json!({})).await;
+    }
+    service
+        .call("nobody", "ListTunnels", json!({}))
+        .await
+        .refusal();
+    service.ok("ops", "ListTunnels", json!({})).await;
+    let lines = read(&dir);
+    let is_throttled = |line: &&Value| line["outcome"] == "ThrottlingException";
+    assert_eq!(lines.iter().filter(is_throttled).count(), 10);
+    for line in lines.iter().filter(is_throttled) {
+        assert_eq!(line["user"], "flood");
+        assert_eq!(line["action"], "iot:ListTunnels");
+        assert!(line["accessKeyId"].is_string(), "{line}");
+    }
+    assert_eq!(lines.len(), 20 + 10 + 2);
+    assert_eq!(lines[30]["unrecorded"], 50);
+}
+
+#[tokio::test]
+async fn links_that_are_up_when_the_service_stops_have_their_end_recorded() {
+    let (mut service, dir) = audited(json!([key("ops", everything())])).await;
+    let opened = service.ok("ops", "OpenTunnel", json!({})).await;
+    let request = upgrade_request(Mode::Source, &text(&opened["sourceAccessToken"]), None);
+    let gate = Arc::clone(&service.running.relay.gate);
+    let grant = gate.admit(&request, PEER, "channel").await.unwrap();
+    gate.connected(&grant);
+    let events = |name: &str| {
+        let lines = read(&dir);
+        lines.iter().filter(|line| line["event"] == name).count()
+    };
+    eventually("the link is there", async || events("SideConnected") == 1).await;
+    service.running.stop().await.unwrap();
+    assert_eq!(events("SideDisconnected"), 1);
+    let last = read(&dir).pop().unwrap();
+    assert_eq!(last["tunnelId"], opened["tunnelId"]);
+    assert_eq!(last["peer"], PEER.to_string());
+    // The relay ends after the service, and tells it again.
+    gate.disconnected(&grant);
+    assert_eq!(events("SideDisconnected"), 1);
 }

@@ -4,6 +4,8 @@
 """
 
 import concurrent.futures
+import hashlib
+import json
 import os
 import random
 import threading
@@ -12,6 +14,9 @@ import time
 import botocore.exceptions
 import pytest
 
+from conftest import REGION
+from handshake import handshake
+
 KILLS = int(os.environ.get("ADIT_KILLS", "6"))
 SEED = int(os.environ.get("ADIT_SEED", str(random.randrange(2**32))))
 CALLERS = 4
@@ -19,14 +24,17 @@ LOST = (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError
 
 
 class Caller(threading.Thread):
-    """Opens, tags, rotates, closes and deletes its own tunnels, and remembers each answer."""
+    """Changes what is its own, and remembers what each answer promised.
 
-    def __init__(self, client, seed, tunnels):
+    Of each thing it knows facts, and of each fact the values that it may have: one, or two where a call
+    got no answer.
+    """
+
+    def __init__(self, service, seed, known):
         super().__init__()
-        self.client = client
+        self.service = service
         self.random = random.Random(seed)
-        # By id: what has to hold. Two values where a call got no answer: either of them.
-        self.tunnels = tunnels
+        self.known = known
         self.acknowledged = 0
 
     def run(self):
@@ -37,65 +45,185 @@ class Caller(threading.Thread):
         except LOST:
             pass
 
+    def any_with(self, **facts):
+        found = [name for name, known in self.known.items() if facts.items() <= known.items()]
+        return self.random.choice(found) if found else None
+
+    def change(self, name, call, **facts):
+        """A call after which these facts have these values, and before which they had others."""
+        before = self.known[name]
+        self.known[name] = before | {fact: before[fact] + [value] for fact, value in facts.items()}
+        answer = call()
+        self.known[name] = before | {fact: [value] for fact, value in facts.items()}
+        return answer
+
+    def check(self, name):
+        """Compares with what is there after a restart, and knows no more doubt."""
+        known = self.known[name]
+        for fact, value in self.look(name, known).items():
+            assert value in known[fact], (name, fact, value, known)
+            known[fact] = [value]
+
+
+class Tunnels(Caller):
+    """Opens, tags, rotates, closes and deletes tunnels."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.client = self.service.client()
+
     def step(self):
-        open_ = [id for id, states in self.tunnels.items() if states == ["OPEN"]]
-        if not open_ or self.random.random() < 0.5:
+        tunnel, action = self.any_with(status=["OPEN"]), self.random.random()
+        if tunnel is None or action < 0.3:
             opened = self.client.open_tunnel(tags=[{"key": "n", "value": "0"}])
-            self.tunnels[opened["tunnelId"]] = ["OPEN"]
-            return
-        tunnel = self.random.choice(open_)
-        delete = self.random.random() < 0.3
-        after = "GONE" if delete else "CLOSED"
-        self.tunnels[tunnel] = ["OPEN", after]
-        self.client.close_tunnel(tunnelId=tunnel, delete=delete)
-        self.tunnels[tunnel] = [after]
+            self.known[opened["tunnelId"]] = {
+                "status": ["OPEN"], "n": ["0"], "token": [opened["sourceAccessToken"]], "replaced": [None],
+            }
+        elif action < 0.5:
+            value = str(self.acknowledged)
+            tags = [{"key": "n", "value": value}]
+            self.change(tunnel, lambda: self.client.tag_resource(resourceArn=arn(tunnel), tags=tags), n=value)
+        elif action < 0.6:
+            self.change(tunnel, lambda: self.client.untag_resource(resourceArn=arn(tunnel), tagKeys=["n"]), n=None)
+        elif action < 0.75:
+            rotate = self.client.rotate_tunnel_access_token
+            before = self.known[tunnel]["token"]
+            rotated = self.change(tunnel, lambda: rotate(tunnelId=tunnel, clientMode="SOURCE"), token=None)
+            self.known[tunnel] |= {"token": [rotated["sourceAccessToken"]], "replaced": before}
+        else:
+            delete = action > 0.9
+            close = self.client.close_tunnel
+            after = "GONE" if delete else "CLOSED"
+            self.change(tunnel, lambda: close(tunnelId=tunnel, delete=delete), status=after)
+
+    def look(self, tunnel, known):
+        try:
+            status = self.client.describe_tunnel(tunnelId=tunnel)["tunnel"]["status"]
+        except self.client.exceptions.ResourceNotFoundException:
+            return {"status": "GONE"}
+        tags = self.client.list_tags_for_resource(resourceArn=arn(tunnel))["tags"]
+        facts = {"status": status, "n": next((tag["value"] for tag in tags), None)}
+        # A handshake is dear, so that few tokens are tried.
+        if status == "OPEN" and self.random.random() < 0.2:
+            token, replaced = known["token"][0], known["replaced"][0]
+            if token is not None:
+                facts["token"] = token if self.is_good(token) else None
+            if replaced is not None:
+                assert not self.is_good(replaced), (tunnel, known)
+        return facts
+
+    def is_good(self, token):
+        """Leaves it good: with a client token of its own, it can be used again."""
+        client_token = hashlib.md5(token.encode()).hexdigest()
+        return handshake(self.service, token, client_token=client_token)[0] == 101
 
 
-def state_of(client, tunnel):
-    try:
-        return client.describe_tunnel(tunnelId=tunnel)["tunnel"]["status"]
-    except client.exceptions.ResourceNotFoundException:
-        return "GONE"
+class Registry(Caller):
+    """Creates, changes and deletes things, policies and certificates."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.client = self.service.client("iot")
+        self.prefix = f"k{self.random.randrange(2**40):x}"
+
+    def step(self):
+        action, name = self.random.random(), f"{self.prefix}-{self.acknowledged}"
+        if action < 0.2:
+            self.known[name] = {"kind": ["thing"], "n": [None]}
+            attributes = {"attributes": {"n": "0"}}
+            self.change(name, lambda: self.client.create_thing(thingName=name, attributePayload=attributes), n="0")
+        elif action < 0.35:
+            self.known[name] = {"kind": ["policy"], "n": [None]}
+            create = self.client.create_policy
+            self.change(name, lambda: create(policyName=name, policyDocument=POLICY), n="there")
+        elif action < 0.5:
+            made = self.client.create_keys_and_certificate(setAsActive=True)
+            self.known[made["certificateId"]] = {"kind": ["certificate"], "n": ["ACTIVE"]}
+        elif action < 0.7:
+            self.update(str(self.acknowledged))
+        else:
+            self.remove()
+
+    def update(self, value):
+        certificate = self.any_with(kind=["certificate"], n=["ACTIVE"])
+        thing = self.any_with(kind=["thing"])
+        if thing and self.known[thing]["n"][-1] is not None:
+            attributes = {"attributes": {"n": value}}
+            update = self.client.update_thing
+            self.change(thing, lambda: update(thingName=thing, attributePayload=attributes), n=value)
+        elif certificate:
+            update = self.client.update_certificate
+            self.change(certificate, lambda: update(certificateId=certificate, newStatus="REVOKED"), n="REVOKED")
+
+    def remove(self):
+        policy = self.any_with(kind=["policy"], n=["there"])
+        thing = self.any_with(kind=["thing"])
+        if policy:
+            self.change(policy, lambda: self.client.delete_policy(policyName=policy), n=None)
+        elif thing and self.known[thing]["n"] != [None]:
+            self.change(thing, lambda: self.client.delete_thing(thingName=thing), n=None)
+
+    def look(self, name, known):
+        try:
+            match known["kind"]:
+                case ["thing"]:
+                    return {"n": self.client.describe_thing(thingName=name)["attributes"]["n"]}
+                case ["policy"]:
+                    return {"n": self.client.get_policy(policyName=name) and "there"}
+                case ["certificate"]:
+                    described = self.client.describe_certificate(certificateId=name)
+                    return {"n": described["certificateDescription"]["status"]}
+        except self.client.exceptions.ResourceNotFoundException:
+            return {"n": None}
 
 
-def test_nothing_acknowledged_is_lost_by_kills(new_service, store):
+POLICY = json.dumps({
+    "Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}],
+})
+
+
+def arn(tunnel):
+    return f"arn:aws:iot:{REGION}:000000000000:tunnel/{tunnel}"
+
+
+@pytest.mark.parametrize("kind", [Tunnels, Registry])
+def test_nothing_acknowledged_is_lost_by_kills(new_service, store, kind):
     print(f"ADIT_SEED={SEED}")
     moments = random.Random(SEED)
     service = new_service(*store)
     known = [{} for _ in range(CALLERS)]
-    acknowledged = 0
+    acknowledged = checked = 0
+
+    def callers(kill):
+        return [kind(service, SEED + kill * CALLERS + n, facts) for n, facts in enumerate(known)]
+
     for kill in range(KILLS):
-        callers = [
-            Caller(service.client(), SEED + kill * CALLERS + n, tunnels)
-            for n, tunnels in enumerate(known)
-        ]
-        for caller in callers:
+        running = callers(kill)
+        for caller in running:
             caller.start()
         time.sleep(moments.uniform(0.0, 0.6))
         service.kill()
-        for caller in callers:
+        for caller in running:
             caller.join()
-        acknowledged += sum(caller.acknowledged for caller in callers)
+        acknowledged += sum(caller.acknowledged for caller in running)
         service.start()
-        client = service.client()
-        for tunnels in known:
-            # All of the last round and some of those before: a look at each would take hours in the end.
-            for tunnel in moments.sample(sorted(tunnels), min(len(tunnels), 40)):
-                state = state_of(client, tunnel)
-                assert state in tunnels[tunnel], (kill, tunnel, state, tunnels[tunnel])
-                tunnels[tunnel] = [state]
-    client = service.client()
-    for tunnels in known:
-        for tunnel, states in tunnels.items():
-            assert state_of(client, tunnel) in states
-    print(f"{KILLS} kills, {acknowledged} acknowledged changes, none lost")
+        for caller in callers(kill):
+            # All that is in doubt and some of the others: a look at each would take hours in the end.
+            names = sorted(caller.known)
+            doubtful = [name for name in names if any(len(may) > 1 for may in caller.known[name].values())]
+            for name in {*doubtful, *moments.sample(names, min(len(names), 30))}:
+                caller.check(name)
+                checked += 1
+    for caller in callers(KILLS):
+        for name in caller.known:
+            caller.check(name)
+            checked += 1
+    print(f"{KILLS} kills, {kind.__name__}: {acknowledged} acknowledged changes, {checked} looks, none lost")
     assert acknowledged > KILLS
 
 
 def test_a_token_spent_before_the_kill_is_spent_after_it(new_service, store, tmp_path):
     """Spent by a handshake that was answered; a rotation makes the tunnel usable again."""
-    from handshake import handshake
-
     service = new_service(*store)
     client = service.client()
     opened = client.open_tunnel()
@@ -119,8 +247,6 @@ def test_a_kill_between_the_use_of_a_token_and_its_answer_costs_a_rotation_at_mo
     Who was answered has used up the token; who was not may have, which is what happens when the kill
     comes between the commit and the 101. Either way a rotation makes the side usable.
     """
-    from handshake import handshake
-
     print(f"ADIT_SEED={SEED}")
     moments = random.Random(SEED)
     service = new_service(*store)

@@ -55,6 +55,11 @@ pub(crate) fn asked(name: &str, usual: usize) -> usize {
     asked.map_or(usual, number)
 }
 
+/// Whether what is measured has to reach its goal: only where nothing else uses the machine.
+pub(crate) fn judges() -> bool {
+    std::env::var("ADIT_JUDGE").is_ok_and(|value| value == "1")
+}
+
 /// `ADIT_SEED`, or another one each time; it is printed.
 pub(crate) fn seed() -> u64 {
     let asked = std::env::var("ADIT_SEED").ok();

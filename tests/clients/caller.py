@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import hmac
 import json
+import os
 import socket
 import ssl
 import urllib.parse
@@ -11,6 +12,8 @@ import urllib.parse
 from conftest import REGION
 
 SERVICE = "IoTSecuredTunneling"
+# Whether what is measured has to reach its goal: only where nothing else uses the machine.
+JUDGES = os.environ.get("ADIT_JUDGE") == "1"
 
 
 def hashed(data):

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import pathlib
 import random
+import secrets
 import socket
 import ssl
 import struct
@@ -29,8 +30,11 @@ SERVICE = "192.0.2.1"
 GOOD = "192.0.2.2"
 ONE = "192.0.2.3"
 FLOOD_CORE, *OTHER_CORES = sorted(os.sched_getaffinity(0))
+ANOTHER = "198.19.0.1"
 # All of these are addresses of this machine here.
 MANY = "198.18.0.0/15"
+# Addresses of this many of them are some machines of one attacker; all of them are half the world.
+SOME = 250
 # Connections of one flooder that wait for their end.
 OPEN_MAX = 256
 RESET = struct.pack("ii", 1, 0)
@@ -51,11 +55,40 @@ def hello():
         return out.read()
 
 
-def any_of_many():
+def one():
+    return ONE
+
+
+def another():
+    return ANOTHER
+
+
+def some():
+    return f"198.18.0.{random.randrange(1, SOME + 1)}"
+
+
+def many():
     return f"198.{random.randrange(18, 20)}.{random.randrange(256)}.{random.randrange(1, 255)}"
 
 
-def flood(port, many, counter, errors):
+def guess(port, address, context, counter, errors):
+    """Finishes handshakes with tokens that are none, as fast as it can."""
+    os.sched_setaffinity(0, {FLOOD_CORE})
+    began = time.monotonic()
+    while time.monotonic() < began + SECONDS:
+        request = UPGRADE.format(secrets.token_urlsafe(48), "g" * 32).encode()
+        try:
+            plain = socket.create_connection((SERVICE, port), 30, (address(), 0))
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            with context.wrap_socket(plain, server_hostname="localhost") as connection:
+                connection.sendall(request)
+                assert b" 400 " in connection.recv(4096)[:16]
+            counter.value += 1
+        except OSError:
+            errors.value += 1
+
+
+def flood(port, address, context, counter, errors):
     """Connects at a steady rate and says hello; goes on however slowly it is answered."""
     os.sched_setaffinity(0, {FLOOD_CORE})
     first, waiting = hello(), []
@@ -70,7 +103,7 @@ def flood(port, many, counter, errors):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                 # The port is chosen with both addresses known, so that all of them can be used.
                 connection.setsockopt(socket.IPPROTO_IP, 24, 1)
-                connection.bind((any_of_many() if many else ONE, 0))
+                connection.bind((address(), 0))
                 connection.setblocking(False)
                 connection.connect_ex((SERVICE, port))
                 connection.send(first)
@@ -109,12 +142,13 @@ def resident(service):
     return int(dict(line.split(":", 1) for line in status.splitlines())["VmRSS"].split()[0])
 
 
-def phase(service, context, port, request, many):
-    """One of nobody (`None`), of one address, or of many."""
+def phase(service, context, port, request, kind, address):
+    """Good handshakes beside a kind of flood, from such addresses; beside none without a kind."""
     counters = [(multiprocessing.Value("q", 0), multiprocessing.Value("q", 0)) for _ in range(FLOODERS)]
     flooders = []
-    if many is not None:
-        flooders = [multiprocessing.Process(target=flood, args=(port, many, *pair)) for pair in counters]
+    if kind:
+        arguments = (port, address, context)
+        flooders = [multiprocessing.Process(target=kind, args=(*arguments, *pair)) for pair in counters]
         for flooder in flooders:
             flooder.start()
     before, times, ends = dropped(), [], time.monotonic() + SECONDS
@@ -126,7 +160,7 @@ def phase(service, context, port, request, many):
     median, p99 = percentiles(times)
     return {
         "offered/s": round(sum(sent.value + errors.value for sent, errors in counters) / SECONDS),
-        "of them said hello/s": round(sum(sent.value for sent, _ in counters) / SECONDS),
+        "of them got as far as they would/s": round(sum(sent.value for sent, _ in counters) / SECONDS),
         "good": len(times), "median ms": round(median, 2), "p99 ms": round(p99, 2),
         "dropped before us": dropped() - before,
         "resident KiB": resident(service),
@@ -146,9 +180,15 @@ def main():
         context = ssl.create_default_context(cafile=service.ca)
         token = Caller(service).ok("OpenTunnel")["sourceAccessToken"]
         request = UPGRADE.format(token, "g" * 32).encode()
-        phases = {"nobody": None, "one address": False, "many addresses": True}
+        phases = {
+            "nobody": (None, None),
+            "one address": (flood, one),
+            "guesses of one address": (guess, another),
+            f"{SOME} addresses": (flood, some),
+            "131,072 addresses": (flood, many),
+        }
         print(json.dumps({
-            name: phase(service, context, port, request, many) for name, many in phases.items()
+            name: phase(service, context, port, request, *how) for name, how in phases.items()
         }))
     finally:
         service.stop()

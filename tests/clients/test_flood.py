@@ -1,7 +1,8 @@
 """Bad handshakes by the thousand do not keep good ones out (reliability, T-07).
 
 `ADIT_FLOOD_RATE` is how many are offered in a second (a release: 50,000), `ADIT_FLOOD_SECONDS` for how
-long. Times are printed and not asserted: flood, service and good clients share one machine.
+long. Times are printed, and with `ADIT_JUDGE=1` judged: good ones take less than twice as long. Not beside
+so many addresses that none of them reaches its limit: what each of them may cost is as much as a good one.
 """
 
 import json
@@ -9,6 +10,8 @@ import subprocess
 import sys
 
 import programs
+
+from caller import JUDGES
 
 # Of a handshake of the service, its buffers, and 65,536 addresses that are remembered.
 MEMORY_MAX_KIB = 128 << 10
@@ -26,5 +29,8 @@ def test_good_handshakes_come_through_a_flood_of_bad_ones(tmp_path):
         print(f"flood by {name}: {figures}")
     # All of the good ones were let in, or it would have failed; and there were some in each phase.
     assert all(figures["good"] > 0 for figures in phases.values())
+    alone = phases["nobody"]["p99 ms"]
+    missed = [name for name, figures in phases.items() if figures["p99 ms"] >= 2 * alone]
+    assert not JUDGES or missed in ([], ["131,072 addresses"]), missed
     base = phases["nobody"]["resident KiB"]
     assert max(figures["resident KiB"] for figures in phases.values()) < base + MEMORY_MAX_KIB

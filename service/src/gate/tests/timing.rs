@@ -4,14 +4,15 @@
 //!
 //! Two kinds of guesses are tried in random order, and Welch's t of their times is printed: of all
 //! samples, and of those below the 90th percentile of both kinds together, which leaves out what the
-//! machine did meanwhile. Below 4.5, either way, the kinds are not told apart. A routing key is no
-//! secret, so that the last comparison only shows what a difference looks like.
+//! machine did meanwhile. Below 4.5, either way, the kinds are not told apart: with `ADIT_JUDGE=1` more
+//! is a failure. A routing key is no secret, so that the last comparison only shows what a difference
+//! looks like.
 
 use std::time::Instant;
 
 use super::*;
 use crate::store::{SqliteStore, Store};
-use crate::testing::{Random, asked, seed};
+use crate::testing::{Random, asked, judges, seed};
 
 #[tokio::test]
 #[ignore = "a measurement"]
@@ -36,15 +37,17 @@ async fn measure<S: Store>(name: &str, store: S) {
         token[index] = if token[index] == b'A' { b'B' } else { b'A' };
         upgrade_request(Mode::Source, std::str::from_utf8(&token).unwrap(), A)
     };
-    for (what, kinds) in [
-        ("the same guess twice", [changed(59), changed(59)]),
+    for (what, kinds, is_secret) in [
+        ("the same guess twice", [changed(59), changed(59)], true),
         (
             "first or last character of the secret wrong",
             [changed(17), changed(59)],
+            true,
         ),
         (
             "no such tunnel, or a wrong secret",
             [changed(0), changed(59)],
+            false,
         ),
     ] {
         let samples = sample(&gate, &kinds, count, &mut random).await;
@@ -61,6 +64,8 @@ async fn measure<S: Store>(name: &str, store: S) {
             other_cut.mean,
             one_cut.welch(&other_cut)
         );
+        let told = one_cut.welch(&other_cut).abs() >= TOLD_APART;
+        assert!(!(judges() && is_secret && told), "{name}: {what}");
     }
 }
 
@@ -93,6 +98,9 @@ fn cut(samples: &[Vec<f64>; 2]) -> [Vec<f64>; 2] {
     let kept = |samples: &Vec<f64>| samples.iter().copied().filter(|&s| s < most).collect();
     samples.each_ref().map(kept)
 }
+
+/// Welch's t from which on two kinds differ, as is usual for leaks by time.
+const TOLD_APART: f64 = 4.5;
 
 struct Moments {
     mean: f64,

@@ -5,6 +5,7 @@ use adit_tests::frames::{self, BINARY, End};
 use adit_tests::kernel::resident_memory;
 use adit_tests::link::Event;
 use adit_tests::on_each_loop;
+use adit_tests::output::Channel;
 use adit_tests::ports;
 use adit_tests::rig::Rig;
 use adit_tests::scenario::Scenario;
@@ -150,6 +151,53 @@ async fn a_start_that_fits_nothing_does_not_end_a_destination(scenario: Scenario
     Ok(())
 }
 
+/// Services are named by the peer: whatever a name is, no log at any level shows a control character
+/// of it (threat T-22).
+async fn a_service_id_cannot_write_to_the_terminal(scenario: Scenario) -> Result<()> {
+    let listener = apps::listener().await?;
+    let address = listener.local_addr()?;
+    let services = [("SSH", address), ("HTTP", address)];
+    let sequences = [
+        "\u{1b}[2Jx",
+        "\u{1b}]0;x\u{7}",
+        "\rx",
+        "\nx",
+        "\u{9b}31mx",
+        "\u{7f}x",
+    ];
+    for format in ["text", "json"] {
+        let told = |proxy: adit_tests::proxy::Proxy| {
+            let settings = serde_json::json!({ "websocket": { "retry_delay_ms": 10 } });
+            let proxy = proxy.settings(&settings)?;
+            Ok(proxy.args(["--verbose", "6", "--log-format", format]))
+        };
+        let mut rig = Rig::destination_with(&scenario, &services, told).await?;
+        for evil in sequences {
+            let name = format!("evil{evil}");
+            for message in [
+                Message::stream_start(v3(&name, 1, 1)),
+                Message::service_ids(&["SSH", "HTTP", &name]),
+            ] {
+                rig.link.send(&message).await?;
+                if rig.link.fence().await.is_err() {
+                    rig.link = rig.service.admit(&["SSH", "HTTP"]).await?;
+                }
+            }
+        }
+        for channel in [Channel::Stdout, Channel::Stderr] {
+            let said = rig.proxy.output().text(channel);
+            let is_raw = |c: char| c.is_control() && c != '\n';
+            ensure!(!said.contains(is_raw), "{format}: {said:?}");
+            let forged = said.lines().any(|line| line.trim() == "x");
+            ensure!(!forged, "{format}: {said:?}");
+        }
+        let said = rig.proxy.output().text(Channel::Stderr);
+        let refused = "a list of services that cannot be used";
+        ensure!(said.contains(refused), "{format}: {said:?}");
+    }
+    Ok(())
+}
+
 /// A large service list is no reason to take much memory (threat T-14).
 async fn a_list_of_very_many_services_is_refused_cheaply(scenario: Scenario) -> Result<()> {
     let mut rig = Rig::source(&scenario, &["SSH"]).await?;
@@ -175,5 +223,6 @@ on_each_loop!(
     what_no_service_may_send_costs_the_session_only,
     a_start_sent_to_a_source_does_not_end_it,
     a_start_that_fits_nothing_does_not_end_a_destination,
+    a_service_id_cannot_write_to_the_terminal,
     a_list_of_very_many_services_is_refused_cheaply,
 );

@@ -7,7 +7,7 @@ use adit_proto::TunnelId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::block_in_place;
+use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error};
 
@@ -18,7 +18,7 @@ use super::live::Live;
 use super::rules::Rules;
 use crate::clock::{Clock, Timestamp};
 use crate::notify::{Mailbox, MailboxError, Message, Notification, Notifier, Pending, Sealer};
-use crate::registry::{CertificateId, Change, Changes, Device, Registry};
+use crate::registry::{CertificateId, Change, Changes, Device, Registry, RegistryError};
 use crate::token::TokenHash;
 use crate::tunnels::ThingName;
 
@@ -112,20 +112,23 @@ impl<M: Mailbox, R: Registry> Broker<M, R> {
         }
     }
 
-    /// What the certificate stands for, if it may be here at all. An answer that does not come is a no.
-    pub(super) async fn device(&self, certificate: CertificateId) -> Option<Device> {
-        match self.registry.device(&certificate).await {
-            Ok(device) => device.filter(Rules::is_active),
-            Err(error) => {
-                error!(%error, "a device cannot be looked up");
-                None
-            }
-        }
+    /// What the certificate stands for; `None` if it may not be here at all.
+    ///
+    /// # Errors
+    /// That is not known now, and is nothing that a device may be made to pay for: what it has is kept.
+    pub(super) async fn device(
+        &self,
+        certificate: CertificateId,
+    ) -> Result<Option<Device>, RegistryError> {
+        let device = self.registry.device(&certificate).await;
+        let device = device.inspect_err(|error| error!(%error, "a device cannot be looked up"))?;
+        Ok(device.filter(Rules::is_active))
     }
 
     /// Whether a certificate may be here, for the TLS handshake, which cannot wait: the thread does, for
     /// one look-up, while others take over its tasks. On a runtime of one thread nobody could, and there
-    /// the answer is yes: the certificate is looked up again before the first packet is answered.
+    /// the answer is yes: the certificate is looked up again before the first packet is answered. So it is
+    /// when the registry does not answer: an alert would say that the certificate is bad.
     pub(crate) fn look_up(
         broker: &Arc<Self>,
     ) -> impl Fn(CertificateId) -> bool + Send + Sync + use<M, R> {
@@ -135,7 +138,7 @@ impl<M: Mailbox, R: Registry> Broker<M, R> {
             match runtime.runtime_flavor() {
                 RuntimeFlavor::MultiThread => {
                     let found = || runtime.block_on(broker.device(certificate));
-                    block_in_place(found).is_some()
+                    !matches!(block_in_place(found), Ok(None))
                 }
                 _ => true,
             }
@@ -159,12 +162,18 @@ impl<M: Mailbox, R: Registry> Broker<M, R> {
             Change::Anything => true,
         });
         for (thing, generation, certificate) in concerned {
-            let device = self.device(certificate).await;
-            let stays = device.is_some_and(|device| self.rules.may_stay(&device, &thing));
-            if !stays {
-                debug!(thing = thing.as_str(), "a connected device lost its right");
-                self.live.end(&thing, generation, Ending::Revoked);
-            }
+            let ending = match self.device(certificate).await {
+                Ok(Some(device)) if self.rules.may_stay(&device, &thing) => continue,
+                Ok(_) => Ending::Revoked,
+                // It may have lost its right. If not, it comes again, to its session.
+                Err(_) => Ending::Unavailable,
+            };
+            debug!(
+                thing = thing.as_str(),
+                ?ending,
+                "a connected device has to go"
+            );
+            self.live.end(&thing, generation, ending);
         }
     }
 
@@ -176,11 +185,12 @@ impl<M: Mailbox, R: Registry> Broker<M, R> {
         }
     }
 
-    async fn queue(
+    /// Keeps a message and wakes its device, however long that takes: whoever waits for it may give up.
+    fn queue(
         &self,
         thing: &ThingName,
         notification: &Notification,
-    ) -> Result<bool, MailboxError> {
+    ) -> JoinHandle<Result<bool, MailboxError>> {
         let now = self.now();
         let message = Message {
             tunnel: notification.tunnel.clone(),
@@ -190,7 +200,16 @@ impl<M: Mailbox, R: Registry> Broker<M, R> {
                 .sealer
                 .seal(thing, &notification.tunnel, &notification.payload()),
         };
-        self.mailbox.push(now, thing, message).await
+        let (mailbox, live) = (Arc::clone(&self.mailbox), Arc::clone(&self.live));
+        let thing = thing.clone();
+        tokio::spawn(async move {
+            let queued = mailbox.push(now, &thing, message).await;
+            // Where the answer to a commit was lost, the message may be there all the same.
+            if queued != Ok(false) {
+                live.wake(&thing);
+            }
+            queued
+        })
     }
 }
 
@@ -198,18 +217,16 @@ impl<M: Mailbox, R: Registry> Notifier for Broker<M, R> {
     fn publish<'a>(&'a self, thing: &'a ThingName, notification: Notification) -> Pending<'a> {
         Box::pin(async move {
             let tunnel = &notification.tunnel;
-            let queued = timeout(
-                self.limits.publish_timeout,
-                self.queue(thing, &notification),
-            );
-            match queued.await {
-                Ok(Ok(true)) => self.live.wake(thing),
-                Ok(Ok(false)) => {
+            let queued = self.queue(thing, &notification);
+            match timeout(self.limits.publish_timeout, queued).await {
+                Ok(Ok(Ok(true))) => {}
+                Ok(Ok(Ok(false))) => {
                     let thing = thing.as_str();
                     debug!(%tunnel, thing, "the device does not listen, or the token is not the last");
                 }
+                Ok(Ok(Err(error))) => error!(%error, %tunnel, "a notification is lost"),
                 Ok(Err(error)) => error!(%error, %tunnel, "a notification is lost"),
-                Err(_) => error!(%tunnel, "a notification is lost: the store is too slow"),
+                Err(_) => error!(%tunnel, "a notification is late or lost: the store is slow"),
             }
         })
     }

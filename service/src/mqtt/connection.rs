@@ -2,6 +2,7 @@
 
 mod deliver;
 mod requests;
+mod retry;
 mod transport;
 
 use std::time::Duration;
@@ -14,10 +15,11 @@ use tracing::{debug, error};
 use super::broker::Broker;
 use super::codec::{Accepted, Connect, Ending, Incoming, Outgoing, Refused};
 use super::live::Seat;
-use crate::notify::{Mailbox, MailboxError, Opened, SessionStart};
-use crate::registry::{CertificateId, Registry};
+use crate::notify::{Mailbox, MailboxError, Opened, SessionStart, notify_topic};
+use crate::registry::{CertificateId, Device, Registry};
 use crate::tunnels::ThingName;
 use deliver::InFlight;
+use retry::Retry;
 use transport::{Lost, Transport};
 
 /// A client before it is let in.
@@ -41,6 +43,8 @@ struct Session<'a, M, R, S> {
     /// How long the client may be silent, the half on top included.
     silence_max: Duration,
     in_flight: Option<InFlight>,
+    /// When to look for messages again that could not be had.
+    retry: Retry,
     /// Counts against the broker's bound for as long as the session runs.
     _permit: OwnedSemaphorePermit,
 }
@@ -76,8 +80,9 @@ where
     }
 
     pub(super) async fn run(mut self) {
-        // Nobody who is not registered is answered at all.
-        if self.broker.device(self.certificate).await.is_none() {
+        // Nobody who is not registered is answered at all. Where that cannot be said now, the answer to
+        // CONNECT says so.
+        if let Ok(None) = self.broker.device(self.certificate).await {
             debug!(certificate = ?self.certificate, "not an active device");
             return self.transport.close().await;
         }
@@ -125,15 +130,19 @@ where
         if let Some(size) = connect.packet_size_max {
             self.transport.limit_outgoing(size);
         }
-        let thing = self.authorize(&connect.client_id).await?;
+        let (thing, _) = self.authorize(&connect.client_id).await?;
         let permit = self.broker.connections.clone().try_acquire_owned();
         let permit = permit.map_err(|_| Refused::Full)?;
         let seat = self.broker.live.enter(&thing, self.certificate);
         // Once more: what was taken away between the first look and the seat was told to nobody.
-        self.authorize(&connect.client_id).await?;
+        let (_, device) = self.authorize(&connect.client_id).await?;
         let limits = &self.broker.limits;
+        let topic = notify_topic(&thing);
+        let may_subscribe = self.broker.rules.subscribe(&device, &thing, &topic);
         let start = SessionStart {
-            clean: connect.clean,
+            // A session whose subscription was allowed once and is not any more is over, and the client
+            // hears of it: MQTT 3.1.1 §3.2.2.2 wants what is said and what is kept to agree.
+            clean: connect.clean || !may_subscribe,
             resumable: connect.session_expiry > 0,
             until: self.broker.now().after(limits.lease),
         };
@@ -155,11 +164,13 @@ where
         }
     }
 
-    async fn authorize(&mut self, client_id: &str) -> Result<ThingName, Refused> {
+    async fn authorize(&mut self, client_id: &str) -> Result<(ThingName, Device), Refused> {
         let device = self.broker.device(self.certificate).await;
+        let device = device.map_err(|_| Refused::Unavailable)?;
         let device = device.ok_or(Refused::NotAuthorized)?;
         let thing = self.broker.rules.connect(&device, client_id);
-        thing.ok_or(Refused::NotAuthorized)
+        let thing = thing.ok_or(Refused::NotAuthorized)?;
+        Ok((thing, device))
     }
 }
 
@@ -204,6 +215,7 @@ where
             seat,
             opened,
             in_flight: None,
+            retry: Retry::new(),
             _permit: permit,
         }
     }
@@ -256,10 +268,6 @@ where
     }
 
     async fn welcome(&mut self, connect: &Connect) -> Result<(), Left> {
-        // A resumed subscription was allowed once; whether it still is, only the policy of now knows.
-        if self.opened.subscription.is_some() && !self.may_subscribe_still().await {
-            self.set_subscription(None).await?;
-        }
         let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
         let kept = seconds(self.keep);
         let silence = Self::silence(self.connection.broker.limits.keep_alive_max, connect);
@@ -295,6 +303,7 @@ where
                     }
                 }
                 () = bell.notified() => self.deliver().await,
+                () = self.retry.due() => self.deliver().await,
                 () = sleep_until(silent_until) => Err(Left::Dismissed(Ending::KeepAlive)),
                 () = sleep_until(renew_at) => {
                     renew_at = Instant::now() + renewal;

@@ -4,7 +4,9 @@ use std::num::NonZeroU16;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use tracing::{debug, error, warn};
+use zeroize::Zeroizing;
 
 use super::{Left, Session};
 use crate::mqtt::codec::Outgoing;
@@ -18,28 +20,42 @@ pub(super) struct InFlight {
     message: u64,
 }
 
+/// A message with what it says.
+type Readable = (Queued, Zeroizing<Vec<u8>>);
+
+/// Why no further message goes out.
+enum Stuck {
+    /// The store does not answer.
+    NoAnswer,
+    /// The connection is over.
+    Left(Left),
+}
+
 impl<M: Mailbox, R: Registry, S> Session<'_, M, R, S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    /// Sends what waits, until something has to be acknowledged first.
+    /// Sends what waits, until something has to be acknowledged first; what the store keeps from us is asked
+    /// for again soon.
     ///
     /// One in flight respects every receive maximum there can be. It stays in flight when it is revoked
     /// meanwhile: the device may be at it, and its packet id must not be used for another.
     pub(super) async fn deliver(&mut self) -> Result<(), Left> {
-        while self.in_flight.is_none() {
-            let broker = self.connection.broker;
-            let number = self.opened.connection;
-            // Asked for just before it is sent: whatever was revoked until now is not there.
-            let queued = match broker.mailbox.next(broker.now(), &self.thing, number).await {
-                Ok(Some(queued)) => queued,
-                Ok(None) => return Ok(()),
-                Err(error) => {
-                    error!(%error, "a device's messages cannot be read; trying again when it is woken");
-                    return Ok(());
-                }
+        match self.deliver_waiting().await {
+            Ok(()) => self.retry.succeeded(),
+            Err(Stuck::NoAnswer) => self.retry.failed(Instant::now()),
+            Err(Stuck::Left(left)) => return Err(left),
+        }
+        Ok(())
+    }
+
+    async fn deliver_waiting(&mut self) -> Result<(), Stuck> {
+        // Without a subscription nothing is kept.
+        while self.in_flight.is_none() && self.opened.subscription.is_some() {
+            let Some(message) = self.take().await? else {
+                break;
             };
-            self.deliver_one(queued).await?;
+            self.deliver_one(message).await?;
         }
         Ok(())
     }
@@ -49,29 +65,46 @@ where
         // Another id is one of an earlier connection, or an invention; neither hurts.
         if let Some(in_flight) = self.in_flight.filter(|f| f.packet_id == packet_id) {
             self.in_flight = None;
-            self.settle(in_flight.message).await;
-            self.deliver().await?;
+            match self.settle(in_flight.message).await {
+                Ok(()) => self.deliver().await?,
+                // It is still the first one, and goes out again.
+                Err(_) => self.retry.failed(Instant::now()),
+            }
         }
         Ok(())
     }
 
-    async fn deliver_one(&mut self, queued: Queued) -> Result<(), Left> {
+    /// The next message that the device may have and can read. Others are dropped on the way.
+    async fn take(&mut self) -> Result<Option<Readable>, Stuck> {
         let broker = self.connection.broker;
-        let tunnel = &queued.message.tunnel;
-        let device = broker.device(self.connection.certificate).await;
-        if !device.is_some_and(|device| broker.rules.receive(&device, &self.thing)) {
-            debug!(%tunnel, "a notification that the device may not receive is dropped");
-            self.settle(queued.id).await;
-            return Ok(());
+        let number = self.opened.connection;
+        loop {
+            // First: the mailbox counts a message that it has given out as sent.
+            let device = broker.device(self.connection.certificate).await;
+            let device = device.map_err(|_| Stuck::NoAnswer)?;
+            // Asked for just before it is sent: whatever was revoked until now is not there.
+            let next = broker.mailbox.next(broker.now(), &self.thing, number).await;
+            let next = next.map_err(|error| {
+                error!(%error, "a device's messages cannot be read; trying again soon");
+                Stuck::NoAnswer
+            })?;
+            let Some(queued) = next else {
+                return Ok(None);
+            };
+            let tunnel = &queued.message.tunnel;
+            let sealed = &queued.message.sealed;
+            if !device.is_some_and(|device| broker.rules.receive(&device, &self.thing)) {
+                debug!(%tunnel, "a notification that the device may not receive is dropped");
+            } else if let Some(payload) = broker.sealer.open(&self.thing, tunnel, sealed) {
+                return Ok(Some((queued, payload)));
+            } else {
+                warn!(%tunnel, "a queued notification does not open with notify.key and is dropped");
+            }
+            self.settle(queued.id).await?;
         }
-        let Some(payload) = broker
-            .sealer
-            .open(&self.thing, tunnel, &queued.message.sealed)
-        else {
-            warn!(%tunnel, "a queued notification does not open with notify.key and is dropped");
-            self.settle(queued.id).await;
-            return Ok(());
-        };
+    }
+
+    async fn deliver_one(&mut self, (queued, payload): Readable) -> Result<(), Stuck> {
         let packet_id = packet_id(queued.id);
         if queued.qos == Qos::AtLeastOnce {
             self.in_flight = Some(InFlight {
@@ -79,7 +112,7 @@ where
                 message: queued.id,
             });
         }
-        debug!(%tunnel, again = queued.again, "notification sent");
+        debug!(tunnel = %queued.message.tunnel, again = queued.again, "notification sent");
         let publish = Outgoing::Publish {
             topic: notify_topic(&self.thing),
             payload: Bytes::from_owner(payload),
@@ -91,25 +124,26 @@ where
     }
 
     /// MQTT 5 §3.1.2.11.4: a message larger than the client takes is treated as delivered.
-    async fn send_or_drop(&mut self, publish: Outgoing, message: u64) -> Result<(), Left> {
+    async fn send_or_drop(&mut self, publish: Outgoing, message: u64) -> Result<(), Stuck> {
         let sent = self.connection.transport.try_send(publish).await;
-        if !sent.map_err(Left::Lost)? {
+        if !sent.map_err(|lost| Stuck::Left(Left::Lost(lost)))? {
             warn!(
                 thing = self.thing.as_str(),
                 "a notification is larger than the device takes"
             );
             self.in_flight = None;
-            self.settle(message).await;
+            self.settle(message).await?;
         }
         Ok(())
     }
 
-    async fn settle(&mut self, message: u64) {
+    async fn settle(&mut self, message: u64) -> Result<(), Stuck> {
         let mailbox = &self.connection.broker.mailbox;
         let settled = mailbox.settle(&self.thing, self.opened.connection, message);
-        if let Err(error) = settled.await {
-            error!(%error, "a delivered notification may be delivered again");
-        }
+        settled.await.map_err(|error| {
+            error!(%error, "a notification that was delivered or dropped stays for now");
+            Stuck::NoAnswer
+        })
     }
 }
 

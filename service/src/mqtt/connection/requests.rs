@@ -42,13 +42,8 @@ where
         }
     }
 
-    /// Whether the subscription that the session came with is still allowed.
-    pub(super) async fn may_subscribe_still(&mut self) -> bool {
-        self.may_subscribe(&notify_topic(&self.thing)).await
-    }
-
     /// Stores the session's subscription; a session that is another connection's now ends this one.
-    pub(super) async fn set_subscription(&mut self, subscription: Option<Qos>) -> Result<(), Left> {
+    async fn set_subscription(&mut self, subscription: Option<Qos>) -> Result<(), Left> {
         let mailbox = &self.connection.broker.mailbox;
         let number = self.opened.connection;
         match mailbox.subscribe(&self.thing, number, subscription).await {
@@ -69,7 +64,7 @@ where
         for (index, filter) in filters.iter().enumerate() {
             outcomes.push(if index >= FILTERS_MAX {
                 SubscribeOutcome::TooMany
-            } else if self.may_subscribe(&filter.topic).await {
+            } else if self.may_subscribe(&filter.topic).await? {
                 self.set_subscription(Some(filter.qos)).await?;
                 SubscribeOutcome::Granted(filter.qos)
             } else {
@@ -99,14 +94,16 @@ where
             .await
     }
 
-    async fn may_subscribe(&mut self, filter: &str) -> bool {
+    async fn may_subscribe(&mut self, filter: &str) -> Result<bool, Left> {
         // Cheap, and true for all that is refused in practice.
         if filter != notify_topic(&self.thing) {
-            return false;
+            return Ok(false);
         }
         let broker = self.connection.broker;
         let device = broker.device(self.connection.certificate).await;
-        device.is_some_and(|device| broker.rules.subscribe(&device, &self.thing, filter))
+        // SUBACK has no word for it but a refusal.
+        let device = device.map_err(|_| Left::Dismissed(Ending::Unavailable))?;
+        Ok(device.is_some_and(|device| broker.rules.subscribe(&device, &self.thing, filter)))
     }
 
     fn leave(&mut self, session_expiry: Option<u32>) -> Left {

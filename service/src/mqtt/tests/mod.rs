@@ -5,6 +5,8 @@ mod mosquitto;
 mod protocol;
 mod sessions;
 mod subscriptions;
+mod trouble;
+mod troubled;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,14 +25,17 @@ use crate::registry::{
 };
 use crate::tunnels::ThingName;
 use client::Client;
+use troubled::Troubled;
 
-type TestBroker = Broker<MemoryMailbox, MemoryRegistry>;
+type TestMailbox = Troubled<MemoryMailbox>;
+type TestRegistry = Troubled<MemoryRegistry>;
+type TestBroker = Broker<TestMailbox, TestRegistry>;
 
 /// A broker with a registry of its own.
 struct Lab {
     broker: Arc<TestBroker>,
-    registry: Arc<MemoryRegistry>,
-    mailbox: Arc<MemoryMailbox>,
+    registry: Arc<TestRegistry>,
+    mailbox: Arc<TestMailbox>,
     clock: ManualClock,
     limits: BrokerLimits,
     stop: watch::Sender<bool>,
@@ -42,8 +47,10 @@ impl Lab {
     }
 
     fn with(change: impl FnOnce(&mut BrokerLimits)) -> Self {
-        let registry = Arc::new(MemoryRegistry::new(RegistryLimits::default()));
-        let mailbox = Arc::new(MemoryMailbox::new(MailboxLimits::default(), |_, _, _| true));
+        let registry = MemoryRegistry::new(RegistryLimits::default());
+        let registry = Arc::new(Troubled::new(registry));
+        let mailbox = MemoryMailbox::new(MailboxLimits::default(), |_, _, _| true);
+        let mailbox = Arc::new(Troubled::new(mailbox));
         let clock = ManualClock::new();
         let mut limits = BrokerLimits::default();
         change(&mut limits);
@@ -145,13 +152,15 @@ impl Lab {
 
     /// As a rotation does it.
     fn revoke(&self, tunnel: &str) {
-        self.mailbox.revoke(&tunnel.parse::<TunnelId>().unwrap());
+        self.mailbox
+            .inner
+            .revoke(&tunnel.parse::<TunnelId>().unwrap());
     }
 }
 
 fn broker(
-    mailbox: &Arc<MemoryMailbox>,
-    registry: &Arc<MemoryRegistry>,
+    mailbox: &Arc<TestMailbox>,
+    registry: &Arc<TestRegistry>,
     sealer: Sealer,
     clock: &ManualClock,
     limits: &BrokerLimits,

@@ -1,14 +1,13 @@
 //! What all connections share, and how notifications get to them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use adit_proto::TunnelId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, block_in_place};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tracing::{debug, error};
 
 use super::codec::Ending;
@@ -101,13 +100,17 @@ impl<M: Mailbox, R: Registry> Broker<M, R> {
     ///
     /// `changes` has to be listening since before the first connection was served.
     pub async fn follow(&self, mut changes: Changes) {
+        let every = self.limits.sweep_interval;
+        // Runs on, however often something changes.
+        let mut sweep = interval_at(Instant::now() + every, every);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 change = changes.next() => match change {
                     Some(change) => self.take_in(&change).await,
                     None => return,
                 },
-                () = sleep(SWEEP_INTERVAL) => self.sweep().await,
+                _ = sweep.tick() => self.sweep().await,
             }
         }
     }
@@ -236,6 +239,3 @@ impl<M: Mailbox, R: Registry> Notifier for Broker<M, R> {
         Box::pin(std::future::ready(()))
     }
 }
-
-/// How often what has run out is removed; nothing that has run out is given out meanwhile.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(60);

@@ -27,6 +27,8 @@ pub struct BrokerLimits {
     pub lease: Duration,
     /// For the mailbox to take a message, while a caller of the API waits.
     pub publish_timeout: Duration,
+    /// How often what has run out is removed; nothing that has run out is given out meanwhile.
+    pub sweep_interval: Duration,
 }
 
 impl Default for BrokerLimits {
@@ -41,6 +43,7 @@ impl Default for BrokerLimits {
             retention: Duration::from_secs(3600),
             lease: Duration::from_secs(7200),
             publish_timeout: Duration::from_secs(3),
+            sweep_interval: Duration::from_secs(60),
         }
     }
 }

@@ -218,3 +218,29 @@ async fn a_message_that_is_kept_too_late_for_the_caller_reaches_its_device() {
     go.send(()).expect("somebody still keeps the message");
     assert_eq!(client.take().await, "one");
 }
+
+#[tokio::test]
+async fn changes_of_the_registry_do_not_put_off_the_sweep() {
+    let lab = Lab::with(|l| l.sweep_interval = SHORT);
+    let (swept, told) = (Arc::new(AtomicUsize::new(0)), lab.registry.clone());
+    let counted = Arc::clone(&swept);
+    lab.mailbox.plan(move |name| {
+        counted.fetch_add(usize::from(name == "expire"), Ordering::Relaxed);
+        Trouble::None
+    });
+    lab.follow();
+    let certificate = lab.device("a").await;
+    let changing = tokio::spawn(async move {
+        for status in [CertificateStatus::Inactive, CertificateStatus::Active]
+            .into_iter()
+            .cycle()
+        {
+            let now = Timestamp::from_millis(2);
+            let set = told.set_certificate_status(now, &certificate, status);
+            set.await.unwrap();
+            tokio::time::sleep(SHORT / 10).await;
+        }
+    });
+    crate::testing::eventually("two sweeps", async || swept.load(Ordering::Relaxed) >= 2).await;
+    changing.abort();
+}

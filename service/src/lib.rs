@@ -28,6 +28,7 @@ pub mod mqtt;
 pub mod notify;
 pub mod quotas;
 pub mod registry;
+mod room;
 pub mod service;
 pub mod settings;
 pub mod store;

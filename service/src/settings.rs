@@ -186,8 +186,12 @@ pub struct NotLoopback(pub SocketAddr);
 /// A client that does nothing right keeps a connection for at most `lifetime` plus `drain_timeout`.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimits {
-    /// Connections at one time; more wait in the kernel's queue.
+    /// Connections at one time. One more, and one of those that have had no successful answer yet has to
+    /// go; where all have, it waits.
     pub connections_max: usize,
+    /// For a client from the address with the most of them to get a successful answer; only then may it have
+    /// to go for another one of that address.
+    pub patience: Duration,
     /// For the TLS handshake.
     pub handshake_timeout: Duration,
     /// For the head of a request; also how long a connection may be idle between two.
@@ -204,6 +208,7 @@ impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             connections_max: 512,
+            patience: Duration::from_secs(3),
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(15),
             body_timeout: Duration::from_secs(10),

@@ -38,7 +38,7 @@ pub use keeper::{Keeper, KeeperSettings, Notice, Outcome};
 pub use listening::Ports;
 pub use proxy::{Way, dial_through};
 pub use relay::Relay;
-pub use server::{FailureLimit, ServeConfig, serve};
+pub use server::{FailureLimit, ServeConfig, serve, source_of};
 pub use web_proxy::{ProxyCredentials, ProxyScheme, ProxyUrlError, WebProxy, fuzz_web_proxy};
 
 use crate::tls::Records;

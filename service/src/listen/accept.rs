@@ -1,11 +1,33 @@
-//! Accepting connections when the kernel has trouble.
+//! Accepting connections when the kernel has trouble, and when there are many.
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 use tracing::{debug, warn};
+
+use crate::room::{Place, Room};
+
+/// The next connection that gets a place, however long it takes. Dropped, it loses the connection that
+/// waits for one.
+pub(super) async fn admitted(
+    listener: &TcpListener,
+    room: &Arc<Room>,
+) -> (TcpStream, SocketAddr, Place) {
+    loop {
+        let (socket, peer) = next(|| listener.accept()).await;
+        if let Some(place) = room.enter(peer).await {
+            return (socket, peer, place);
+        }
+        debug!(%peer, "refused: its address has too many clients that nobody knows");
+        // Without a state of it that the system would keep. A failure leaves an ordinary close.
+        let _ = socket.set_zero_linger();
+    }
+}
 
 /// The next connection, however long it takes.
 ///

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
@@ -20,6 +19,7 @@ use super::{Stop, accept, stopped};
 use crate::mqtt::Broker;
 use crate::notify::Mailbox;
 use crate::registry::{CertificateId, Registry};
+use crate::room::{Place, Room};
 
 /// Lets devices in: the broker, and the TLS settings in front of it.
 #[derive(Clone)]
@@ -35,12 +35,12 @@ pub(crate) trait ServeDevice: Send + Sync {
         self: Arc<Self>,
         stream: TlsStream<TcpStream>,
         certificate: CertificateId,
-        stranger: OwnedSemaphorePermit,
+        place: Place,
         stop: Stop,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
-    /// Permits to begin with a client.
-    fn strangers(&self) -> Arc<Semaphore>;
+    /// Places for clients that are not let in yet.
+    fn strangers(&self) -> Arc<Room>;
 
     /// For the TLS handshake.
     fn handshake_timeout(&self) -> Duration;
@@ -51,13 +51,13 @@ impl<M: Mailbox, R: Registry> ServeDevice for Broker<M, R> {
         self: Arc<Self>,
         stream: TlsStream<TcpStream>,
         certificate: CertificateId,
-        stranger: OwnedSemaphorePermit,
+        place: Place,
         stop: Stop,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(async move { self.serve(stream, certificate, stranger, stop).await })
+        Box::pin(async move { self.serve(stream, certificate, place, stop).await })
     }
 
-    fn strangers(&self) -> Arc<Semaphore> {
+    fn strangers(&self) -> Arc<Room> {
         self.strangers()
     }
 
@@ -67,18 +67,24 @@ impl<M: Mailbox, R: Registry> ServeDevice for Broker<M, R> {
 }
 
 impl DeviceDoor {
-    /// Goes on with a handshake that was begun on a shared port, unless there are too many strangers.
+    /// Goes on with a handshake that was begun on a shared port, once there is a place among the strangers;
+    /// until then the client has the one of that port.
     pub(super) async fn enter(
         self,
         start: StartHandshake<TcpStream>,
+        peer: SocketAddr,
+        place: Place,
         stop: Stop,
     ) -> io::Result<()> {
-        let Ok(stranger) = self.broker.strangers().try_acquire_owned() else {
-            return Err(io::Error::other("too many clients that are not let in yet"));
+        let strangers = self.broker.strangers();
+        let stranger = tokio::select! {
+            stranger = self.in_time(async { Ok(strangers.enter(peer).await) }) => stranger?,
+            () = place.lost() => None,
         };
+        drop(place);
+        let stranger = stranger.ok_or_else(crowded)?;
         let handshake = start.into_stream(Arc::clone(&self.tls));
-        let stream = self.in_time(handshake).await?;
-        self.serve(stream, stranger, stop).await
+        self.shake_hands(handshake, stranger, stop).await
     }
 
     /// Serves a port of its own until told to stop.
@@ -86,17 +92,14 @@ impl DeviceDoor {
         let mut connections = JoinSet::new();
         let strangers = self.broker.strangers();
         loop {
-            let permitted = async {
-                let permit = Arc::clone(&strangers).acquire_owned().await;
-                let permit = permit.expect("the broker's semaphore is never closed");
-                (permit, accept::next(|| listener.accept()).await)
-            };
             tokio::select! {
                 () = stopped(&mut stop) => break,
-                Some(ended) = connections.join_next() => report(ended),
-                (permit, (socket, peer)) = permitted => {
-                    connections.spawn(self.clone().run(socket, peer, permit, stop.clone()));
+                (socket, peer, place) = accept::admitted(&listener, &strangers) => {
+                    connections.spawn(self.clone().run(socket, peer, place, stop.clone()));
                 }
+            }
+            while let Some(ended) = connections.try_join_next() {
+                report(ended);
             }
         }
         drop(listener);
@@ -106,36 +109,33 @@ impl DeviceDoor {
         }
     }
 
-    async fn run(
-        self,
-        socket: TcpStream,
-        peer: SocketAddr,
-        stranger: OwnedSemaphorePermit,
-        stop: Stop,
-    ) {
+    async fn run(self, socket: TcpStream, peer: SocketAddr, place: Place, stop: Stop) {
         let served = async {
             socket.set_nodelay(true)?;
             let handshake = TlsAcceptor::from(Arc::clone(&self.tls)).accept(socket);
-            let stream = self.in_time(handshake).await?;
-            self.serve(stream, stranger, stop).await
+            self.shake_hands(handshake, place, stop).await
         };
         if let Err(error) = served.await {
             debug!(%peer, %error, "device connection ended");
         }
     }
 
-    async fn serve(
+    async fn shake_hands(
         &self,
-        stream: TlsStream<TcpStream>,
-        stranger: OwnedSemaphorePermit,
+        handshake: impl Future<Output = io::Result<TlsStream<TcpStream>>>,
+        place: Place,
         stop: Stop,
     ) -> io::Result<()> {
+        let stream = tokio::select! {
+            stream = self.in_time(handshake) => stream?,
+            () = place.lost() => return Err(crowded()),
+        };
         let chain = stream.get_ref().1.peer_certificates();
         let certificate = chain.and_then(<[_]>::first);
         let certificate = certificate.ok_or_else(|| io::Error::other("no client certificate"))?;
         let id = CertificateId::of(certificate);
         let broker = Arc::clone(&self.broker);
-        broker.serve_device(stream, id, stranger, stop).await;
+        broker.serve_device(stream, id, place, stop).await;
         Ok(())
     }
 
@@ -146,6 +146,10 @@ impl DeviceDoor {
             Err(io::Error::new(io::ErrorKind::TimedOut, text))
         })
     }
+}
+
+fn crowded() -> io::Error {
+    io::Error::other("its place went to another client")
 }
 
 fn report(ended: Result<(), tokio::task::JoinError>) {

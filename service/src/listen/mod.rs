@@ -5,23 +5,28 @@ mod accept;
 mod devices;
 mod mutual;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::http::Request;
 use axum::{Extension, Router};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::server::{Acceptor, ClientHello};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tracing::{debug, error};
 
 use crate::api::Peer;
+use crate::room::{Place, Room};
 use crate::settings::ConnectionLimits;
 
 pub(crate) use devices::DeviceDoor;
@@ -52,19 +57,16 @@ impl HttpsListener {
         };
         let limits = Arc::clone(&connection.limits);
         let mut connections = JoinSet::new();
-        let room = Arc::new(Semaphore::new(limits.connections_max));
+        let room = Room::new(limits.connections_max, limits.patience);
         loop {
-            let permitted = async {
-                let permit = Arc::clone(&room).acquire_owned().await;
-                let permit = permit.expect("this semaphore is never closed");
-                (permit, accept::next(|| self.listener.accept()).await)
-            };
             tokio::select! {
                 () = stopped(&mut stop) => break,
-                Some(ended) = connections.join_next() => report(ended),
-                (permit, (socket, peer)) = permitted => {
-                    connections.spawn(connection.clone().run(socket, peer, permit));
+                (socket, peer, place) = accept::admitted(&self.listener, &room) => {
+                    connections.spawn(connection.clone().run(socket, peer, place));
                 }
+            }
+            while let Some(ended) = connections.try_join_next() {
+                report(ended);
             }
         }
         // New clients are refused from here on instead of waiting for an answer that never comes.
@@ -86,47 +88,68 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, socket: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
-        if let Err(error) = self.serve(socket, peer, permit).await {
+    async fn run(self, socket: TcpStream, peer: SocketAddr, place: Place) {
+        let (devices, stop) = (self.devices.clone(), self.stop.clone());
+        let place = Arc::new(place);
+        let served = tokio::select! {
+            served = self.serve(socket, peer, Arc::clone(&place)) => served,
+            () = place.lost() => Err(io::Error::other("its place went to another client")),
+        };
+        let served = match (served, devices, Arc::into_inner(place)) {
+            // Devices have a bound of their own; they stay for long.
+            (Ok(Some(greeting)), Some(door), Some(place)) => {
+                door.enter(greeting, peer, place, stop).await
+            }
+            (served, _, _) => served.map(drop),
+        };
+        if let Err(error) = served {
             debug!(%peer, %error, "API connection ended");
         }
     }
 
+    /// Serves a client of the API to its end. The greeting of one that is a device is given back.
     async fn serve(
         mut self,
         socket: TcpStream,
         peer: SocketAddr,
-        permit: OwnedSemaphorePermit,
-    ) -> io::Result<()> {
+        place: Arc<Place>,
+    ) -> io::Result<Option<StartHandshake<TcpStream>>> {
         socket.set_nodelay(true)?;
         let deadline = Instant::now() + self.limits.handshake_timeout;
         let too_long = |_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long");
         let greeting = LazyConfigAcceptor::new(Acceptor::default(), socket);
         let greeting = timeout_at(deadline, greeting).await.map_err(too_long)??;
-        if speaks_mqtt(&greeting.client_hello())
-            && let Some(door) = self.devices
-        {
-            // Devices have a bound of their own; they stay for long.
-            drop(permit);
-            return door.enter(greeting, self.stop).await;
+        if self.devices.is_some() && speaks_mqtt(&greeting.client_hello()) {
+            return Ok(Some(greeting));
         }
         let handshake = greeting.into_stream(self.tls);
         let stream = timeout_at(deadline, handshake).await.map_err(too_long)??;
-        let router = self.router.layer(Extension(Peer(peer)));
+        let router = TowerToHyperService::new(self.router.layer(Extension(Peer(peer))));
+        let answer = service_fn(move |request: Request<Incoming>| {
+            let (answered, place) = (router.call(request), Arc::clone(&place));
+            async move {
+                let answer = answered.await?;
+                // Nothing succeeds for somebody whom we do not know.
+                if answer.status().is_success() {
+                    place.settle();
+                }
+                Ok::<_, Infallible>(answer)
+            }
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head_timeout)
             .max_buf_size(MAX_HEAD_SIZE)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+            .serve_connection(TokioIo::new(stream), answer);
         tokio::pin!(connection);
         tokio::select! {
-            result = connection.as_mut() => return result.map_err(io::Error::other),
+            result = connection.as_mut() => return result.map(|()| None).map_err(io::Error::other),
             () = stopped(&mut self.stop) => {}
             () = sleep(self.limits.lifetime) => {}
         }
         connection.as_mut().graceful_shutdown();
         match timeout(self.limits.drain_timeout, connection).await {
-            Ok(result) => result.map_err(io::Error::other),
+            Ok(result) => result.map(|()| None).map_err(io::Error::other),
             // A client that does not read its answer. Dropping the connection cuts it.
             Err(_) => Err(io::Error::new(
                 io::ErrorKind::TimedOut,

@@ -1,5 +1,6 @@
 //! Clients that do nothing right, on real sockets.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::MQTT_ALPN;
+use crate::service::Running;
 use crate::settings::{ConnectionLimits, Settings};
-use crate::testing::{Client, client_config, connect, request, settings, start};
+use crate::testing::{Client, StartedRelay, client_config, connect, request, settings, start};
 
 const SHORT: Duration = Duration::from_millis(300);
 /// Enough for anything that happens after `SHORT`, on a busy machine.
@@ -95,9 +98,13 @@ async fn connections_beyond_the_limit_wait_for_their_turn() {
         l.head_timeout = LONG;
     }))
     .await;
-    let first = connect(&running).await;
-    let second = connect(&running).await;
-    // The kernel takes the third one, nobody answers it.
+    // Of these the service has answered something, so they stay.
+    let mut first = Client::new(&running).await;
+    let mut second = Client::new(&running).await;
+    for client in [&mut first, &mut second] {
+        client.ok("ListTunnels", json!({})).await;
+    }
+    // The third one is taken, and nobody answers it.
     let third = connect(&running);
     tokio::pin!(third);
     assert!(timeout(SHORT, third.as_mut()).await.is_err());
@@ -170,3 +177,81 @@ async fn stopping_ends_idle_connections_at_once_and_busy_ones_soon() {
     assert!(read_to_end(&mut busy).await.is_empty());
     assert!(TcpStream::connect(address).await.is_err());
 }
+
+/// Connections that fill all places and say nothing, not much, or nothing good.
+async fn flood(running: &Running<StartedRelay>, count: usize) -> Vec<Box<dyn Any>> {
+    let mut held: Vec<Box<dyn Any>> = Vec::new();
+    for index in 0..count {
+        match index % 3 {
+            0 => held.push(Box::new(connect_silently(running).await)),
+            1 => held.push(Box::new(connect(running).await)),
+            _ => {
+                let mut client = Client::new(running).await;
+                let refused = client
+                    .refused("OpenTunnel", json!({"description": 7}))
+                    .await;
+                assert_eq!(refused.0, 400);
+                held.push(Box::new(client));
+            }
+        }
+    }
+    held
+}
+
+async fn connect_silently(running: &Running<StartedRelay>) -> TcpStream {
+    TcpStream::connect(running.api_address).await.unwrap()
+}
+
+#[tokio::test]
+async fn clients_that_do_nothing_keep_nobody_out() {
+    let running = start(impatient(|l| {
+        l.connections_max = 6;
+        l.patience = SHORT;
+        // Nobody goes for another reason.
+        l.handshake_timeout = LONG * 60;
+        l.head_timeout = LONG * 60;
+    }))
+    .await;
+    let mut known = Client::new(&running).await;
+    known.ok("OpenTunnel", json!({})).await;
+    let _held = flood(&running, 12).await;
+    for _ in 0..10 {
+        let mut good = Client::new(&running).await;
+        let answered = timeout(LONG, good.ok("ListTunnels", json!({}))).await;
+        answered.expect("a good client is served");
+    }
+    // Who was known stays connected.
+    known.ok("ListTunnels", json!({})).await;
+}
+
+#[tokio::test]
+async fn devices_that_do_nothing_keep_no_other_device_out_of_the_shared_port() {
+    let mut settings = settings();
+    settings.mqtt.limits.strangers_max = 4;
+    settings.mqtt.limits.patience = SHORT;
+    settings.mqtt.limits.handshake_timeout = LONG * 60;
+    settings.api.connections.handshake_timeout = LONG * 60;
+    let running = start(settings).await;
+    let mut config = client_config(&running.ca_pem);
+    config.alpn_protocols = vec![MQTT_ALPN.to_vec()];
+    let config = Arc::new(config);
+    let mut held = Vec::new();
+    for _ in 0..12 {
+        let mut socket = connect_silently(&running).await;
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut session = rustls::ClientConnection::new(Arc::clone(&config), name).unwrap();
+        let mut hello = Vec::new();
+        session.write_tls(&mut hello).unwrap();
+        socket.write_all(&hello).await.unwrap();
+        // The service goes on with the handshake, and waits for the client in vain.
+        let answer = timeout(LONG, socket.read_u8()).await;
+        assert_eq!(
+            answer.expect("an answer to each greeting").unwrap(),
+            HANDSHAKE
+        );
+        held.push(socket);
+    }
+}
+
+/// First byte of a TLS record that shakes hands.
+const HANDSHAKE: u8 = 22;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use adit_proto::TunnelId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tracing::{debug, error};
@@ -18,6 +18,7 @@ use super::rules::Rules;
 use crate::clock::{Clock, Timestamp};
 use crate::notify::{Mailbox, MailboxError, Message, Notification, Notifier, Pending, Sealer};
 use crate::registry::{CertificateId, Change, Changes, Device, Registry, RegistryError};
+use crate::room::{Place, Room};
 use crate::token::TokenHash;
 use crate::tunnels::ThingName;
 
@@ -32,7 +33,7 @@ pub struct Broker<M, R> {
     pub(super) rules: Rules,
     pub(super) live: Arc<Live>,
     pub(super) connections: Arc<Semaphore>,
-    pub(super) strangers: Arc<Semaphore>,
+    pub(super) strangers: Arc<Room>,
 }
 
 impl<M: Mailbox, R: Registry> Broker<M, R> {
@@ -53,31 +54,31 @@ impl<M: Mailbox, R: Registry> Broker<M, R> {
             rules: Rules::new(region, account),
             live: Arc::default(),
             connections: Arc::new(Semaphore::new(limits.connections_max)),
-            strangers: Arc::new(Semaphore::new(limits.strangers_max)),
+            strangers: Room::new(limits.strangers_max, limits.patience),
             limits,
         }
     }
 
     /// Serves one client until it leaves, breaks a rule, loses its right, or `stop` says so.
     ///
-    /// `certificate` is the one whose key the client has proved to hold; `stranger` a permit of
+    /// `certificate` is the one whose key the client has proved to hold; `place` is one of
     /// [`strangers`](Self::strangers), held since before the TLS handshake.
-    pub async fn serve<S>(
+    pub(crate) async fn serve<S>(
         &self,
         stream: S,
         certificate: CertificateId,
-        stranger: OwnedSemaphorePermit,
+        place: Place,
         stop: watch::Receiver<bool>,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        Connection::new(self, stream, certificate, stranger, stop)
-            .run()
+        Connection::new(self, stream, certificate, stop)
+            .run(place)
             .await;
     }
 
-    /// Permits to begin with a client.
-    pub fn strangers(&self) -> Arc<Semaphore> {
+    /// Places for clients that are not let in yet.
+    pub(crate) fn strangers(&self) -> Arc<Room> {
         Arc::clone(&self.strangers)
     }
 

@@ -17,6 +17,7 @@ use super::codec::{Accepted, Connect, Ending, Incoming, Outgoing, Refused};
 use super::live::Seat;
 use crate::notify::{Mailbox, MailboxError, Opened, SessionStart, notify_topic};
 use crate::registry::{CertificateId, Device, Registry};
+use crate::room::Place;
 use crate::tunnels::ThingName;
 use deliver::InFlight;
 use retry::Retry;
@@ -27,8 +28,6 @@ pub(super) struct Connection<'a, M, R, S> {
     broker: &'a Broker<M, R>,
     transport: Transport<S>,
     certificate: CertificateId,
-    /// Counts against the bound on clients that were not let in, until this one is.
-    stranger: Option<OwnedSemaphorePermit>,
     stop: watch::Receiver<bool>,
 }
 
@@ -67,49 +66,57 @@ where
         broker: &'a Broker<M, R>,
         stream: S,
         certificate: CertificateId,
-        stranger: OwnedSemaphorePermit,
         stop: watch::Receiver<bool>,
     ) -> Self {
         Self {
             broker,
             transport: Transport::new(stream, broker.limits.write_timeout),
             certificate,
-            stranger: Some(stranger),
             stop,
         }
     }
 
-    pub(super) async fn run(mut self) {
+    /// `place` is among the clients that were not let in, until this one is.
+    pub(super) async fn run(mut self, place: Place) {
+        let mut stop = self.stop.clone();
+        let first = tokio::select! {
+            first = self.first() => first,
+            () = stopped(&mut stop) => None,
+            () = place.lost() => {
+                return debug!("the place of a client without a CONNECT went to another one");
+            }
+        };
+        match first {
+            Some(connect) => {
+                place.settle();
+                self.let_in(connect, place).await;
+            }
+            None => self.transport.close().await,
+        }
+    }
+
+    /// What a registered device begins with, if this is one, and does.
+    async fn first(&mut self) -> Option<Connect> {
         // Nobody who is not registered is answered at all. Where that cannot be said now, the answer to
         // CONNECT says so.
         if let Ok(None) = self.broker.device(self.certificate).await {
             debug!(certificate = ?self.certificate, "not an active device");
-            return self.transport.close().await;
+            return None;
         }
         let deadline = self.broker.limits.handshake_timeout;
-        let mut stop = self.stop.clone();
-        let first = tokio::select! {
-            first = timeout(deadline, self.transport.receive()) => first,
-            () = stopped(&mut stop) => return self.transport.close().await,
-        };
-        match first {
-            Ok(Ok(Incoming::Connect(connect))) => self.let_in(connect).await,
-            Ok(Ok(_)) => self.transport.close().await,
-            Ok(Err(lost)) => {
-                debug!(%lost, "a client did not get to its CONNECT");
-                self.transport.close().await;
-            }
-            Err(_) => {
-                debug!("a client sent no CONNECT in time");
-                self.transport.close().await;
-            }
+        match timeout(deadline, self.transport.receive()).await {
+            Ok(Ok(Incoming::Connect(connect))) => return Some(connect),
+            Ok(Ok(_)) => debug!("a client began with something else than CONNECT"),
+            Ok(Err(lost)) => debug!(%lost, "a client did not get to its CONNECT"),
+            Err(_) => debug!("a client sent no CONNECT in time"),
         }
+        None
     }
 
-    async fn let_in(mut self, connect: Connect) {
+    async fn let_in(mut self, connect: Connect, place: Place) {
         match self.admit(&connect).await {
             Ok((thing, seat, opened, permit)) => {
-                self.stranger = None;
+                drop(place);
                 Session::new(self, &connect, (thing, seat, opened, permit))
                     .run(&connect)
                     .await;

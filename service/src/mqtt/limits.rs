@@ -9,8 +9,12 @@ use std::time::Duration;
 pub struct BrokerLimits {
     /// Devices connected at one time; one more is told that the server is unavailable.
     pub connections_max: usize,
-    /// Connections that have not been let in yet; more wait in the kernel's queue.
+    /// Connections that have not been let in yet. One more, and one of those that have not sent their CONNECT
+    /// has to go; where all have, it waits.
     pub strangers_max: usize,
+    /// For a client from the address with the most of them to send its CONNECT; only then may it have to go
+    /// for another one of that address.
+    pub patience: Duration,
     /// For the TLS handshake, and then again for CONNECT to arrive.
     pub handshake_timeout: Duration,
     /// For a client to take what is written to it; it never is more than one message and an answer.
@@ -36,6 +40,7 @@ impl Default for BrokerLimits {
         Self {
             connections_max: 10_000,
             strangers_max: 256,
+            patience: Duration::from_secs(3),
             handshake_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),
             keep_alive_max: Duration::from_secs(1200),

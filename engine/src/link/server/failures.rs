@@ -107,8 +107,9 @@ impl Buckets {
 /// Least time between two looks through a full table.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 
-/// What is counted as one: an IPv4 address, also where it comes as IPv6, or an IPv6 network.
-fn source_of(address: IpAddr) -> IpAddr {
+/// What is counted as one address: an IPv4 address, also where it comes as IPv6, or the first 64 bits of an
+/// IPv6 one, which is what one subscriber has; a loopback address is itself.
+pub fn source_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => {
             Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into()

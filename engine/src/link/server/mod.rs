@@ -17,8 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 
 use self::accept::Acceptor;
-pub use self::failures::FailureLimit;
 use self::failures::Failures;
+pub use self::failures::{FailureLimit, source_of};
 use self::handshake::Handshake;
 use self::waiting::Waiting;
 use super::{Admission, Grant, Link};

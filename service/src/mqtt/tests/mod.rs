@@ -1,6 +1,7 @@
 //! The broker against clients that are written down byte by byte.
 
 mod client;
+mod crowd;
 mod mosquitto;
 mod protocol;
 mod sessions;
@@ -140,8 +141,9 @@ impl Lab {
     async fn socket(&self, certificate: CertificateId, buffer_size: usize) -> DuplexStream {
         let (near, far) = tokio::io::duplex(buffer_size);
         let (broker, stop) = (Arc::clone(&self.broker), self.stop.subscribe());
-        let stranger = broker.strangers().acquire_owned().await.unwrap();
-        tokio::spawn(async move { broker.serve(far, certificate, stranger, stop).await });
+        let peer = "127.0.0.1:1".parse().unwrap();
+        let place = broker.strangers().enter(peer).await.unwrap();
+        tokio::spawn(async move { broker.serve(far, certificate, place, stop).await });
         near
     }
 

@@ -92,7 +92,7 @@ impl<M: Mailbox, R: Registry> Broker<M, R> {
         self.live.wake(thing);
     }
 
-    /// There may be messages for all devices: what other nodes said was lost.
+    /// There may be messages for all devices, and other nodes may have their sessions: what was said is lost.
     pub fn wake_all(&self) {
         self.live.wake_all();
     }

@@ -292,7 +292,8 @@ where
         let mut stop = self.connection.stop.clone();
         let (mut end, bell) = (self.seat.end(), self.seat.bell());
         let renewal = self.connection.broker.limits.lease / 3;
-        let mut renew_at = Instant::now() + renewal;
+        let mut renewed = Instant::now();
+        let mut renew_at = renewed + renewal;
         if let Err(left) = self.deliver().await {
             return left;
         }
@@ -309,11 +310,16 @@ where
                         Err(lost) => Err(Left::Lost(lost)),
                     }
                 }
-                () = bell.notified() => self.deliver().await,
+                () = bell.message.notified() => self.deliver().await,
+                () = bell.doubt.notified() => {
+                    renew_at = renew_at.min(renewed + renewal / RENEWALS_MAX);
+                    Ok(())
+                }
                 () = self.retry.due() => self.deliver().await,
                 () = sleep_until(silent_until) => Err(Left::Dismissed(Ending::KeepAlive)),
                 () = sleep_until(renew_at) => {
-                    renew_at = Instant::now() + renewal;
+                    renewed = Instant::now();
+                    renew_at = renewed + renewal;
                     self.renew().await
                 }
             };
@@ -348,6 +354,10 @@ where
             .map_err(Left::Lost)
     }
 }
+
+/// In the time in which one is due: as many as there may be when news is lost again and again. It is a
+/// write for each device, at most every 30 s with the usual lease.
+const RENEWALS_MAX: u32 = 80;
 
 /// Returns once the service is to stop.
 async fn stopped(stop: &mut watch::Receiver<bool>) {

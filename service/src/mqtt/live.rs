@@ -23,8 +23,17 @@ struct Table {
 struct Entry {
     generation: u64,
     certificate: CertificateId,
-    wake: Arc<Notify>,
+    bell: Arc<Bell>,
     end: watch::Sender<Option<Ending>>,
+}
+
+/// What a connection is to ask the store for; remembers one ring of each.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    /// There may be a message.
+    pub(super) message: Notify,
+    /// The session may not be the connection's any more.
+    pub(super) doubt: Notify,
 }
 
 /// A connection's place in the table; leaves it when dropped, unless a newer one has taken it.
@@ -33,7 +42,7 @@ pub(super) struct Seat {
     live: Arc<Live>,
     thing: ThingName,
     generation: u64,
-    wake: Arc<Notify>,
+    bell: Arc<Bell>,
     end: watch::Receiver<Option<Ending>>,
 }
 
@@ -43,12 +52,12 @@ impl Live {
         let mut table = self.table();
         table.generations_used += 1;
         let generation = table.generations_used;
-        let wake = Arc::new(Notify::new());
+        let bell = Arc::new(Bell::default());
         let (sender, end) = watch::channel(None);
         let entry = Entry {
             generation,
             certificate,
-            wake: Arc::clone(&wake),
+            bell: Arc::clone(&bell),
             end: sender,
         };
         if let Some(old) = table.by_thing.insert(thing.clone(), entry) {
@@ -58,7 +67,7 @@ impl Live {
             live: Arc::clone(self),
             thing: thing.clone(),
             generation,
-            wake,
+            bell,
             end,
         }
     }
@@ -66,17 +75,16 @@ impl Live {
     /// There may be a message for this device.
     pub(super) fn wake(&self, thing: &ThingName) {
         if let Some(entry) = self.table().by_thing.get(thing) {
-            entry.wake.notify_one();
+            entry.bell.message.notify_one();
         }
     }
 
-    /// There may be messages for any device.
+    /// There may be messages for any device, and any session may have been taken from its connection.
     pub(super) fn wake_all(&self) {
-        let table = self.table();
-        table
-            .by_thing
-            .values()
-            .for_each(|entry| entry.wake.notify_one());
+        for entry in self.table().by_thing.values() {
+            entry.bell.message.notify_one();
+            entry.bell.doubt.notify_one();
+        }
     }
 
     /// Ends the connection of this device, if it is still the one seen.
@@ -107,9 +115,9 @@ impl Live {
 }
 
 impl Seat {
-    /// Rings when there may be a message; remembers one ring.
-    pub(super) fn bell(&self) -> Arc<Notify> {
-        Arc::clone(&self.wake)
+    /// Rings when the store should be asked.
+    pub(super) fn bell(&self) -> Arc<Bell> {
+        Arc::clone(&self.bell)
     }
 
     /// What tells that the connection is to end.
@@ -160,7 +168,7 @@ mod tests {
         assert_eq!(seen, [(thing.clone(), new.generation, certificate)]);
         live.end(&thing, new.generation - 1, Ending::Revoked);
         live.wake(&thing);
-        new.bell().notified().await;
+        new.bell().message.notified().await;
         live.end(&thing, new.generation, Ending::Revoked);
         assert_eq!(new.end().told().await, Ending::Revoked);
         drop(new);

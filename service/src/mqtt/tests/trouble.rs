@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use super::troubled::Trouble;
 use super::*;
+use crate::notify::Mailbox;
 
 /// Takes everything away but to connect.
 const CONNECT_ONLY: &str = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}}"#;
@@ -243,4 +244,33 @@ async fn changes_of_the_registry_do_not_put_off_the_sweep() {
     });
     crate::testing::eventually("two sweeps", async || swept.load(Ordering::Relaxed) >= 2).await;
     changing.abort();
+}
+
+#[tokio::test]
+async fn a_device_whose_session_was_taken_for_gone_is_sent_away_to_come_again() {
+    // Renewed every 16 s; when in doubt, a fifth of a second after the last time.
+    let lab = Lab::with(|l| l.lease = Duration::from_secs(48));
+    let mut client = lab.dial(lab.device("a").await).await;
+    client.connect_v5("a", true, 600).await;
+    client.subscribe(&own_topic("a"), 1).await;
+    lab.broker.wake_all();
+    tokio::time::sleep(SHORT).await;
+    client.ping().await;
+    // As the first node after a while does it.
+    let (now, thing) = (lab.clock.now().steady, thing("a"));
+    for number in 0..10 {
+        let closed = lab
+            .mailbox
+            .close(now, &thing, number, Duration::from_secs(600));
+        closed.await.unwrap();
+    }
+    lab.publish("a", "t", "one").await;
+    client.silence().await;
+    lab.broker.wake_all();
+    let goodbye = client.receive().await.unwrap();
+    assert_eq!((goodbye.0, goodbye.1[0]), (0xe0, 0x8e));
+    client.closed().await;
+    let mut client = lab.dial(CertificateId::of(b"a")).await;
+    assert_eq!(client.connect_v5("a", false, 600).await[..2], [1, 0]);
+    assert_eq!(client.take().await, "one");
 }

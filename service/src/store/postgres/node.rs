@@ -68,7 +68,8 @@ pub(super) async fn begin(
 }
 
 /// The time of the nodes that live; of the server, when none does, and then nothing has more left than
-/// its full length, whatever clocks did meanwhile.
+/// its full length, whatever clocks did meanwhile. Those before are struck off, so that one that was only
+/// late finds out that its devices were taken for gone.
 async fn enter(
     transaction: &deadpool_postgres::Transaction<'_>,
     limits: &Limits,
@@ -81,6 +82,7 @@ async fn enter(
         let retention = i64::try_from(limits.retention.as_millis()).unwrap_or(i64::MAX / 2);
         transaction.execute(CLAMP, &[&shared, &retention]).await?;
         super::tables::begin(transaction, shared).await?;
+        transaction.execute(STRIKE_OFF, &[]).await?;
     }
     let enter = "INSERT INTO nodes (beat, steady_ms) VALUES (clock_timestamp(), $1) RETURNING id";
     let row = transaction.query_one(enter, &[&shared]).await?;
@@ -227,9 +229,15 @@ const TIMES: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigi
 const CLAMP: &str = "UPDATE tunnels SET deadline_ms = \
                      $1 + CASE WHEN is_open THEN lifetime_minutes * 60000 ELSE $2 END \
                      WHERE deadline_ms > $1 + CASE WHEN is_open THEN lifetime_minutes * 60000 ELSE $2 END";
-const SAY: &str = "INSERT INTO nodes (id, beat, steady_ms) OVERRIDING SYSTEM VALUE \
-                   VALUES ($1, clock_timestamp(), $2) \
-                   ON CONFLICT (id) DO UPDATE SET beat = excluded.beat, steady_ms = excluded.steady_ms";
+const STRIKE_OFF: &str = "DELETE FROM nodes";
+/// A node that was struck off tells all of them, itself included, to look at everything again. No node has
+/// the number 0, so nobody takes it for its own word. `xmax` is 0 in a row that was inserted.
+const SAY: &str = "WITH said AS (\
+                       INSERT INTO nodes (id, beat, steady_ms) OVERRIDING SYSTEM VALUE \
+                       VALUES ($1, clock_timestamp(), $2) ON CONFLICT (id) \
+                       DO UPDATE SET beat = excluded.beat, steady_ms = excluded.steady_ms \
+                       RETURNING xmax = 0 AS struck_off) \
+                   SELECT pg_notify('adit_changes', '0 everything') FROM said WHERE struck_off";
 const FORGET: &str = "DELETE FROM nodes WHERE beat < clock_timestamp() - interval '1 hour'";
 
 #[cfg(test)]

@@ -198,3 +198,44 @@ async fn of_tokens_that_nodes_rotate_and_queue_at_once_the_last_is_told() {
         assert!(done.contains(&(told, true)), "round {round}");
     }
 }
+
+#[tokio::test]
+async fn a_node_that_was_late_looks_at_everything_again() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let late = database.node(&clock).await;
+    let (now, thing) = (clock.now().steady, thing());
+    let mut heard = Store::changes(&late);
+    let start = SessionStart {
+        clean: false,
+        resumable: true,
+        until: now.after(Duration::from_secs(3600)),
+    };
+    let opened = Mailbox::open(&late, now, &thing, start).await.unwrap();
+    let renew = || late.renew(&thing, opened.connection, start.until);
+    let beat = || node::beat_once(&late.pool, late.begun.node, 0);
+    // Its beats go on as they should, and nobody has anything to say.
+    beat().await.unwrap();
+    let other = database.node(&clock).await;
+    let tunnel = open(&other, clock.now(), "t").await;
+    let closed = TunnelStore::close(&other, clock.now(), &tunnel.id, true);
+    closed.await.unwrap();
+    assert_eq!(told(&mut heard).await, Change::Tunnel(tunnel.id));
+    assert!(renew().await.unwrap());
+    other.shut_down().await;
+    // It beats by itself too, and then another one is not the first.
+    loop {
+        database
+            .run("UPDATE nodes SET beat = beat - interval '1 minute'")
+            .await;
+        database.node(&clock).await.shut_down().await;
+        if !renew().await.unwrap() {
+            break;
+        }
+    }
+    // Its devices were taken for gone.
+    beat().await.unwrap();
+    assert_eq!(told(&mut heard).await, Change::Everything);
+}

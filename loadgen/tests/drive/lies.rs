@@ -29,7 +29,7 @@ fn bulk_finds_a_byte_that_was_changed_lost_doubled_or_moved() {
         for (way, direction) in [(Way::Up, "up"), (Way::Down, "down")] {
             for offset in OFFSETS {
                 let profile = format!(
-                    "bulk --direction {direction} --duration 300ms --grace 2s --seed {offset}"
+                    "bulk --direction {direction} --duration 600ms --grace 2s --seed {offset}"
                 );
                 let run = run(&profile, lie, way, offset);
                 let told = format!("{lie:?} {way:?} at {offset}: {}", run.text);
@@ -45,7 +45,7 @@ fn bulk_finds_a_byte_that_was_changed_lost_doubled_or_moved() {
 fn a_stream_that_is_cut_is_no_stream_that_has_ended() {
     for (way, direction) in [(Way::Up, "up"), (Way::Down, "down")] {
         for offset in OFFSETS {
-            let profile = format!("bulk --direction {direction} --duration 200ms --grace 2s");
+            let profile = format!("bulk --direction {direction} --duration 400ms --grace 2s");
             let run = run(&profile, Lie::Truncate, way, offset);
             let told = format!("{way:?} at {offset}: {}", run.text);
             assert_eq!(run.code, 1, "{told}");
@@ -60,7 +60,8 @@ fn round_trips_find_a_wrong_byte_in_question_or_answer() {
     for lie in [Lie::Flip, Lie::Double, Lie::Swap] {
         for way in [Way::Up, Way::Down] {
             for offset in [112, 150, 5_000] {
-                let profile = "latency --closed --duration 200ms --grace 2s";
+                // One round trip is enough, and a busy machine may make no more in the time.
+                let profile = "latency --closed --size 8000 --reply-size 8000 --duration 200ms";
                 let run = run(profile, lie, way, offset);
                 let told = format!("{lie:?} {way:?} at {offset}: {}", run.text);
                 assert_eq!(run.code, 1, "{told}");

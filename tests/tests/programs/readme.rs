@@ -15,6 +15,27 @@ use super::sshd::Sshd;
 
 const README: &str = include_str!("../../../README.md");
 
+/// What `sleep` means to the reader of the file: until it is there. A busy machine needs longer than a person, and
+/// nobody can say how long. First for the service, then for the agent, for which `adit ssh` waits as well, and
+/// twice for the two ends of the tunnel that `tokens` is for.
+const SLEEP: &str = r#"
+is_there() {
+  case $1 in
+    1) [ -s adit-data/endpoints.json ] ;;
+    2) true ;;
+    *) local id
+      id=$(adit tunnel list --open --data-dir adit-data | { read -r _; read -r id _; echo "$id"; })
+      [ "$(adit tunnel describe "$id" --data-dir adit-data | grep -cE '^(source|destination) +connected')" = 2 ] ;;
+  esac
+}
+sleeps=0
+sleep() {
+  sleeps=$((sleeps + 1))
+  command sleep 4
+  until is_there "$sleeps"; do command sleep 0.2; done
+}
+"#;
+
 /// Each `ssh` of the file takes milliseconds; what takes time is the waiting that is said with `sleep`.
 const LIMIT: Duration = Duration::from_secs(50);
 
@@ -82,10 +103,8 @@ async fn the_commands_of_the_readme_work_in_their_order(scenario: Scenario) -> R
     let (first, rest) = all.split_once('\n').context("one line only")?;
     ensure!(first.starts_with("export PATH="), "{first}");
     let rest = with_free_ports(rest, sshd.port)?;
-    // Busy machines need longer than people.
-    let script = format!(
-        "set -e -o pipefail\nsleep() {{ command sleep 4; }}\ntrap 'kill $(jobs -p)' EXIT\n{first}\n{rest}\n"
-    );
+    let script =
+        format!("set -e -o pipefail\n{SLEEP}\ntrap 'kill $(jobs -p)' EXIT\n{first}\n{rest}\n");
     let script = scenario.write("readme.sh", script)?;
     let mut command: Command = programs::command(&bash);
     command.arg(script).current_dir(directory);

@@ -35,9 +35,12 @@ impl Sshd {
         let lines = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\n\
              PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n\
-             PermitRootLogin yes\nMaxStartups 100\nSubsystem sftp internal-sftp\n",
+             PermitRootLogin yes\nMaxStartups 100\nSubsystem sftp internal-sftp\n\
+             SetEnv HOME={}\n",
             host_key.display(),
-            authorized.display()
+            authorized.display(),
+            // The shell reads its start-up files from there: those of the user may take seconds.
+            scenario.binary().home().display()
         );
         let config = scenario.write("sshd_config", lines)?;
         // Run by root it insists on this directory, which Debian makes at boot.

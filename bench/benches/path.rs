@@ -24,36 +24,35 @@ fn main() {
             continue;
         }
         for streams in [1, 64, 1_000] {
-            round_trip(&mut criterion, choice, name, streams);
-            bulk(&mut criterion, choice, name, streams);
+            let round_trips = Throughput::Elements(streams as u64);
+            let id = format!("round_trip/{name}/{streams}_conn/64_B");
+            time(&mut criterion, id, round_trips, choice, streams, SHORT);
+            let each = BULK / streams;
+            let bulk = Throughput::Bytes((each * streams) as u64);
+            let id = format!("bulk/{name}/{streams}_conn/4_MiB");
+            time(&mut criterion, id, bulk, choice, streams, each);
         }
     }
     criterion.final_summary();
 }
 
-fn round_trip(criterion: &mut Criterion, choice: IoChoice, name: &str, streams: usize) {
+/// Times an answer of `size` bytes on each of `streams` streams.
+fn time(
+    criterion: &mut Criterion,
+    id: String,
+    throughput: Throughput,
+    choice: IoChoice,
+    streams: usize,
+    size: usize,
+) {
     let mut group = criterion.benchmark_group("path");
-    group.throughput(Throughput::Elements(streams as u64));
-    let id = BenchmarkId::from_parameter(format!("round_trip/{name}/{streams}_conn/64_B"));
+    group.throughput(throughput);
+    // Made only when it is chosen: a thousand streams take long to open.
     let mut client = None;
-    group.bench_function(id, |bencher| {
+    group.bench_function(BenchmarkId::from_parameter(id), |bencher| {
         let client =
             client.get_or_insert_with(|| Client::new(|port| Stack::start(choice, port), streams));
-        bencher.iter(|| client.ask(SHORT));
-    });
-    group.finish();
-}
-
-fn bulk(criterion: &mut Criterion, choice: IoChoice, name: &str, streams: usize) {
-    let mut group = criterion.benchmark_group("path");
-    let each = BULK / streams;
-    group.throughput(Throughput::Bytes((each * streams) as u64));
-    let id = BenchmarkId::from_parameter(format!("bulk/{name}/{streams}_conn/4_MiB"));
-    let mut client = None;
-    group.bench_function(id, |bencher| {
-        let client =
-            client.get_or_insert_with(|| Client::new(|port| Stack::start(choice, port), streams));
-        bencher.iter(|| client.ask(each));
+        bencher.iter(|| client.ask(size));
     });
     group.finish();
 }

@@ -1,10 +1,12 @@
 //! `accept`, and what to do when it fails.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use socket2::SockRef;
+use tokio::net::TcpListener;
+use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
 
 pub(super) struct Acceptor {
@@ -33,14 +35,20 @@ impl Acceptor {
         }
     }
 
-    /// The next connection. May be dropped at any point without losing one.
+    /// The next connection, which tokio does not watch yet. May be dropped at any point without losing one.
     ///
     /// # Errors
     ///
     /// Only when the listener cannot be used any more.
     pub(super) async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         loop {
-            let error = match self.listener.accept().await {
+            // What waits is taken without a wait: nothing else would let others have their turn.
+            consume_budget().await;
+            let accepted = match self.waiting() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait().await,
+                accepted => accepted,
+            };
+            let error = match accepted {
                 Ok(accepted) => {
                     if self.failures > 0 {
                         tracing::warn!(failures = self.failures, "accepting connections again");
@@ -62,6 +70,22 @@ impl Acceptor {
                 Failure::Listener => return Err(error),
             }
         }
+    }
+}
+
+impl Acceptor {
+    /// A connection that waits. It comes as the system gives it: most of a flood are refused, and to
+    /// have tokio watch them first would cost more than all else.
+    fn waiting(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (socket, address) = SockRef::from(&self.listener).accept()?;
+        let address = address.as_socket();
+        let address = address.ok_or_else(|| io::Error::other("a peer without an IP address"))?;
+        Ok((socket.into(), address))
+    }
+
+    async fn wait(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (socket, address) = self.listener.accept().await?;
+        Ok((socket.into_std()?, address))
     }
 }
 

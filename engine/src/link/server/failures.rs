@@ -16,11 +16,18 @@ use crate::tunnel::bucket::Bucket;
 /// and before anything is allocated for it; clients take that for a fault that passes and come
 /// again. Good clients that share the address of a bad one are let in as often as failures are
 /// forgiven, and all of them again as soon as the failures stop.
+///
+/// Many addresses together have a limit as well. While it is exceeded, one failure costs an address
+/// all that it had saved up, and it is refused until that is paid: so a flood from some hundred
+/// addresses costs no more than one from a few. Addresses that have not failed notice nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct FailureLimit {
     /// Failures forgiven in a second.
     pub per_second: NonZeroU32,
-    /// Seconds of it that are saved up: so many times `per_second` may fail at once.
+    /// Failures in a second of all addresses together.
+    pub all_per_second: NonZeroU32,
+    /// Seconds of `per_second` that are saved up, so many times as much may fail at once; of
+    /// `all_per_second` it is one second.
     pub burst_seconds: u32,
     /// Whether loopback addresses are not counted: somebody on this machine is mostly what ends
     /// TLS for all the world, or an operator.
@@ -29,10 +36,11 @@ pub struct FailureLimit {
 
 impl Default for FailureLimit {
     /// 10 a second, 100 at once: a token of 256 bits is not found that way, and ten TLS handshakes
-    /// a second are under one percent of a core.
+    /// a second are under one percent of a core. Of all, 500 a second and at once.
     fn default() -> Self {
         Self {
             per_second: NonZeroU32::new(10).unwrap_or(NonZeroU32::MIN),
+            all_per_second: NonZeroU32::new(500).unwrap_or(NonZeroU32::MIN),
             burst_seconds: 10,
             spares_loopback: true,
         }
@@ -52,6 +60,8 @@ pub(super) struct Failures {
 #[derive(Default)]
 struct Buckets {
     by_source: HashMap<IpAddr, Bucket>,
+    /// Of all together; `None` before the first failure.
+    all: Option<Bucket>,
     /// When it is worth while to look for those that may be forgotten.
     sweep_at: Option<Instant>,
 }
@@ -69,7 +79,10 @@ impl Failures {
         self.limit.is_some()
             && with(&self.buckets, |buckets| {
                 let bucket = buckets.by_source.get(&source_of(address.ip()));
-                bucket.is_some_and(|bucket| bucket.over_until(now).is_some())
+                bucket.is_some_and(|bucket| {
+                    bucket.over_until(now).is_some()
+                        || buckets.are_over(now) && !bucket.is_full(now)
+                })
             })
     }
 
@@ -82,18 +95,30 @@ impl Failures {
         }
         let burst = Duration::from_secs(limit.burst_seconds.into());
         with(&self.buckets, |buckets| {
+            let are_over = buckets.are_over(now);
+            if !are_over {
+                let all = || Bucket::new(limit.all_per_second.into(), Duration::from_secs(1));
+                buckets.all.get_or_insert_with(all).take(now, 1);
+            }
             if !buckets.by_source.contains_key(&source) && !buckets.has_room(now) {
                 return;
             }
             let bucket = buckets.by_source.entry(source);
-            bucket
-                .or_insert_with(|| Bucket::new(limit.per_second.into(), burst))
-                .take(now, 1);
+            let bucket = bucket.or_insert_with(|| Bucket::new(limit.per_second.into(), burst));
+            // Handshakes that were under way already do not add up.
+            let costs_all = are_over && bucket.is_full(now);
+            let saved_up = limit.per_second.get().saturating_mul(limit.burst_seconds);
+            bucket.take(now, if costs_all { saved_up.into() } else { 1 });
         });
     }
 }
 
 impl Buckets {
+    /// Whether all together fail too often.
+    fn are_over(&self, now: Instant) -> bool {
+        self.all.is_some_and(|all| all.over_until(now).is_some())
+    }
+
     fn has_room(&mut self, now: Instant) -> bool {
         let is_full = self.by_source.len() >= ADDRESSES_MAX;
         if is_full && self.sweep_at.is_none_or(|at| at <= now) {
@@ -147,6 +172,32 @@ mod tests {
         failures.note(bad, now);
         assert!(failures.refuses(bad, now) && !failures.refuses(good, now));
         assert!(!failures.refuses(bad, now + Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn many_addresses_together_are_held_to_few_failures_each() {
+        let (failures, mut now) = (failures(), Instant::now());
+        let addresses: Vec<_> = (1..=250).map(|n| at(&format!("198.51.100.{n}"))).collect();
+        let mut failed = 0;
+        // Each comes 200 times a second, for a minute.
+        for _ in 0..60 * 200 {
+            now += Duration::from_millis(5);
+            for address in &addresses {
+                if !failures.refuses(*address, now) {
+                    failures.note(*address, now);
+                    failed += 1;
+                }
+            }
+        }
+        // 500 a second, and one of each address in 10 s; 10 a second of each would be 150,000.
+        assert!(failed < 500 + 60 * (500 + 25) + 250, "{failed}");
+        assert!(!failures.refuses(at("192.0.2.1"), now), "it has not failed");
+        let quiet = now + Duration::from_secs(11);
+        assert!(
+            addresses
+                .iter()
+                .all(|address| !failures.refuses(*address, quiet))
+        );
     }
 
     #[test]

@@ -128,7 +128,10 @@ impl<A: Admission, F: Fn(Grant, Link) + Send + Sync + 'static> Server<A, F> {
                         () = &mut shutdown => return Ok(()),
                         () = self.make_room() => {}
                     }
-                    self.spawn(socket, address);
+                    match watched(socket) {
+                        Ok(socket) => self.spawn(socket, address),
+                        Err(error) => tracing::warn!(%address, %error, "cannot take a connection"),
+                    }
                 }
             }
         }
@@ -158,8 +161,13 @@ impl<A: Admission, F: Fn(Grant, Link) + Send + Sync + 'static> Server<A, F> {
     }
 }
 
+fn watched(socket: std::net::TcpStream) -> io::Result<TcpStream> {
+    socket.set_nonblocking(true)?;
+    TcpStream::from_std(socket)
+}
+
 /// Closes a connection without a word, and without a state of it that the system would keep.
-fn reset(socket: TcpStream) {
+fn reset(socket: std::net::TcpStream) {
     // A failure leaves an ordinary close.
     let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
 }

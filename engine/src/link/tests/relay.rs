@@ -360,6 +360,7 @@ async fn what_is_not_tls_is_closed_at_once() {
 async fn an_address_that_keeps_failing_is_refused_before_it_costs_anything_and_then_forgiven() {
     let limit = FailureLimit {
         per_second: std::num::NonZeroU32::new(2).unwrap(),
+        all_per_second: std::num::NonZeroU32::new(1_000).unwrap(),
         burst_seconds: 5,
         spares_loopback: false,
     };

@@ -1,11 +1,10 @@
-//! What operations cost with many tunnels stored: a measurement, not a test.
+//! What operations cost with many tunnels stored; see store/cost.rs.
 
 use super::*;
 use crate::store::cost::{Cold, fill, warm};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement; see store/cost.rs"]
-async fn what_reading_costs_with_100_000_tunnels() {
+async fn what_reading_costs_with_many_tunnels() {
     let Some(database) = Database::new() else {
         return;
     };

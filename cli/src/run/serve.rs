@@ -165,8 +165,13 @@ fn print_endpoints(endpoints: &Endpoints, settings: &ServeSettings) {
 
 fn refuse(fault: &StartError) -> ExitCode {
     error!("{fault}");
-    if let StartError::Relay(_) = fault {
-        error!("hint: {IO_HINT}");
+    match fault {
+        StartError::Relay(_) => error!("hint: {IO_HINT}"),
+        StartError::Listen { .. } => error!(
+            "hint: end what has the address, or give another one with --api-listen, --tunnel-listen or \
+             --mqtt-listen"
+        ),
+        _ => {}
     }
     match fault {
         StartError::Listen { .. } => ExitCode::CannotListen,

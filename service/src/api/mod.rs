@@ -151,7 +151,8 @@ impl Api {
         answer
     }
 
-    /// Whether the caller may call so often. What it asked for is for the audit.
+    /// Whether the caller may call so often. Which operation on tunnels it asked for is for the audit;
+    /// calls to the registry are not looked into so far.
     fn admits(&self, call: &Call) -> bool {
         let key = call.caller.access_key_id.as_ref();
         let admits = self.rate.admit(key, self.clock.now().instant);

@@ -129,7 +129,7 @@ impl<S: Store> ControlPlane<S> {
     }
 
     /// The links that are up when the service stops end with it: the audit says so. The store learns it at
-    /// the next start.
+    /// the next start. What was heard of a link and still waits for the store then is told nobody.
     pub(crate) async fn end_all_links(&self) {
         for (tunnel, link) in self.links.take_all() {
             let change = Audited::Disconnected {

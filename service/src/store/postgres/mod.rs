@@ -178,7 +178,8 @@ impl PostgresStore {
 
     fn not_answered_yet(&self, ended: &[TunnelId]) {
         let mut unanswered = locked(&self.unanswered);
-        // What was not committed after all is due again, and is here already.
+        // What was not committed after all is due again, and is here already; unless another node has
+        // ended it meanwhile, which then tells of it as well.
         unanswered.retain(|id| !ended.contains(id));
         unanswered.extend_from_slice(ended);
     }
@@ -404,8 +405,11 @@ impl TunnelStore for PostgresStore {
             let transaction = client.transaction().await?;
             let expired = tunnels::expire(&transaction, now, &self.limits).await?;
             self.not_answered_yet(&expired.ended);
-            commit(transaction).await?;
-            Ok(expired)
+            let committed = commit(transaction).await;
+            if matches!(committed, Err(Fault::Database(_))) {
+                locked(&self.unanswered).retain(|id| !expired.ended.contains(id));
+            }
+            committed.map(|()| expired)
         };
         let mut expired = bounded_change(expire).await?;
         expired.ended = std::mem::take(&mut *locked(&self.unanswered));

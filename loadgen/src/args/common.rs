@@ -93,7 +93,7 @@ pub struct Output {
     #[arg(long, value_name = "CONDITION")]
     pub fail_if: Vec<Threshold>,
     /// Search for the highest rate until this holds: --ramp until 'p99>5ms'. Begins at --rate; each rate runs for
-    /// --duration
+    /// --duration. Bytes that are lost or wrong at any rate end it, with exit code 1
     #[arg(long, num_args = 1..=2, value_names = ["until", "CONDITION"])]
     pub ramp: Option<Vec<String>>,
     /// A line each second, also on a terminal

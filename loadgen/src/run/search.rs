@@ -11,6 +11,10 @@ use crate::settings::{Drive, Model};
 use crate::threshold::{Ramp, Threshold};
 
 /// Searches, then runs once more at the rate that held: that run is the one reported, with all rates that were tried.
+/// Where none held, where the search was stopped, or where bytes were lost at a rate, there is no such run, and the last
+/// one is reported: a search is no better than what it found.
+///
+/// The run reported is always the last one made, so its files are those that stay.
 ///
 /// # Errors
 /// The model is closed, or a run could not be made.
@@ -26,34 +30,33 @@ pub(super) fn search(
             "leave --closed away, or choose a profile that takes --rate",
         ));
     };
+    let run = |rate| {
+        let mut drive = drive.clone();
+        drive.model = Model::Open { rate };
+        measure(&drive, stage, stop)
+    };
     let mut ramp = Ramp::new(threshold.clone(), rate);
     let mut last = None;
     while let Some(rate) = ramp.next_rate() {
-        let summary = measure(&step(drive, rate, false), stage, stop)?;
-        if stop.load(Ordering::Relaxed) {
-            last = Some(summary);
-            break;
+        let summary = run(rate)?;
+        let is_stopped = stop.load(Ordering::Relaxed);
+        if !is_stopped {
+            ramp.tell(&summary);
         }
-        ramp.tell(&summary);
+        let is_over = is_stopped || !summary.losses().is_empty();
         last = Some(summary);
-    }
-    let mut summary = match ramp.best() {
-        Some(best) if !stop.load(Ordering::Relaxed) => {
-            measure(&step(drive, best, true), stage, stop)?
+        if is_over {
+            return Ok(told(last, ramp));
         }
-        _ => last.expect("a search has a first step"),
-    };
-    summary.ramp = ramp.into_steps();
-    Ok(summary)
+    }
+    if let Some(best) = ramp.best() {
+        last = Some(run(best)?);
+    }
+    Ok(told(last, ramp))
 }
 
-/// The same at another rate. Only the last run leaves files.
-fn step(drive: &Drive, rate: f64, is_last: bool) -> Drive {
-    let mut drive = drive.clone();
-    drive.model = Model::Open { rate };
-    if !is_last {
-        drive.output.directory = None;
-        drive.output.thresholds.clear();
-    }
-    drive
+fn told(last: Option<Summary>, ramp: Ramp) -> Summary {
+    let mut summary = last.expect("a search has a first run");
+    summary.ramp = ramp.into_steps();
+    summary
 }

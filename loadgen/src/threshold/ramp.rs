@@ -14,7 +14,8 @@ pub const RAMP_STEPS_MAX: usize = 32;
 /// The rate doubles from the start as long as it holds (or halves until it does), then the
 /// interval between the highest that held and the lowest that did not is halved, geometrically,
 /// until they are 5 % apart. A rate also counts as not held where less than 95 % of it was
-/// achieved, and growth ends where the generator itself is the limit.
+/// achieved, and growth ends where the generator itself is the limit. The search ends where bytes were
+/// lost or wrong.
 ///
 /// Contract: ask [`Ramp::next_rate`], run, tell [`Ramp::tell`], until `None`.
 #[derive(Clone, Debug)]
@@ -81,13 +82,16 @@ impl Ramp {
         let Some(rate) = self.next else { return };
         let outcome = self.threshold.judge(summary);
         let is_kept_up = summary.achieved_rate >= rate * KEPT_UP;
-        let has_held = !outcome.is_crossed && is_kept_up && summary.is_intact();
+        // As of any run: what was lost is a failure, also where the rate was too high.
+        let has_lost = !summary.losses().is_empty();
+        let has_held = !outcome.is_crossed && is_kept_up && !has_lost;
         // A generator that is late makes latencies longer, which the threshold sees by itself; one that
         // has no time left offers no more, whatever it is asked for.
         let is_own_limit = summary.generator.cpu_busiest_thread > CPU_SHARE_MAX;
         let is_late = summary.is_generator_bound();
         let note = match () {
             () if !summary.is_intact() => "a byte was wrong",
+            () if has_lost => "bytes were lost",
             () if outcome.is_crossed && is_own_limit => "crossed; the generator is the limit",
             () if outcome.is_crossed && is_late => "crossed; the generator was late",
             () if outcome.is_crossed => "crossed",
@@ -109,7 +113,7 @@ impl Ramp {
             &mut self.failed
         };
         *best = Some(rate);
-        let is_over = !summary.is_intact() || self.steps.len() >= RAMP_STEPS_MAX;
+        let is_over = has_lost || self.steps.len() >= RAMP_STEPS_MAX;
         self.next = if is_over {
             None
         } else {
@@ -158,6 +162,7 @@ const RATE_MIN: f64 = 0.5;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::ErrorKind;
 
     /// A target that holds any rate up to `capacity`.
     fn run(rate: f64, capacity: f64) -> Summary {
@@ -231,13 +236,31 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_byte_ends_the_search() {
+    fn bytes_that_are_lost_or_wrong_end_the_search() {
+        for (kind, note) in [
+            (ErrorKind::Mismatch, "a byte was wrong"),
+            (ErrorKind::Reset, "bytes were lost"),
+            (ErrorKind::TimedOut, "bytes were lost"),
+        ] {
+            let ramp = search(100.0, |rate| {
+                let mut summary = run(rate, 1e9);
+                summary.errors.insert(kind, 1);
+                summary
+            });
+            assert_eq!((ramp.steps().len(), ramp.best()), (1, None));
+            assert_eq!(ramp.steps()[0].note, note);
+        }
+    }
+
+    /// Nothing was begun, so nothing was lost: the rate is too high, and a lower one is tried.
+    #[test]
+    fn starts_that_were_skipped_do_not_end_the_search() {
         let ramp = search(100.0, |rate| {
-            let mut summary = run(rate, 1e9);
-            summary.errors.insert(crate::report::ErrorKind::Mismatch, 1);
+            let mut summary = run(rate, 60.0);
+            summary.errors.insert(ErrorKind::Skipped, 1);
             summary
         });
-        assert_eq!((ramp.steps().len(), ramp.best()), (1, None));
+        assert!(ramp.best().is_some(), "{:?}", ramp.steps());
     }
 
     #[test]

@@ -2,7 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::thread;
+
+/// Every connection.
+pub(crate) const ALL: Range<usize> = 0..usize::MAX;
 
 /// What is done to the bytes from `offset` on.
 #[derive(Clone, Copy, Debug)]
@@ -30,13 +34,13 @@ pub(crate) enum Way {
     Down,
 }
 
-/// Forwards to `to`, and lies from the connection number `honest` on.
+/// Forwards to `to`, and lies on the connections whose numbers are among `liars`.
 pub(crate) fn start(
     to: SocketAddr,
     lie: Lie,
     way: Way,
     offset: usize,
-    honest: usize,
+    liars: Range<usize>,
 ) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -44,7 +48,11 @@ pub(crate) fn start(
         for (number, near) in listener.incoming().enumerate() {
             let near = near.unwrap();
             let far = TcpStream::connect(to).unwrap();
-            let lie = if number < honest { Lie::None } else { lie };
+            let lie = if liars.contains(&number) {
+                lie
+            } else {
+                Lie::None
+            };
             for direction in [Way::Up, Way::Down] {
                 let [near, far] = [&near, &far].map(|stream| stream.try_clone().unwrap());
                 let (from, to) = match direction {

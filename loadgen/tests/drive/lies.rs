@@ -3,7 +3,7 @@
 use adit_loadgen::args::IoChoice;
 use adit_loadgen::report::ErrorKind;
 
-use crate::forwarder::{self, Lie, Way};
+use crate::forwarder::{self, ALL, Lie, Way};
 use crate::support::{Run, far_end};
 
 /// The round trip before the start is over by then: 48 bytes of greeting and 64 of question, or 64 of answer.
@@ -11,7 +11,7 @@ const OFFSETS: [usize; 6] = [112, 113, 140, 5_000, 70_001, 400_000];
 
 fn run(profile: &str, lie: Lie, way: Way, offset: usize) -> Run {
     let server = far_end(IoChoice::Auto);
-    let target = forwarder::start(server.address, lie, way, offset, 0);
+    let target = forwarder::start(server.address, lie, way, offset, ALL);
     Run::of(profile, target, IoChoice::Auto)
 }
 

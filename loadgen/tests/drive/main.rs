@@ -3,6 +3,7 @@
 mod forwarder;
 mod lies;
 mod profiles;
+mod ramp;
 mod stalled;
 mod support;
 mod terminal;

@@ -1,11 +1,12 @@
 //! What several tests need.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use adit_loadgen::args::IoChoice;
 use adit_loadgen::drive::Loop;
-use adit_loadgen::report::{ErrorKind, Summary};
+use adit_loadgen::report::{ErrorKind, HLOG_FILE, Summary};
 use adit_loadgen::server::{ServeSettings, Server};
 
 /// The program under test.
@@ -60,6 +61,8 @@ pub(crate) struct Run {
     pub(crate) text: String,
     /// `None` where it could not run.
     pub(crate) summary: Option<Summary>,
+    /// The interval log; empty where there is none.
+    pub(crate) log: String,
 }
 
 impl Run {
@@ -71,17 +74,18 @@ impl Run {
             .arg(directory.path())
             .output()
             .unwrap();
-        let summary = Summary::load(directory.path()).ok();
-        Self::ended(&output, summary)
+        Self::ended(&output, directory.path())
     }
 
-    fn ended(output: &Output, summary: Option<Summary>) -> Self {
+    /// One that has left its files in `directory`.
+    pub(crate) fn ended(output: &Output, directory: &Path) -> Self {
         let [out, err] =
             [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
         Self {
             code: output.status.code().expect("it was not killed"),
             text: format!("{out}{err}"),
-            summary,
+            summary: Summary::load(directory).ok(),
+            log: std::fs::read_to_string(directory.join(HLOG_FILE)).unwrap_or_default(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::thread;
 use adit_loadgen::args::IoChoice;
 use adit_loadgen::report::ErrorKind;
 
-use crate::forwarder::{self, Lie, Way};
+use crate::forwarder::{self, ALL, Lie, Way};
 use crate::support::{Run, far_end, interfaces};
 
 #[test]
@@ -44,7 +44,7 @@ fn somebody_else_listens() {
 /// 300 starts come due, over a forwarder that leaves out the byte at `offset` of each connection.
 fn lossy(offset: usize) -> Run {
     let server = far_end(IoChoice::Auto);
-    let target = forwarder::start(server.address, Lie::Drop, Way::Up, offset, 0);
+    let target = forwarder::start(server.address, Lie::Drop, Way::Up, offset, ALL);
     let arguments = "latency --rate 1000 --duration 300ms --grace 200ms";
     Run::of(arguments, target, IoChoice::Auto)
 }

@@ -77,7 +77,8 @@ pub struct Summary {
     pub warnings: Vec<String>,
     /// `--fail-if`, and what came of it.
     pub thresholds: Vec<Outcome>,
-    /// `--ramp`: the rates that were tried. The rest of the summary is the last that held.
+    /// `--ramp`: the rates that were tried. The rest of the summary is a run at the highest that held; where none did,
+    /// bytes were lost, or the search was stopped, it is the last run.
     pub ramp: Vec<RampStep>,
     /// One-second series, at most [`SECONDS_MAX`].
     pub series: Vec<Second>,

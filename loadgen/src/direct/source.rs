@@ -11,7 +11,7 @@ use super::lane::{Asked, Lane, Purpose};
 use super::run::Load;
 use super::session::{COMPOSE_MARK, End};
 use crate::payload::{Kind, Message};
-use crate::report::{ErrorKind, Recorder};
+use crate::report::{ErrorKind, Recorder, StreamSlot};
 
 /// Intended starts that wait for a free connection; further ones are skipped, and counted as that.
 pub(super) const LATE_MAX: usize = 100_000;
@@ -107,9 +107,11 @@ impl Source {
         self.recorder.tick(now);
     }
 
-    /// The time is up: what is on its way comes to its end.
+    /// The time is up: what is on its way comes to its end. What should have begun and has not is not begun any more: it
+    /// would count as done in a time that was over.
     pub(super) fn finish(&mut self) {
         self.is_ending = true;
+        self.skip_late();
         self.end_idle();
         let bulk: Vec<u32> = self
             .lanes
@@ -130,10 +132,14 @@ impl Source {
             note_loss(&self.recorder, &lane, kind);
             self.recorder.closed();
         }
+        self.skip_late();
+        self.is_ending = true;
+    }
+
+    fn skip_late(&mut self) {
         for _ in self.late.drain(..) {
             self.recorder.error(ErrorKind::Skipped);
         }
-        self.is_ending = true;
     }
 
     /// Begins what is late on what is free.
@@ -240,17 +246,12 @@ impl Source {
                 }
             }
             Kind::Receipt if lane.purpose == Purpose::Push => {
-                let more = lane.note_receipt(message.numbers[0]);
-                let slot = lane.slot;
-                self.recorder.bytes(more, 0);
-                slot.into_iter()
-                    .for_each(|it| self.recorder.share(it, more, 0));
+                let (more, slot) = (lane.note_receipt(message.numbers[0]), lane.slot);
+                self.carried(slot, more, 0);
             }
             Kind::Data => {
-                let (size, slot) = (message.size as u64, lane.slot);
-                self.recorder.bytes(0, size);
-                slot.into_iter()
-                    .for_each(|it| self.recorder.share(it, 0, size));
+                let slot = lane.slot;
+                self.carried(slot, 0, message.size as u64);
             }
             Kind::End => self.ended(connection, now),
             Kind::Complaint => {
@@ -260,6 +261,16 @@ impl Source {
             // Receipts of other lanes count what their answers count; the rest only goes up.
             _ => {}
         }
+    }
+
+    /// Bulk that was verified. What comes after the time is up is not counted.
+    fn carried(&self, slot: Option<StreamSlot>, up: u64, down: u64) {
+        if self.is_ending {
+            return;
+        }
+        self.recorder.bytes(up, down);
+        slot.into_iter()
+            .for_each(|it| self.recorder.share(it, up, down));
     }
 
     /// The far end has said all on this connection, and every byte was right.
@@ -396,5 +407,112 @@ impl End for Source {
 
     fn is_over(&self) -> bool {
         self.is_ending && self.lanes.is_empty() && self.late.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use super::*;
+    use crate::payload::{Direction, Track, Writer};
+    use crate::report::Interval;
+
+    fn source(load: Load) -> (Source, Receiver<Interval>) {
+        let (sender, intervals) = sync_channel(8);
+        let mut source = Source::new(load, SEED, Recorder::new(0, Instant::now(), sender));
+        source.begin();
+        (source, intervals)
+    }
+
+    /// The only interval.
+    fn told(source: Source, intervals: &Receiver<Interval>) -> Interval {
+        drop(source);
+        intervals.recv().expect("the last interval")
+    }
+
+    const SEED: u64 = 7;
+    const ASKS: Load = Load {
+        asks: 1,
+        pushes: 0,
+        pulls: 0,
+        churns: 0,
+        size: 64,
+        reply_size: 64,
+        rate: Some(1000.0),
+    };
+
+    /// One connection that is busy with the first of three.
+    #[test]
+    fn what_is_late_when_the_time_is_up_is_skipped() {
+        for load in [
+            ASKS,
+            Load {
+                asks: 0,
+                churns: 1,
+                ..ASKS
+            },
+        ] {
+            let (mut source, intervals) = source(load);
+            for _ in 0..3 {
+                source.fire(Instant::now(), Instant::now());
+            }
+            source.finish();
+            assert!(!source.is_over(), "the first is on its way");
+            // Its answer is its own: nothing is begun in its place.
+            source.data(1, &answer());
+            source.give_up(ErrorKind::TimedOut);
+            let told = told(source, &intervals);
+            assert_eq!((told.due, told.operations), (3, 1));
+            assert_eq!(told.errors.of(ErrorKind::Skipped), 2);
+            assert_eq!(told.errors.total(), 2);
+        }
+    }
+
+    /// The far end of connection 1.
+    fn far_end() -> Writer {
+        Writer::new(Track {
+            seed: SEED,
+            stream: 1,
+            direction: Direction::Down,
+        })
+    }
+
+    #[test]
+    fn bulk_that_comes_after_the_time_is_up_is_not_counted() {
+        for (pushes, pulls, expected) in [(1, 0, (1_000, 0)), (0, 1, (0, 500))] {
+            let (mut source, intervals) = source(Load {
+                asks: 0,
+                pushes,
+                pulls,
+                ..ASKS
+            });
+            let mut far_end = far_end();
+            let mut say = |source: &mut Source, receipt| {
+                let mut out = Vec::new();
+                match pushes {
+                    0 => far_end.seeded(Kind::Data, 0, 500, &mut out),
+                    _ => far_end.numbers(Kind::Receipt, 0, [receipt, 0], &mut out),
+                }
+                source.data(1, &out);
+            };
+            say(&mut source, 1_000);
+            source.finish();
+            say(&mut source, 3_000);
+            assert_eq!(source.faults, 0);
+            let told = told(source, &intervals);
+            assert_eq!((told.bytes_up, told.bytes_down), expected);
+            let shared: u64 = told.streams.iter().map(|it| it.up + it.down).sum();
+            assert_eq!(shared, expected.0 + expected.1);
+        }
+    }
+
+    /// What it says to the first question, and its end.
+    fn answer() -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut writer = far_end();
+        writer.seeded(Kind::Reply, 0, 64, &mut out);
+        writer.end(&mut out);
+        out
     }
 }

@@ -190,9 +190,6 @@ async fn keep_time(session: &Session<Source>, settings: &DirectSettings) -> Resu
         let next = due(index).map_or(tick, |due| due.min(tick)).min(end);
         timer.until(next).await;
         let now = Instant::now();
-        if due(index).is_some_and(|due| due <= now && due < end) {
-            session.with(|source| source.woke(next, now));
-        }
         while let Some(intended) = due(index).filter(|due| *due <= now && *due < end) {
             session.with(|source| source.fire(intended, now));
             index += 1;

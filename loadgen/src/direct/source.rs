@@ -88,19 +88,17 @@ impl Source {
         }
     }
 
-    /// A round trip should begin at `intended`, which is now or was before.
+    /// A round trip should begin at `intended`, which is now or was before: then the generator was late, for each start
+    /// that it slept through.
     pub(super) fn fire(&mut self, intended: Instant, now: Instant) {
         self.recorder.due(1);
+        self.recorder.woke(intended, now);
         if self.late.len() == LATE_MAX {
             self.recorder.error(ErrorKind::Skipped);
             return;
         }
         self.late.push_back(intended);
         self.dispatch(now);
-    }
-
-    pub(super) fn woke(&self, intended: Instant, now: Instant) {
-        self.recorder.woke(intended, now);
     }
 
     pub(super) fn tick(&self, now: Instant) {
@@ -413,6 +411,7 @@ impl End for Source {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Receiver, sync_channel};
+    use std::time::Duration;
 
     use super::*;
     use crate::payload::{Direction, Track, Writer};
@@ -514,5 +513,18 @@ mod tests {
         writer.seeded(Kind::Reply, 0, 64, &mut out);
         writer.end(&mut out);
         out
+    }
+
+    #[test]
+    fn each_start_that_was_slept_through_was_late() {
+        let (mut source, intervals) = source(ASKS);
+        let first = Instant::now();
+        let woke = first + Duration::from_millis(50);
+        for milliseconds in [0, 10, 20] {
+            source.fire(first + Duration::from_millis(milliseconds), woke);
+        }
+        let told = told(source, &intervals);
+        assert_eq!(told.lag.len(), 3);
+        assert!((30_000_000..30_100_000).contains(&told.lag.min()));
     }
 }

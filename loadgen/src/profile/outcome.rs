@@ -23,6 +23,8 @@ pub struct StallOutcome {
     pub during: Vec<u64>,
     /// Lengths of the two windows.
     pub windows: (Duration, Duration),
+    /// Whether there was a stream to stall.
+    pub has_stalled: bool,
     /// Whether the stalled stream was cut by the target, rather than carried on with afterwards.
     pub was_cut: bool,
 }
@@ -48,10 +50,18 @@ impl Outcome {
         if let Some(held) = self.held {
             figures.insert("held_connections".to_owned(), held as f64);
         }
-        if let Some(stall) = &self.stall {
+        if let Some(stall) = self.stall.as_ref().filter(|it| it.why_void().is_none()) {
             figures.extend(stall.figures());
         }
         figures
+    }
+
+    /// What the reader of the figures should know: what went wrong, and what is not told.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let void = self.stall.as_ref().and_then(StallOutcome::why_void);
+        let void = void.map(str::to_owned);
+        self.notes.iter().cloned().chain(void).collect()
     }
 }
 
@@ -59,7 +69,21 @@ impl StallOutcome {
     fn add(&mut self, other: Self) {
         self.before.extend(other.before);
         self.during.extend(other.during);
+        self.has_stalled |= other.has_stalled;
         self.was_cut |= other.was_cut;
+    }
+
+    /// Why there are no figures, if there are none: of a stall that was none, or that nobody could notice, they would tell
+    /// that all went well.
+    fn why_void(&self) -> Option<&'static str> {
+        if !self.has_stalled {
+            return Some(
+                "nothing stalled, since connection 0 could not be opened: the others tell nothing",
+            );
+        }
+        self.before
+            .is_empty()
+            .then_some("no connection was open beside the one that stalled: nobody could notice it")
     }
 
     fn figures(&self) -> [(String, f64); 5] {
@@ -101,6 +125,7 @@ mod tests {
                 before: vec![before],
                 during: vec![during],
                 windows: (second, 2 * second),
+                has_stalled: true,
                 was_cut: false,
             }),
             ..Outcome::default()
@@ -111,5 +136,31 @@ mod tests {
         assert_eq!(figures["others_before_bits_per_second"], 1600.0);
         assert_eq!(figures["others_kept_share"], 0.75);
         assert_eq!(figures["worst_of_others_kept_share"], 0.5);
+    }
+
+    #[test]
+    fn a_stall_that_nobody_could_see_has_no_figures() {
+        let of = |others: Vec<u64>, has_stalled| Outcome {
+            stall: Some(StallOutcome {
+                before: others.clone(),
+                during: others,
+                windows: (Duration::from_secs(1), Duration::from_secs(1)),
+                has_stalled,
+                was_cut: false,
+            }),
+            ..Outcome::default()
+        };
+        for (outcome, why) in [
+            (of(vec![100], false), "connection 0 could not be opened"),
+            (of(vec![], true), "nobody could notice"),
+        ] {
+            assert!(outcome.figures().is_empty(), "{outcome:?}");
+            assert!(outcome.warnings()[0].contains(why), "{outcome:?}");
+        }
+        // One worker has the stream that stalls, and another the others.
+        let mut all = of(vec![100], false);
+        all.add(of(vec![], true));
+        assert_eq!(all.figures()["others_kept_share"], 1.0);
+        assert!(all.warnings().is_empty());
     }
 }

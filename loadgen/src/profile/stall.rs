@@ -43,6 +43,7 @@ pub(super) async fn run(worker: &Rc<Worker>, sessions: Sessions) -> Outcome {
         }
     }
     super::finish(tasks).await;
+    let has_stalled = victim.is_some();
     let was_cut = match victim {
         Some(victim) => victim.await,
         None => false,
@@ -55,6 +56,7 @@ pub(super) async fn run(worker: &Rc<Worker>, sessions: Sessions) -> Outcome {
             before: of(0),
             during: of(1),
             windows: (length(windows[0]), length(windows[1])),
+            has_stalled,
             was_cut,
         }),
         ..Outcome::default()

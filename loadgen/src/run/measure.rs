@@ -131,7 +131,7 @@ fn ending(drive: &Drive, start: Instant, outcome: &Outcome, is_stopped: bool) ->
     Ending {
         measured: Some(measured),
         figures: outcome.figures(),
-        warnings: outcome.notes.clone(),
+        warnings: outcome.warnings(),
         is_interrupted: is_stopped,
         ..Ending::default()
     }

@@ -1,5 +1,6 @@
 //! Round trips: latency, typing, requests of the web, and whatever is interactive beside bulk.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -9,18 +10,25 @@ use super::{Sessions, Shape};
 use crate::drive::{Dice, Session, Worker};
 use crate::settings::Model;
 
-/// A task for each connection. The places of connections that could not be opened before are tried again.
-pub(super) fn spawn(worker: &Rc<Worker>, shape: Shape, sessions: Sessions) -> Vec<JoinHandle<()>> {
-    let spawn = |(index, session)| {
+/// A task for each of the `places`, with its connection among the `sessions`. Where that could not be opened before, it is
+/// tried again: a share of the starts belongs to the place, and what it does not make is counted.
+pub(super) fn spawn(
+    worker: &Rc<Worker>,
+    shape: Shape,
+    places: impl Iterator<Item = usize>,
+    sessions: Sessions,
+) -> Vec<JoinHandle<()>> {
+    let mut sessions: BTreeMap<usize, Session> = sessions.into_iter().collect();
+    let spawn = |index| {
         let exchange = Exchange {
             worker: Rc::clone(worker),
             shape,
             index,
             dice: Dice::new(worker.job.drive.seed, index as u64),
         };
-        monoio::spawn(exchange.run(session))
+        monoio::spawn(exchange.run(sessions.remove(&index)))
     };
-    sessions.into_iter().map(spawn).collect()
+    places.map(spawn).collect()
 }
 
 struct Exchange {
@@ -31,8 +39,7 @@ struct Exchange {
 }
 
 impl Exchange {
-    async fn run(mut self, session: Session) {
-        let mut session = Some(session);
+    async fn run(mut self, mut session: Option<Session>) {
         let mut starts = self.starts();
         let mut left = self.shape.lifetime(&mut self.dice);
         loop {

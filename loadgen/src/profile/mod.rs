@@ -30,10 +30,10 @@ pub(crate) async fn offer(worker: &Rc<Worker>, sessions: Sessions) -> Outcome {
                 size,
                 reply: reply_size,
             };
-            finish(exchange::spawn(worker, shape, sessions)).await;
+            round_trips(worker, shape, sessions).await;
         }
-        Profile::SshTyping => finish(exchange::spawn(worker, Shape::Typing, sessions)).await,
-        Profile::HttpMix => finish(exchange::spawn(worker, Shape::Http, sessions)).await,
+        Profile::SshTyping => round_trips(worker, Shape::Typing, sessions).await,
+        Profile::HttpMix => round_trips(worker, Shape::Http, sessions).await,
         Profile::Bulk(direction) => finish(bulk::spawn(worker, direction, sessions)).await,
         Profile::Mixed {
             direction,
@@ -49,7 +49,8 @@ pub(crate) async fn offer(worker: &Rc<Worker>, sessions: Sessions) -> Outcome {
                 reply: reply_size,
             };
             let pushing = bulk::spawn(worker, direction, pushing);
-            finish(exchange::spawn(worker, shape, asking)).await;
+            let places = worker.connections().filter(|index| *index < interactive);
+            finish(exchange::spawn(worker, shape, places, asking)).await;
             finish(pushing).await;
         }
         Profile::Churn { size, reply_size } => {
@@ -59,6 +60,11 @@ pub(crate) async fn offer(worker: &Rc<Worker>, sessions: Sessions) -> Outcome {
         Profile::Stall => return stall::run(worker, sessions).await,
     }
     Outcome::default()
+}
+
+async fn round_trips(worker: &Rc<Worker>, shape: Shape, sessions: Sessions) {
+    let places = worker.connections();
+    finish(exchange::spawn(worker, shape, places, sessions)).await;
 }
 
 async fn finish(tasks: Vec<JoinHandle<()>>) {

@@ -77,3 +77,31 @@ fn what_came_due_is_what_went_well_and_what_did_not() {
     );
     assert_eq!(run.code, 1, "{}", run.text);
 }
+
+/// People at five places, of which four cannot be opened, ever.
+#[test]
+fn starts_of_places_that_were_never_opened_are_counted_as_skipped() {
+    let server = far_end(IoChoice::Auto);
+    let target = forwarder::start(server.address, Lie::Truncate, Way::Down, 0, 1..usize::MAX);
+    let arguments = "ssh-typing --connections 5 --rate 400 --duration 500ms --threads 1";
+    let run = Run::of(arguments, target, IoChoice::Auto);
+    let summary = run.summary.expect("it ran");
+    // 200 on average, of which 40 are the first place's.
+    assert!(summary.due > 100, "{}: {}", summary.due, run.text);
+    let undone = summary.errors.values().sum::<u64>();
+    assert_eq!(summary.due, summary.operations + undone, "{}", run.text);
+    assert!(summary.errors[&ErrorKind::Skipped] > 50, "{}", run.text);
+}
+
+/// The same, with one that cannot be opened the first time.
+#[test]
+fn places_that_could_not_be_opened_at_first_are_tried_again() {
+    let server = far_end(IoChoice::Auto);
+    let target = forwarder::start(server.address, Lie::Truncate, Way::Down, 0, 1..2);
+    let arguments = "ssh-typing --connections 5 --rate 50 --duration 2500ms --threads 1";
+    let run = Run::of(arguments, target, IoChoice::Auto);
+    let summary = run.summary.expect("it ran");
+    assert_eq!(summary.open_max, 5, "{}", run.text);
+    let failed = summary.connection_errors.values().sum::<u64>();
+    assert_eq!(failed, 1, "{}", run.text);
+}

@@ -89,11 +89,16 @@ impl Worker {
     /// Waits for the next operation to begin, and says when it was meant to. `None`: the time is up.
     ///
     /// In an open model whoever is free takes the next start. One that has passed is begun at once, and its latency
-    /// counts from when it was meant.
+    /// counts from when it was meant. In a closed model the next is at once, but none before the start: what is done before
+    /// would be divided by a time that it did not take.
     pub async fn next_start(&self) -> Option<Instant> {
         let taken = self.schedule.borrow_mut().as_mut().map(Schedule::take);
         let Some(intended) = taken else {
-            let now = Instant::now();
+            let mut now = Instant::now();
+            if now < self.start {
+                self.timer.until(self.start).await;
+                now = Instant::now();
+            }
             return (now < self.end()).then_some(now);
         };
         if !self.wait(intended).await {
@@ -282,3 +287,48 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Failures of one worker that are told in words.
 const NOTES_MAX: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use clap::Parser as _;
+
+    use super::super::Loop;
+    use super::*;
+    use crate::args::{Args, IoChoice};
+    use crate::settings::Settings;
+
+    #[test]
+    fn no_operation_of_a_closed_model_begins_before_the_start() {
+        let args = "adit-loadgen latency --closed --target 127.0.0.1:1";
+        let Ok(Settings::Drive(drive)) = Settings::of(Args::parse_from(args.split_whitespace()))
+        else {
+            panic!("{args}");
+        };
+        let job = Arc::new(Job {
+            drive: *drive,
+            targets: Vec::new(),
+        });
+        let mut event_loop = Loop::build(IoChoice::Auto).expect("a loop");
+        event_loop.block_on(async {
+            let start = Instant::now() + Duration::from_millis(100);
+            let (sender, _intervals) = sync_channel(8);
+            let begin = Begin {
+                recorder: Recorder::new(0, start, sender),
+                start,
+                stop: Arc::default(),
+            };
+            let options = SocketOptions {
+                congestion: None,
+                is_uring: false,
+            };
+            let timer = Timer::start().expect("a timer");
+            let worker = Worker::new(job, 0, timer, options, 0, begin);
+            let first = worker.next_start().await.expect("the time is not up");
+            assert!(first >= start, "{:?} before", start - first);
+            let second = worker.next_start().await.expect("the time is not up");
+            assert!(second >= first);
+        });
+    }
+}

@@ -126,6 +126,10 @@ struct State {
     accounts: Vec<Account>,
     /// When the window began.
     window: Instant,
+    /// When it is to end, unless the watching ends before.
+    until: Option<Instant>,
+    /// How long it was, once it has ended.
+    length: Option<Duration>,
     is_over: bool,
 }
 
@@ -133,6 +137,8 @@ struct Account {
     subject: Subject,
     begin: Usage,
     last: Usage,
+    /// At the window's end, once it has ended.
+    end: Option<Usage>,
     gone_at: Option<f64>,
     samples: VecDeque<Sample>,
 }
@@ -151,6 +157,7 @@ impl Accountant {
                 subject,
                 begin: read,
                 last: read,
+                end: None,
                 gone_at: usage.err().map(|_| 0.0),
                 samples: VecDeque::new(),
             }
@@ -160,6 +167,8 @@ impl Accountant {
             state: Mutex::new(State {
                 accounts: subjects.into_iter().map(account).collect(),
                 window: begun,
+                until: None,
+                length: None,
                 is_over: false,
             }),
             changed: Condvar::new(),
@@ -173,14 +182,18 @@ impl Accountant {
         })
     }
 
-    /// What was before does not count: the measured window begins now.
-    pub fn begin_window(&self) {
+    /// What was before does not count, nor what is after: the measured window begins now and ends at `until`, or with the
+    /// watching if that is earlier.
+    pub fn begin_window(&self, until: Instant) {
         let mut state = self.shared.lock();
-        state.window = Instant::now();
+        (state.window, state.until, state.length) = (Instant::now(), Some(until), None);
         for account in &mut state.accounts {
             account.read(self.shared.begun);
-            account.begin = account.last;
+            (account.begin, account.end) = (account.last, None);
         }
+        drop(state);
+        // Its thread waits for a time that may be later.
+        self.shared.changed.notify_all();
     }
 
     /// Reads every subject now; those that are gone are left out.
@@ -194,12 +207,13 @@ impl Accountant {
         state.accounts.iter().filter_map(read).collect()
     }
 
-    /// Ends the window and the watching.
+    /// Ends the watching, and the window if that has not ended by itself.
     #[must_use]
     pub fn finish(mut self) -> Vec<Window> {
         self.stop();
         let mut state = self.shared.lock();
-        let seconds = state.window.elapsed().as_secs_f64();
+        let length = state.length.unwrap_or_else(|| state.window.elapsed());
+        let seconds = length.as_secs_f64();
         let begun = self.shared.begun;
         let close = |mut account: Account| {
             account.read(begun);
@@ -229,7 +243,13 @@ impl Shared {
         let mut next = self.begun + SAMPLE_INTERVAL;
         let mut state = self.lock();
         while !state.is_over {
-            let left = next.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            if state.until.is_some_and(|until| until <= now) {
+                state.end_window(self.begun);
+                continue;
+            }
+            let look_up = state.until.map_or(next, |until| until.min(next));
+            let left = look_up.saturating_duration_since(now);
             if left > Duration::ZERO {
                 let waited = self.changed.wait_timeout(state, left);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -247,6 +267,17 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn end_window(&mut self, begun: Instant) {
+        self.until = None;
+        self.length = Some(self.window.elapsed());
+        for account in &mut self.accounts {
+            account.read(begun);
+            account.end = Some(account.last);
+        }
     }
 }
 
@@ -282,7 +313,7 @@ impl Account {
             pid: self.subject.pid(),
             seconds,
             begin: self.begin,
-            end: self.last,
+            end: self.end.unwrap_or(self.last),
             gone_at: self.gone_at,
             resident_max: usages().filter_map(|it| it.resident).max(),
             user_memory_max: usages().filter_map(|it| it.user_memory).max(),
@@ -312,7 +343,7 @@ mod tests {
     fn only_what_is_used_in_the_window_counts() {
         let accountant = Accountant::start(vec![subject(std::process::id(), "self")]).unwrap();
         work(Duration::from_millis(1100));
-        accountant.begin_window();
+        accountant.begin_window(Instant::now() + Duration::from_secs(600));
         let window = &accountant.finish()[0];
         assert_eq!(
             (&*window.name, window.pid),
@@ -326,6 +357,20 @@ mod tests {
         assert!(window.end.cpu() >= window.begin.cpu());
         assert_eq!(window.cpu_per_gib(0), None);
         assert!(window.resident_max >= window.user_memory_max);
+    }
+
+    #[test]
+    fn what_is_used_after_the_window_does_not_count() {
+        let accountant = Accountant::start(vec![subject(std::process::id(), "self")]).unwrap();
+        let begun = Instant::now();
+        accountant.begin_window(begun + Duration::from_millis(100));
+        work(Duration::from_millis(1500));
+        let (_, after) = &accountant.snapshot()[0];
+        let all = begun.elapsed().as_secs_f64();
+        let window = &accountant.finish()[0];
+        assert!(window.seconds >= 0.1 && window.seconds < all, "{window:?}");
+        assert!(window.end.cpu() < after.cpu(), "{window:?} {after:?}");
+        assert!(!window.samples.is_empty(), "the watching goes on");
     }
 
     #[test]

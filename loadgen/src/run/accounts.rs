@@ -1,6 +1,7 @@
 //! What the processes under test use during a run, and for each connection that they hold.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use anyhow::Context as _;
 
@@ -31,9 +32,10 @@ impl Accounts {
         Ok(Self { accountant, before })
     }
 
-    /// The measured time begins.
-    pub(super) fn begin(&self) {
-        self.accountant.begin_window();
+    /// The measured time begins, and is over at `end`: bytes that come later are not counted, so what they cost is not
+    /// either.
+    pub(super) fn begin(&self, end: Instant) {
+        self.accountant.begin_window(end);
     }
 
     /// What each connection has cost in memory so far, by the names of those who pay. Memory that was set free earlier
@@ -58,7 +60,7 @@ impl Accounts {
         figures
     }
 
-    /// The measured time is over.
+    /// The run is over.
     pub(super) fn finish(self) -> Vec<Window> {
         self.accountant.finish()
     }

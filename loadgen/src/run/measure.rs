@@ -57,7 +57,7 @@ pub(super) fn measure(
         start,
         stop: Arc::clone(stop),
     })?;
-    accounts.begin();
+    accounts.begin(start + drive.duration);
     let opened = crew.opened;
     let holding = (drive.profile == Profile::Idle).then(|| {
         wait_for(start + drive.duration.saturating_sub(BEFORE_END), stop);

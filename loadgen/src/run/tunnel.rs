@@ -46,7 +46,7 @@ pub(super) fn measure(
         directory: drive.output.directory.clone(),
     })
     .context("the report cannot be begun")?;
-    accounts.begin();
+    accounts.begin(start + drive.duration);
     let outcome = tunnel.run(reporter.recorder())?;
     let windows = accounts.finish();
     let is_interrupted = stop.load(Ordering::Relaxed);

@@ -2,12 +2,12 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use adit_engine::ring::IoChoice;
-use adit_loadgen::report::{ErrorKind, Summary};
+use adit_loadgen::report::Summary;
 
-use crate::support::{EXECUTABLE, both};
+use crate::support::{EXECUTABLE, KeptUp, both};
 
 fn run(arguments: &[&str], out: &Path) -> Output {
     let output = Command::new(EXECUTABLE)
@@ -26,30 +26,15 @@ fn passed(arguments: &[&str]) -> Summary {
     assert!(output.status.success(), "{arguments:?}: {words}");
     let summary = Summary::load(directory.path()).unwrap();
     // A machine that is too busy may have left starts out.
-    let mut kinds = summary
-        .errors
-        .keys()
-        .chain(summary.connection_errors.keys());
-    assert!(
-        kinds.all(|kind| *kind == ErrorKind::Skipped),
-        "{arguments:?}: {:?}",
-        summary.errors
-    );
+    let told = (&summary.errors, &summary.connection_errors);
+    assert!(summary.has_only_skipped(), "{arguments:?}: {told:?}");
     summary
-}
-
-fn name(io: IoChoice) -> &'static str {
-    match io {
-        IoChoice::Auto => "auto",
-        IoChoice::Uring => "uring",
-        IoChoice::Epoll => "epoll",
-    }
 }
 
 #[test]
 fn profiles_run_on_a_system_of_their_own() {
     both(|io| {
-        let io = ["--self", "--system-io", name(io)];
+        let io = ["--self", "--system-io", io.as_str()];
         for profile in [
             &["latency", "--connections", "10", "--rate", "100"][..],
             &["bulk", "--direction", "both", "--tls-records", "library"],
@@ -94,61 +79,12 @@ fn profiles_run_in_the_place_of_one_end_or_both() {
     }
 }
 
-/// A system without proxies, kept up by another process of the generator.
-struct KeptUp {
-    child: Child,
-    document: serde_json::Value,
-    directory: tempfile::TempDir,
-}
-
-impl KeptUp {
-    fn without(parts: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut child = Command::new(EXECUTABLE)
-            .args(["system", "--json", "--without", parts, "--ca-out"])
-            .arg(directory.path().join("ca.pem"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut output = BufReader::new(child.stdout.as_mut().unwrap());
-        output.read_line(&mut line).unwrap();
-        Self {
-            child,
-            document: serde_json::from_str(&line).unwrap(),
-            directory,
-        }
-    }
-
-    fn endpoint(&self) -> String {
-        self.document["endpoint"].as_str().unwrap().to_owned()
-    }
-
-    fn ca(&self) -> String {
-        self.directory.path().join("ca.pem").display().to_string()
-    }
-
-    fn of_tunnel(&self, field: &str) -> String {
-        self.document["tunnels"][0][field]
-            .as_str()
-            .unwrap()
-            .to_owned()
-    }
-}
-
-impl Drop for KeptUp {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn a_tunnel_is_driven_by_both_its_tokens() {
-    let system = KeptUp::without("source,destination");
-    let (endpoint, ca) = (system.endpoint(), system.ca());
-    let source = system.of_tunnel("source_token");
-    let destination = system.of_tunnel("destination_token");
+    let system = KeptUp::start(&["--without", "source,destination"]);
+    let (endpoint, ca) = (system.endpoint(), system.ca().display().to_string());
+    let source = system.of_tunnel(0, "source_token");
+    let destination = system.of_tunnel(0, "destination_token");
     let place = ["--endpoint", &endpoint, "--ca", &ca];
     let tokens = [
         "--source-token",
@@ -174,18 +110,13 @@ fn a_tunnel_is_driven_by_both_its_tokens() {
 
 #[test]
 fn a_server_answers_as_the_destination_behind_a_real_source() {
-    let system = KeptUp::without("destination");
+    let system = KeptUp::start(&["--without", "destination"]);
     let mut server = Command::new(EXECUTABLE)
-        .args([
-            "serve",
-            "--endpoint",
-            &system.endpoint(),
-            "--ca",
-            &system.ca(),
-        ])
+        .args(["serve", "--endpoint", &system.endpoint(), "--ca"])
+        .arg(system.ca())
         .env(
             "ADIT_LOADGEN_DESTINATION_TOKEN",
-            system.of_tunnel("destination_token"),
+            system.of_tunnel(0, "destination_token"),
         )
         .stdout(Stdio::piped())
         .spawn()
@@ -194,7 +125,7 @@ fn a_server_answers_as_the_destination_behind_a_real_source() {
     let mut output = BufReader::new(server.stdout.as_mut().unwrap());
     output.read_line(&mut line).unwrap();
     assert!(line.contains("destination"), "{line}");
-    let listen = system.of_tunnel("listen");
+    let listen = system.of_tunnel(0, "listen");
     for profile in [
         &["latency", "--closed", "--connections", "4"][..],
         &["bulk", "--direction", "both"],

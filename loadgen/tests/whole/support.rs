@@ -1,8 +1,9 @@
 //! What several tests need.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -82,4 +83,54 @@ pub(crate) fn interrupt(pid: u32) {
 fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill").args([name, &pid.to_string()]).status();
     assert!(sent.unwrap().success());
+}
+
+/// A system that another process of the generator keeps up.
+pub(crate) struct KeptUp {
+    pub(crate) child: Child,
+    /// What it says of itself.
+    pub(crate) document: serde_json::Value,
+    directory: tempfile::TempDir,
+}
+
+impl KeptUp {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = Command::new(EXECUTABLE)
+            .args(["system", "--json", "--ca-out"])
+            .arg(directory.path().join("ca.pem"))
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut output = BufReader::new(child.stdout.as_mut().unwrap());
+        output.read_line(&mut line).unwrap();
+        Self {
+            child,
+            document: serde_json::from_str(&line).unwrap(),
+            directory,
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        self.document["endpoint"].as_str().unwrap().to_owned()
+    }
+
+    /// The file of its authority.
+    pub(crate) fn ca(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    pub(crate) fn of_tunnel(&self, tunnel: usize, field: &str) -> String {
+        let tunnel = &self.document["tunnels"][tunnel];
+        tunnel[field].as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for KeptUp {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

@@ -1,11 +1,11 @@
 //! A system that the generator starts carries bytes, comes back, and leaves nothing behind.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    self, EXECUTABLE, PATIENCE, both, connect, echo_server, is_running, round_trip,
+    self, EXECUTABLE, KeptUp, PATIENCE, both, connect, echo_server, is_running, round_trip,
 };
 use adit_engine::ring::IoChoice;
 use adit_loadgen::system::{Side, System, SystemSettings};
@@ -182,20 +182,11 @@ fn parts_end_with_the_system() {
     assert!(!pids.iter().any(|pid| is_running(*pid)));
 }
 
-/// Starts `adit-loadgen system` and reads what it says of itself.
-fn kept_up(directory: &std::path::Path) -> (std::process::Child, serde_json::Value) {
-    let mut child = Command::new(EXECUTABLE)
-        .args(["system", "--json", "--tunnels", "2", "--system-io", "epoll"])
-        .args(["--target", &echo_server().to_string()])
-        .arg("--ca-out")
-        .arg(directory.join("ca.pem"))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    let mut output = BufReader::new(child.stdout.as_mut().unwrap());
-    output.read_line(&mut line).unwrap();
-    (child, serde_json::from_str(&line).unwrap())
+/// Two tunnels to an echo server.
+fn kept_up() -> KeptUp {
+    let target = echo_server().to_string();
+    let tunnels = ["--tunnels", "2", "--system-io", "epoll"];
+    KeptUp::start(&[&tunnels[..], &["--target", &target]].concat())
 }
 
 fn pids(document: &serde_json::Value) -> Vec<u32> {
@@ -216,37 +207,28 @@ fn all_end(pids: &[u32]) {
 
 #[test]
 fn parts_end_although_the_parent_was_killed() {
-    let directory = tempfile::tempdir().unwrap();
-    let (mut parent, document) = kept_up(directory.path());
-    let pids = pids(&document);
+    let mut system = kept_up();
+    let pids = pids(&system.document);
     assert_eq!(pids.len(), 3);
-    let listen = document["tunnels"][1]["listen"].as_str().unwrap();
+    let listen = system.of_tunnel(1, "listen");
     round_trip(&mut connect(listen.parse().unwrap()), b"it carries");
     // SIGKILL: nothing of the parent can run any more.
-    parent.kill().unwrap();
-    parent.wait().unwrap();
+    system.child.kill().unwrap();
+    system.child.wait().unwrap();
     all_end(&pids);
 }
 
 #[test]
 fn a_system_is_kept_up_until_it_is_interrupted() {
-    let directory = tempfile::tempdir().unwrap();
-    let (mut parent, document) = kept_up(directory.path());
-    let pids = pids(&document);
-    let authority = std::fs::read_to_string(directory.path().join("ca.pem")).unwrap();
+    let mut system = kept_up();
+    let pids = pids(&system.document);
+    let authority = std::fs::read_to_string(system.ca()).unwrap();
     assert!(authority.contains("BEGIN CERTIFICATE"));
-    assert!(
-        document["endpoint"]
-            .as_str()
-            .unwrap()
-            .starts_with("wss://127.0.0.1:")
-    );
-    assert_ne!(
-        document["tunnels"][0]["source_token"],
-        document["tunnels"][1]["source_token"]
-    );
-    support::interrupt(parent.id());
-    assert!(parent.wait().unwrap().success());
+    assert!(system.endpoint().starts_with("wss://127.0.0.1:"));
+    let tokens = [0, 1].map(|tunnel| system.of_tunnel(tunnel, "source_token"));
+    assert_ne!(tokens[0], tokens[1]);
+    support::interrupt(system.child.id());
+    assert!(system.child.wait().unwrap().success());
     all_end(&pids);
 }
 

@@ -101,6 +101,13 @@ impl Summary {
         }
     }
 
+    /// Whether nothing failed but that starts were left out, as a machine that is too busy does.
+    #[must_use]
+    pub fn has_only_skipped(&self) -> bool {
+        let mut kinds = self.errors.keys().chain(self.connection_errors.keys());
+        kinds.all(|kind| *kind == ErrorKind::Skipped)
+    }
+
     /// Failures, of operations and of connections, by which bytes were lost or wrong.
     #[must_use]
     pub fn losses(&self) -> BTreeMap<ErrorKind, u64> {

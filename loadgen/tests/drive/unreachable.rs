@@ -78,9 +78,9 @@ fn what_came_due_is_what_went_well_and_what_did_not() {
     assert_eq!(run.code, 1, "{}", run.text);
 }
 
-/// People at five places, of which four cannot be opened, ever.
+/// People at five places, of which four have a connection that is cut, however often they are opened.
 #[test]
-fn starts_of_places_that_were_never_opened_are_counted_as_skipped() {
+fn starts_of_places_that_could_not_be_opened_are_counted() {
     let server = far_end(IoChoice::Auto);
     let target = forwarder::start(server.address, Lie::Truncate, Way::Down, 0, 1..usize::MAX);
     let arguments = "ssh-typing --connections 5 --rate 400 --duration 500ms --threads 1";
@@ -90,7 +90,7 @@ fn starts_of_places_that_were_never_opened_are_counted_as_skipped() {
     assert!(summary.due > 100, "{}: {}", summary.due, run.text);
     let undone = summary.errors.values().sum::<u64>();
     assert_eq!(summary.due, summary.operations + undone, "{}", run.text);
-    assert!(summary.errors[&ErrorKind::Skipped] > 50, "{}", run.text);
+    assert!(undone > 50, "{undone}: {}", run.text);
 }
 
 /// The same, with one that cannot be opened the first time.

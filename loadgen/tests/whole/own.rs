@@ -4,7 +4,6 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use adit_engine::ring::IoChoice;
 use adit_loadgen::report::Summary;
 
 use crate::support::{EXECUTABLE, KeptUp, both};

@@ -1,5 +1,7 @@
 //! Frames in, tunnel messages out.
 
+use std::io::ErrorKind;
+
 use adit_proto::framing::{Located, MessageReader};
 use adit_proto::message::MessageView;
 use anyhow::{Context as _, Result, bail};
@@ -41,7 +43,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
         let frame = match self.socket.read_frame().await {
             Ok(frame) => frame,
             Err(WebSocketError::UnexpectedEOF) => {
-                return Ok(Arrival::Ended("the connection ended".to_owned()));
+                return Ok(Arrival::Ended(CUT.to_owned()));
+            }
+            // Of TLS: the stream ended without its own end. The library's text is a link to its manual.
+            Err(WebSocketError::IoError(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+                return Ok(Arrival::Ended(CUT.to_owned()));
             }
             Err(WebSocketError::IoError(error)) => return Ok(Arrival::Ended(error.to_string())),
             Err(error) => return Err(error).context("a frame"),
@@ -64,6 +70,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
         Ok(Arrival::Messages)
     }
 }
+
+/// A connection that ended before the tunnel was closed, and what to look at.
+const CUT: &str = "the connection was cut before the service closed the tunnel: the service was stopped or killed, or \
+                   something on the way gave the connection up; look whether the service runs and what it logged";
 
 fn closed(payload: &[u8]) -> String {
     match payload {

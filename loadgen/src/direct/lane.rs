@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use crate::payload::{Direction, Fault, Kind, Message, Reader, Track, Writer};
+use crate::payload::{Direction, Fault, Kind, MESSAGE_SIZE_MIN, Message, Reader, Track, Writer};
+use crate::profile::RoundTrip;
 use crate::report::StreamSlot;
 
 /// Bytes of one message of bulk.
@@ -19,6 +20,8 @@ pub(super) enum Purpose {
     Push,
     /// Bulk downwards.
     Pull,
+    /// Nothing, until a round trip and its end prove it.
+    Hold,
 }
 
 /// A round trip on its way.
@@ -26,16 +29,34 @@ pub(super) enum Purpose {
 pub(super) struct Asked {
     pub(super) intended: Instant,
     pub(super) started: Instant,
+    pub(super) trip: RoundTrip,
+    /// The answer has come; where the end belongs to the round trip, that is still to come.
+    pub(super) is_answered: bool,
+}
+
+impl Asked {
+    pub(super) fn new(intended: Instant, started: Instant, trip: RoundTrip) -> Self {
+        Self {
+            intended,
+            started,
+            trip,
+            is_answered: false,
+        }
+    }
 }
 
 /// A connection.
 pub(super) struct Lane {
     pub(super) purpose: Purpose,
+    /// Where it is the desk's.
+    pub(super) place: Option<usize>,
     writer: Writer,
     reader: Reader,
     /// Made and not yet sent.
     pending: Vec<u8>,
     pub(super) asked: Option<Asked>,
+    /// It ends in order once its question is answered.
+    pub(super) is_last: bool,
     /// Bytes that the far end has told to be right.
     receipt: u64,
     pub(super) slot: Option<StreamSlot>,
@@ -53,6 +74,7 @@ impl Lane {
         }
         Self {
             purpose,
+            place: None,
             writer,
             reader: Reader::new(Track {
                 seed,
@@ -61,6 +83,7 @@ impl Lane {
             }),
             pending,
             asked: None,
+            is_last: false,
             receipt: 0,
             slot: None,
             has_turn: false,
@@ -68,12 +91,13 @@ impl Lane {
         }
     }
 
-    /// Makes a request, and for [`Purpose::Once`] the trailer behind it.
-    pub(super) fn ask(&mut self, asked: Asked, size: usize, reply_size: usize) {
+    /// Makes a request, and the trailer behind it where that belongs to the round trip.
+    pub(super) fn ask(&mut self, asked: Asked) {
         self.asked = Some(asked);
-        let (reply, pending) = (reply_size as u32, &mut self.pending);
-        self.writer.seeded(Kind::Ask, reply, size, pending);
-        if self.purpose == Purpose::Once {
+        let reply = asked.trip.reply as u32;
+        self.writer
+            .seeded(Kind::Ask, reply, asked.trip.size, &mut self.pending);
+        if matches!(self.purpose, Purpose::Once | Purpose::Hold) {
             self.say_end();
         }
     }
@@ -82,12 +106,8 @@ impl Lane {
     pub(super) fn say_end(&mut self) {
         if !std::mem::replace(&mut self.has_said_end, true) {
             if self.purpose == Purpose::Pull {
-                self.writer.seeded(
-                    Kind::Stop,
-                    0,
-                    crate::payload::MESSAGE_SIZE_MIN,
-                    &mut self.pending,
-                );
+                self.writer
+                    .seeded(Kind::Stop, 0, MESSAGE_SIZE_MIN, &mut self.pending);
             }
             self.writer.end(&mut self.pending);
         }

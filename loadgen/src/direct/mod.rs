@@ -12,14 +12,19 @@
 //! ```
 
 mod compose;
+mod desk;
 mod destination;
 mod incoming;
 mod lane;
 mod link;
+mod load;
 mod run;
 mod session;
 mod source;
+mod stall;
+mod starts;
 mod timer;
 
 pub use link::{Endpoint, LinkSettings, Trust};
-pub use run::{DirectSettings, Load, Outcome, Tunnel, connect, serve};
+pub use load::Load;
+pub use run::{DirectSettings, Outcome, Tunnel, connect, serve};

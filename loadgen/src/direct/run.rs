@@ -11,9 +11,12 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::destination::{Destination, FarCounts};
 use super::link::{self, LinkReader, LinkSettings, LinkWriter};
+use super::load::Load;
 use super::session::{End, Session};
 use super::source::Source;
+use super::starts::Starts;
 use super::timer::Timer;
+use crate::profile;
 use crate::report::{ErrorKind, Recorder};
 
 /// How long a service may take to tell its services.
@@ -24,25 +27,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Time between two ticks of the recorder.
 const TICK_INTERVAL: Duration = Duration::from_millis(100);
-
-/// What is offered.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Load {
-    /// Connections for round trips, one at a time on each.
-    pub asks: usize,
-    /// Connections with bulk upwards.
-    pub pushes: usize,
-    /// Connections with bulk downwards.
-    pub pulls: usize,
-    /// Instead of `asks`: at most so many connections at once, each for one round trip.
-    pub churns: usize,
-    /// Bytes of a request.
-    pub size: usize,
-    /// Bytes of its answer.
-    pub reply_size: usize,
-    /// Round trips a second, on schedule (open model); `None`: each after the last (closed).
-    pub rate: Option<f64>,
-}
 
 /// A run.
 #[derive(Clone)]
@@ -64,7 +48,7 @@ pub struct DirectSettings {
 }
 
 /// How a run ended; the figures are with the recorder.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outcome {
     /// Why the source's link ended before its time, if it did.
     pub cut_short: Option<String>,
@@ -78,6 +62,8 @@ pub struct Outcome {
     pub far_received: u64,
     /// Connections that it saw end before their trailer.
     pub far_cut: u64,
+    /// What only its profile knows.
+    pub profile: profile::Outcome,
 }
 
 /// A tunnel whose ends are connected.
@@ -133,7 +119,7 @@ impl Tunnel {
 }
 
 impl Outcome {
-    /// By name, each name ending in its unit; those of the far end where it was played.
+    /// By name, each name ending in its unit: the profile's, and those of the far end where it was played.
     #[must_use]
     pub fn figures(&self, has_far_end: bool) -> BTreeMap<String, f64> {
         let far = [
@@ -142,8 +128,9 @@ impl Outcome {
             ("far_end_cut_connections_count", self.far_cut),
         ];
         let told = far.into_iter().filter(|_| has_far_end);
-        told.map(|(name, value)| (name.to_owned(), value as f64))
-            .collect()
+        let mut figures = self.profile.figures();
+        figures.extend(told.map(|(name, value)| (name.to_owned(), value as f64)));
+        figures
     }
 }
 
@@ -167,6 +154,7 @@ async fn offer(
     let outcome = Outcome {
         cut_short: ended,
         first_fault: source.first_fault.clone(),
+        profile: source.outcome(),
         ..Outcome::default()
     };
     Ok((outcome, source.faults))
@@ -177,22 +165,16 @@ async fn keep_time(session: &Session<Source>, settings: &DirectSettings) -> Resu
     await_services(session, Source::is_running).await?;
     let start = Instant::now();
     let end = start + settings.duration;
-    session.with(Source::begin);
+    session.with(|source| source.begin(start, settings.duration));
     let mut timer = Timer::new()?;
     let mut tick = start + TICK_INTERVAL;
-    // Computed from the start each time, so that no error adds up.
-    let due = |index: u64| {
-        let rate = settings.load.rate?;
-        Some(start + Duration::from_secs_f64(index as f64 / rate))
-    };
-    let mut index = 0;
+    let mut starts = Starts::new(&settings.load, settings.seed, start);
     loop {
-        let next = due(index).map_or(tick, |due| due.min(tick)).min(end);
+        let next = starts.peek().map_or(tick, |due| due.min(tick)).min(end);
         timer.until(next).await;
         let now = Instant::now();
-        while let Some(intended) = due(index).filter(|due| *due <= now && *due < end) {
-            session.with(|source| source.fire(intended, now));
-            index += 1;
+        while let Some(due) = starts.take(now, end) {
+            session.with(|source| source.fire(due, now));
         }
         if now >= tick {
             session.with(|source| source.tick(now));
@@ -281,7 +263,7 @@ async fn answer(
     };
     tokio::select! {
         ended = session.run(reader, writer) => match ended? {
-            Some(how) => bail!("the link ended: {how}"),
+            Some(how) => bail!("the tunnel's link ended: {how}"),
             None => Ok(()),
         },
         clock = clock => clock,

@@ -1,20 +1,21 @@
 //! Plays the source: opens connections and offers load on them.
 
-use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+mod end;
 
-use adit_proto::message::{Kind as MessageKind, MessageView};
-use anyhow::{Result, bail};
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use adit_proto::message::Kind as MessageKind;
 
 use super::compose::Route;
+use super::desk::Desk;
 use super::lane::{Asked, Lane, Purpose};
-use super::run::Load;
-use super::session::{COMPOSE_MARK, End};
+use super::load::Load;
+use super::stall::Stall;
+use super::starts::Start;
 use crate::payload::{Kind, Message};
+use crate::profile::{self, RoundTrip, Windows, idle};
 use crate::report::{ErrorKind, Recorder, StreamSlot};
-
-/// Intended starts that wait for a free connection; further ones are skipped, and counted as that.
-pub(super) const LATE_MAX: usize = 100_000;
 
 /// The source's end.
 pub(super) struct Source {
@@ -26,10 +27,14 @@ pub(super) struct Source {
     lanes: HashMap<u32, Lane>,
     /// Connections that have something to send, in the order of their turns.
     turns: VecDeque<u32>,
-    /// Connections for round trips that wait for one.
-    idle: VecDeque<u32>,
-    /// Round trips that should have begun.
-    late: VecDeque<Instant>,
+    desk: Desk,
+    stall: Option<Stall>,
+    /// Connections that are held and not proved yet.
+    unproved: VecDeque<u32>,
+    /// Connections that are being proved.
+    proving: usize,
+    /// Connections that were proved to be whole.
+    held: u64,
     /// The id of the connection opened last.
     last: u32,
     control: Vec<u8>,
@@ -50,8 +55,11 @@ impl Source {
             route: None,
             lanes: HashMap::new(),
             turns: VecDeque::new(),
-            idle: VecDeque::new(),
-            late: VecDeque::new(),
+            desk: Desk::new(&load, seed),
+            stall: None,
+            unproved: VecDeque::new(),
+            proving: 0,
+            held: 0,
             last: 0,
             control: Vec::new(),
             scratch: Vec::new(),
@@ -65,39 +73,45 @@ impl Source {
         self.route.is_some()
     }
 
-    /// Opens the connections that stay open, and in the closed model begins.
-    pub(super) fn begin(&mut self) {
-        let now = Instant::now();
-        for (count, purpose) in [
-            (self.load.pushes, Purpose::Push),
-            (self.load.pulls, Purpose::Pull),
-            (self.load.asks, Purpose::Ask),
-        ] {
-            for _ in 0..count {
-                let connection = self.open(purpose);
-                match purpose {
-                    Purpose::Ask => self.idle.push_back(connection),
-                    Purpose::Push | Purpose::Pull | Purpose::Once => {}
-                }
-            }
+    /// Opens the connections that stay open, and in the closed model begins. The run is from `start` on for `duration`.
+    pub(super) fn begin(&mut self, start: Instant, duration: Duration) {
+        let load = self.load;
+        let open = |source: &mut Self, count, purpose| -> Vec<u32> {
+            (0..count).map(|_| source.open(purpose)).collect()
+        };
+        open(self, load.pushes, Purpose::Push);
+        let pulls = open(self, load.pulls, Purpose::Pull);
+        if load.stalls
+            && let Some((victim, others)) = pulls.split_first()
+        {
+            let windows = Windows::new(start, duration);
+            self.stall = Some(Stall::new(windows, *victim, others.iter().copied()));
         }
-        if self.load.rate.is_none() {
-            let count = self.load.asks + self.load.churns;
-            self.late.extend(std::iter::repeat_n(now, count));
-            self.dispatch(now);
+        self.unproved = open(self, load.holds, Purpose::Hold).into();
+        for place in 0..self.desk.places() {
+            if load.churns == 0 {
+                self.open_for(place, Purpose::Ask);
+            }
+            self.desk.free(place);
+        }
+        if load.rate.is_none() {
+            let at_once = Start {
+                intended: start,
+                place: None,
+            };
+            for _ in 0..self.desk.places() {
+                self.want(at_once);
+            }
+            self.dispatch(start);
         }
     }
 
-    /// A round trip should begin at `intended`, which is now or was before: then the generator was late, for each start
-    /// that it slept through.
-    pub(super) fn fire(&mut self, intended: Instant, now: Instant) {
+    /// A round trip should begin now, or should have before: then the generator was late, for each start that it slept
+    /// through.
+    pub(super) fn fire(&mut self, start: Start, now: Instant) {
         self.recorder.due(1);
-        self.recorder.woke(intended, now);
-        if self.late.len() == LATE_MAX {
-            self.recorder.error(ErrorKind::Skipped);
-            return;
-        }
-        self.late.push_back(intended);
+        self.recorder.woke(start.intended, now);
+        self.want(start);
         self.dispatch(now);
     }
 
@@ -110,18 +124,15 @@ impl Source {
     pub(super) fn finish(&mut self) {
         self.is_ending = true;
         self.skip_late();
-        self.end_idle();
-        let bulk: Vec<u32> = self
-            .lanes
-            .iter()
-            .filter(|(_, lane)| lane.asked.is_none())
-            .map(|(connection, _)| *connection)
-            .collect();
-        for connection in bulk {
-            if !self.idle.contains(&connection) {
-                self.end(connection);
-            }
+        if let Some((victim, aside)) = self.stall.as_mut().map(Stall::end) {
+            self.data(victim, &aside);
         }
+        let is_bulk = |lane: &Lane| matches!(lane.purpose, Purpose::Push | Purpose::Pull);
+        let bulk = self.lanes.iter().filter(|(_, lane)| is_bulk(lane));
+        let mut over: Vec<u32> = bulk.map(|(connection, _)| *connection).collect();
+        over.extend(self.desk.idle());
+        over.into_iter().for_each(|connection| self.end(connection));
+        self.prove();
     }
 
     /// What has not come to its end is given up.
@@ -134,47 +145,63 @@ impl Source {
         self.is_ending = true;
     }
 
+    /// What only the profile knows.
+    pub(super) fn outcome(&self) -> profile::Outcome {
+        profile::Outcome {
+            notes: Vec::new(),
+            held: (self.load.holds > 0).then_some(self.held),
+            stall: self.stall.as_ref().map(Stall::outcome),
+        }
+    }
+
+    fn want(&mut self, start: Start) {
+        if !self.desk.want(start) {
+            self.recorder.error(ErrorKind::Skipped);
+        }
+    }
+
     fn skip_late(&mut self) {
-        for _ in self.late.drain(..) {
+        for _ in 0..self.desk.skip() {
             self.recorder.error(ErrorKind::Skipped);
         }
     }
 
     /// Begins what is late on what is free.
     fn dispatch(&mut self, now: Instant) {
-        while let Some(&intended) = self.late.front() {
-            let connection = if self.load.churns > 0 {
-                match self.lanes.len() < self.load.churns {
-                    true => self.open(Purpose::Once),
-                    false => return,
-                }
-            } else {
-                match self.idle.pop_front() {
-                    Some(connection) => connection,
-                    None => return,
-                }
-            };
-            self.late.pop_front();
-            let asked = Asked {
-                intended,
-                started: now,
-            };
+        while let Some((place, intended)) = self.desk.next() {
+            let connection = self.desk.connection(place);
+            let connection = connection.unwrap_or_else(|| match self.load.churns {
+                0 => self.open_for(place, Purpose::Ask),
+                _ => self.open_for(place, Purpose::Once),
+            });
+            let (trip, is_last) = self.desk.draw(place);
             if let Some(lane) = self.lanes.get_mut(&connection) {
-                lane.ask(asked, self.load.size, self.load.reply_size);
-                self.queue(connection);
+                lane.is_last = is_last;
             }
-        }
-        if self.is_ending {
-            self.end_idle();
+            self.ask(connection, Asked::new(intended, now, trip));
         }
     }
 
-    /// Ends connections that wait for a round trip, when none will come.
-    fn end_idle(&mut self) {
-        if self.late.is_empty() {
-            for connection in std::mem::take(&mut self.idle) {
-                self.end(connection);
+    /// Proves connections that were held: some at a time, or it would measure the far end's queue.
+    fn prove(&mut self) {
+        while self.proving < idle::AT_ONCE
+            && let Some(connection) = self.unproved.pop_front()
+        {
+            if self.lanes.contains_key(&connection) {
+                self.proving += 1;
+                let (now, size) = (Instant::now(), idle::SIZE);
+                self.ask(
+                    connection,
+                    Asked::new(now, now, RoundTrip { size, reply: size }),
+                );
             }
+        }
+    }
+
+    fn ask(&mut self, connection: u32, asked: Asked) {
+        if let Some(lane) = self.lanes.get_mut(&connection) {
+            lane.ask(asked);
+            self.queue(connection);
         }
     }
 
@@ -206,6 +233,16 @@ impl Source {
         connection
     }
 
+    /// Opens the connection of a place.
+    fn open_for(&mut self, place: usize, purpose: Purpose) -> u32 {
+        let connection = self.open(purpose);
+        if let Some(lane) = self.lanes.get_mut(&connection) {
+            lane.place = Some(place);
+        }
+        self.desk.connect(place, Some(connection));
+        connection
+    }
+
     fn queue(&mut self, connection: u32) {
         if let Some(lane) = self.lanes.get_mut(&connection)
             && !std::mem::replace(&mut lane.has_turn, true)
@@ -216,6 +253,15 @@ impl Source {
 
     fn data(&mut self, connection: u32, mut input: &[u8]) {
         let now = Instant::now();
+        if let Some(stall) = self.stall.as_mut()
+            && self.lanes.contains_key(&connection)
+            && stall.holds_up(connection, now)
+        {
+            if !stall.put_aside(input) {
+                self.close(connection);
+            }
+            return;
+        }
         loop {
             // Each message may end the lane.
             let Some(lane) = self.lanes.get_mut(&connection) else {
@@ -234,22 +280,17 @@ impl Source {
             return;
         };
         match message.kind {
-            Kind::Reply => {
-                if lane.purpose == Purpose::Ask
-                    && let Some(asked) = lane.asked.take()
-                {
-                    self.note(asked, now);
-                    self.idle.push_back(connection);
-                    self.go_on(now);
-                }
-            }
+            Kind::Reply => self.answered(connection, message.size, now),
             Kind::Receipt if lane.purpose == Purpose::Push => {
                 let (more, slot) = (lane.note_receipt(message.numbers[0]), lane.slot);
                 self.carried(slot, more, 0);
             }
             Kind::Data => {
-                let slot = lane.slot;
-                self.carried(slot, 0, message.size as u64);
+                let (slot, size) = (lane.slot, message.size as u64);
+                if let Some(stall) = self.stall.as_mut().filter(|_| !self.is_ending) {
+                    stall.count(connection, now, size);
+                }
+                self.carried(slot, 0, size);
             }
             Kind::End => self.ended(connection, now),
             Kind::Complaint => {
@@ -271,6 +312,31 @@ impl Source {
             .for_each(|it| self.recorder.share(it, up, down));
     }
 
+    /// An answer has come, each byte of it right.
+    fn answered(&mut self, connection: u32, size: usize, now: Instant) {
+        let Some(lane) = self.lanes.get_mut(&connection) else {
+            return;
+        };
+        let asked = lane.asked.as_mut().filter(|it| !it.is_answered);
+        let Some(asked) = asked.filter(|it| it.trip.reply == size) else {
+            let text = format!("an answer of {size} bytes that nobody asked for");
+            return self.fault(connection, text);
+        };
+        asked.is_answered = true;
+        let (asked, place, is_last) = (*asked, lane.place, lane.is_last);
+        if lane.purpose != Purpose::Ask {
+            // The end belongs to it.
+            return;
+        }
+        lane.asked = None;
+        self.note(asked, now);
+        match place {
+            Some(place) if !self.is_ending && !is_last => self.desk.free(place),
+            _ => self.end(connection),
+        }
+        self.go_on(now);
+    }
+
     /// The far end has said all on this connection, and every byte was right.
     fn ended(&mut self, connection: u32, now: Instant) {
         let Some(lane) = self.close(connection) else {
@@ -278,18 +344,40 @@ impl Source {
         };
         debug_assert!(lane.has_ended());
         match (lane.purpose, lane.asked) {
-            (Purpose::Once, Some(asked)) => {
+            (Purpose::Once, Some(asked)) if asked.is_answered => {
                 self.note(asked, now);
                 self.go_on(now);
             }
+            (Purpose::Hold, Some(asked)) if asked.is_answered => self.held += 1,
             // It should have answered before.
             (_, Some(_)) => self.recorder.error(ErrorKind::Closed),
+            (Purpose::Ask, None) if !self.is_ending => {
+                if let Some(place) = lane.place {
+                    self.open_for(place, Purpose::Ask);
+                }
+            }
             (_, None) => {}
+        }
+        self.vacate(&lane, now);
+    }
+
+    /// A connection is none any more, and somebody else may have its turn.
+    fn vacate(&mut self, lane: &Lane, now: Instant) {
+        match (lane.purpose, lane.place) {
+            (Purpose::Hold, _) if lane.asked.is_some() => {
+                self.proving -= 1;
+                self.prove();
+            }
+            (_, Some(place)) => {
+                self.desk.free(place);
+                self.dispatch(now);
+            }
+            _ => {}
         }
     }
 
     fn note(&self, asked: Asked, now: Instant) {
-        let (up, down) = (self.load.size as u64, self.load.reply_size as u64);
+        let (up, down) = (asked.trip.size as u64, asked.trip.reply as u64);
         self.recorder
             .ok(asked.intended, asked.started, now, up, down);
     }
@@ -297,7 +385,10 @@ impl Source {
     /// A round trip is over: the next one of the closed model, or one that is late.
     fn go_on(&mut self, now: Instant) {
         if self.load.rate.is_none() && !self.is_ending {
-            self.late.push_back(now);
+            self.want(Start {
+                intended: now,
+                place: None,
+            });
         }
         self.dispatch(now);
     }
@@ -307,13 +398,14 @@ impl Source {
         self.recorder.error(ErrorKind::Mismatch);
         let text = format!("connection {connection}: {text}");
         self.first_fault.get_or_insert(text);
-        self.close(connection);
+        if let Some(lane) = self.close(connection) {
+            self.vacate(&lane, Instant::now());
+        }
     }
 
     /// Takes a connection out and tells the other side.
     fn close(&mut self, connection: u32) -> Option<Lane> {
-        let lane = self.lanes.remove(&connection)?;
-        self.recorder.closed();
+        let lane = self.remove(connection)?;
         if let Some(route) = &self.route {
             let kind = MessageKind::ConnectionReset;
             route.control(kind, connection, &mut self.control);
@@ -321,28 +413,26 @@ impl Source {
         Some(lane)
     }
 
+    fn remove(&mut self, connection: u32) -> Option<Lane> {
+        let lane = self.lanes.remove(&connection)?;
+        self.recorder.closed();
+        if let Some(place) = lane.place {
+            self.desk.connect(place, None);
+        }
+        Some(lane)
+    }
+
     /// The other side has ended a connection before its time.
     fn cut(&mut self, connection: u32) {
-        if let Some(lane) = self.lanes.remove(&connection) {
-            self.idle.retain(|it| *it != connection);
-            self.recorder.closed();
-            note_loss(&self.recorder, &lane, ErrorKind::Reset);
-            self.dispatch(Instant::now());
+        let Some(lane) = self.remove(connection) else {
+            return;
+        };
+        match self.stall.as_mut().filter(|it| it.is_victim(connection)) {
+            // As a target with bounds may.
+            Some(stall) => stall.cut(),
+            None => note_loss(&self.recorder, &lane, ErrorKind::Reset),
         }
-    }
-
-    fn services(&mut self, message: &MessageView<'_>) {
-        let service = message.available_service_ids().next().unwrap_or_default();
-        self.route.get_or_insert(Route {
-            service: service.to_owned(),
-            stream: 1,
-        });
-    }
-
-    /// Whether a message is about the one stream of this end.
-    fn is_ours(&self, message: &MessageView<'_>) -> bool {
-        let route = self.route.as_ref();
-        route.is_some_and(|it| it.service == message.service_id)
+        self.vacate(&lane, Instant::now());
     }
 }
 
@@ -354,177 +444,5 @@ fn note_loss(recorder: &Recorder, lane: &Lane, kind: ErrorKind) {
     }
 }
 
-impl End for Source {
-    fn take(&mut self, message: MessageView<'_>) -> Result<()> {
-        match message.kind {
-            MessageKind::ServiceIds => self.services(&message),
-            MessageKind::Data if self.is_ours(&message) => {
-                self.data(message.connection_id, message.payload);
-            }
-            MessageKind::ConnectionReset if self.is_ours(&message) => {
-                self.cut(message.connection_id);
-            }
-            MessageKind::StreamReset if self.is_ours(&message) => self.give_up(ErrorKind::Reset),
-            MessageKind::SessionReset => self.give_up(ErrorKind::Reset),
-            MessageKind::Data | MessageKind::ConnectionReset | MessageKind::StreamReset => {}
-            MessageKind::StreamStart | MessageKind::ConnectionStart => {
-                bail!("{} for a source", message.kind.name())
-            }
-            MessageKind::Unknown(_) if message.ignorable => {}
-            MessageKind::Unknown(kind) => bail!("a message of the unknown type {kind}"),
-        }
-        Ok(())
-    }
-
-    fn compose(&mut self, out: &mut Vec<u8>) {
-        let Some(route) = self.route.clone() else {
-            return;
-        };
-        out.append(&mut self.control);
-        while out.len() < COMPOSE_MARK {
-            let Some(connection) = self.turns.pop_front() else {
-                break;
-            };
-            let Some(lane) = self.lanes.get_mut(&connection) else {
-                continue;
-            };
-            self.scratch.clear();
-            lane.fill(&mut self.scratch);
-            lane.has_turn = !self.scratch.is_empty();
-            route.data(connection, &self.scratch, out);
-            if lane.has_turn {
-                self.turns.push_back(connection);
-            }
-        }
-    }
-
-    fn may_read(&self) -> bool {
-        // What comes is consumed at once, and begins no more than one round trip each.
-        true
-    }
-
-    fn is_over(&self) -> bool {
-        self.is_ending && self.lanes.is_empty() && self.late.is_empty()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc::{Receiver, sync_channel};
-    use std::time::Duration;
-
-    use super::*;
-    use crate::payload::{Direction, Track, Writer};
-    use crate::report::Interval;
-
-    fn source(load: Load) -> (Source, Receiver<Interval>) {
-        let (sender, intervals) = sync_channel(8);
-        let mut source = Source::new(load, SEED, Recorder::new(0, Instant::now(), sender));
-        source.begin();
-        (source, intervals)
-    }
-
-    /// The only interval.
-    fn told(source: Source, intervals: &Receiver<Interval>) -> Interval {
-        drop(source);
-        intervals.recv().expect("the last interval")
-    }
-
-    const SEED: u64 = 7;
-    const ASKS: Load = Load {
-        asks: 1,
-        pushes: 0,
-        pulls: 0,
-        churns: 0,
-        size: 64,
-        reply_size: 64,
-        rate: Some(1000.0),
-    };
-
-    /// One connection that is busy with the first of three.
-    #[test]
-    fn what_is_late_when_the_time_is_up_is_skipped() {
-        for load in [
-            ASKS,
-            Load {
-                asks: 0,
-                churns: 1,
-                ..ASKS
-            },
-        ] {
-            let (mut source, intervals) = source(load);
-            for _ in 0..3 {
-                source.fire(Instant::now(), Instant::now());
-            }
-            source.finish();
-            assert!(!source.is_over(), "the first is on its way");
-            // Its answer is its own: nothing is begun in its place.
-            source.data(1, &answer());
-            source.give_up(ErrorKind::TimedOut);
-            let told = told(source, &intervals);
-            assert_eq!((told.due, told.operations), (3, 1));
-            assert_eq!(told.errors.of(ErrorKind::Skipped), 2);
-            assert_eq!(told.errors.total(), 2);
-        }
-    }
-
-    /// The far end of connection 1.
-    fn far_end() -> Writer {
-        Writer::new(Track {
-            seed: SEED,
-            stream: 1,
-            direction: Direction::Down,
-        })
-    }
-
-    #[test]
-    fn bulk_that_comes_after_the_time_is_up_is_not_counted() {
-        for (pushes, pulls, expected) in [(1, 0, (1_000, 0)), (0, 1, (0, 500))] {
-            let (mut source, intervals) = source(Load {
-                asks: 0,
-                pushes,
-                pulls,
-                ..ASKS
-            });
-            let mut far_end = far_end();
-            let mut say = |source: &mut Source, receipt| {
-                let mut out = Vec::new();
-                match pushes {
-                    0 => far_end.seeded(Kind::Data, 0, 500, &mut out),
-                    _ => far_end.numbers(Kind::Receipt, 0, [receipt, 0], &mut out),
-                }
-                source.data(1, &out);
-            };
-            say(&mut source, 1_000);
-            source.finish();
-            say(&mut source, 3_000);
-            assert_eq!(source.faults, 0);
-            let told = told(source, &intervals);
-            assert_eq!((told.bytes_up, told.bytes_down), expected);
-            let shared: u64 = told.streams.iter().map(|it| it.up + it.down).sum();
-            assert_eq!(shared, expected.0 + expected.1);
-        }
-    }
-
-    /// What it says to the first question, and its end.
-    fn answer() -> Vec<u8> {
-        let mut out = Vec::new();
-        let mut writer = far_end();
-        writer.seeded(Kind::Reply, 0, 64, &mut out);
-        writer.end(&mut out);
-        out
-    }
-
-    #[test]
-    fn each_start_that_was_slept_through_was_late() {
-        let (mut source, intervals) = source(ASKS);
-        let first = Instant::now();
-        let woke = first + Duration::from_millis(50);
-        for milliseconds in [0, 10, 20] {
-            source.fire(first + Duration::from_millis(milliseconds), woke);
-        }
-        let told = told(source, &intervals);
-        assert_eq!(told.lag.len(), 3);
-        assert!((29_900_000..30_100_000).contains(&told.lag.min()));
-    }
-}
+mod tests;

@@ -41,5 +41,7 @@ pub(super) async fn hold(worker: &Rc<Worker>, sessions: Sessions) -> Outcome {
     }
 }
 
-const AT_ONCE: usize = 256;
-const SIZE: usize = 64;
+/// Connections that are proved at once.
+pub(crate) const AT_ONCE: usize = 256;
+/// Bytes of the question that proves a connection, and of its answer.
+pub(crate) const SIZE: usize = 64;

@@ -3,17 +3,19 @@
 mod bulk;
 mod churn;
 mod exchange;
-mod idle;
+pub(crate) mod idle;
 mod outcome;
 mod shape;
 mod stall;
+mod windows;
 
 use std::rc::Rc;
 
 use monoio::task::JoinHandle;
 
-pub use outcome::Outcome;
-pub use shape::Shape;
+pub use outcome::{Outcome, StallOutcome};
+pub use shape::{RoundTrip, Shape};
+pub(crate) use windows::{Counted, Windows};
 
 use crate::drive::{Session, Worker};
 use crate::settings::Profile;
@@ -26,11 +28,7 @@ pub(crate) type Sessions = Vec<(usize, Session)>;
 pub(crate) async fn offer(worker: &Rc<Worker>, sessions: Sessions) -> Outcome {
     match worker.job.drive.profile {
         Profile::Latency { size, reply_size } => {
-            let shape = Shape::Fixed {
-                size,
-                reply: reply_size,
-            };
-            round_trips(worker, shape, sessions).await;
+            round_trips(worker, Shape::fixed(size, reply_size), sessions).await;
         }
         Profile::SshTyping => round_trips(worker, Shape::Typing, sessions).await,
         Profile::HttpMix => round_trips(worker, Shape::Http, sessions).await,
@@ -44,10 +42,7 @@ pub(crate) async fn offer(worker: &Rc<Worker>, sessions: Sessions) -> Outcome {
             let (asking, pushing) = sessions
                 .into_iter()
                 .partition(|(index, _)| *index < interactive);
-            let shape = Shape::Fixed {
-                size,
-                reply: reply_size,
-            };
+            let shape = Shape::fixed(size, reply_size);
             let pushing = bulk::spawn(worker, direction, pushing);
             let places = worker.connections().filter(|index| *index < interactive);
             finish(exchange::spawn(worker, shape, places, asking)).await;

@@ -30,6 +30,12 @@ pub struct RoundTrip {
 }
 
 impl Shape {
+    /// Round trips of one size.
+    #[must_use]
+    pub const fn fixed(size: usize, reply: usize) -> Self {
+        Self::Fixed { size, reply }
+    }
+
     /// The next round trip of a connection.
     pub fn next(self, dice: &mut Dice) -> RoundTrip {
         match self {

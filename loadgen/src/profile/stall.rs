@@ -2,40 +2,31 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 use super::bulk::{Pause, Progress, Stream};
-use super::outcome::StallOutcome;
+use super::windows::{Counted, Windows};
 use super::{Outcome, Sessions};
 use crate::args::Direction;
 use crate::drive::Worker;
 
-/// When what is measured, in shares of the duration. Between the windows all settles.
-const BEFORE: (f64, f64) = (0.1, 0.4);
-const STALL: f64 = 0.4;
-const DURING: (f64, f64) = (0.5, 1.0);
-
-/// All read bulk; connection number 0 stops at [`STALL`], and reads the rest when the time is up.
+/// All read bulk; connection number 0 stops for a time, and reads the rest when the time is up.
 pub(super) async fn run(worker: &Rc<Worker>, sessions: Sessions) -> Outcome {
-    let duration = worker.job.drive.duration;
-    let at = |share| worker.start + duration.mul_f64(share);
-    let windows = [BEFORE, DURING].map(|(begin, end)| (at(begin), at(end)));
-    let counts = Rc::new(RefCell::new(vec![[0_u64; 2]; sessions.len()]));
+    let windows = Windows::new(worker.start, worker.job.drive.duration);
+    let counts = Rc::new(RefCell::new(vec![Counted::default(); sessions.len()]));
     let mut tasks = Vec::new();
     let mut others = Vec::new();
     let mut victim = None;
     for (place, (index, session)) in sessions.into_iter().enumerate() {
-        let counts = Rc::clone(&counts);
+        let (counts, windows_of) = (Rc::clone(&counts), windows.clone());
         let tell = move |progress: Progress| {
-            for (window, (begin, end)) in windows.into_iter().enumerate() {
-                if (begin..end).contains(&progress.now) {
-                    counts.borrow_mut()[place][window] += progress.bytes;
-                }
-            }
+            let counted = &mut counts.borrow_mut()[place];
+            windows_of.count(counted, progress.now, progress.bytes);
         };
         let stream = Stream::new(worker, index);
         if index == STALLED {
-            let pause = Pause { from: at(STALL) };
+            let pause = Pause {
+                from: windows.stall,
+            };
             victim = Some(monoio::spawn(stream.stall(session, tell, pause)));
         } else {
             others.push(place);
@@ -49,16 +40,9 @@ pub(super) async fn run(worker: &Rc<Worker>, sessions: Sessions) -> Outcome {
         None => false,
     };
     let counts = counts.borrow();
-    let of = |window: usize| others.iter().map(|&place| counts[place][window]).collect();
-    let length = |(begin, end): (Instant, Instant)| -> Duration { end - begin };
+    let others: Vec<Counted> = others.iter().map(|&place| counts[place]).collect();
     Outcome {
-        stall: Some(StallOutcome {
-            before: of(0),
-            during: of(1),
-            windows: (length(windows[0]), length(windows[1])),
-            has_stalled,
-            was_cut,
-        }),
+        stall: Some(windows.outcome(&others, has_stalled, was_cut)),
         ..Outcome::default()
     }
 }

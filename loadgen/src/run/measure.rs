@@ -1,5 +1,6 @@
 //! One run: from the first dial to the summary.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,13 +60,11 @@ pub(super) fn measure(
     })?;
     accounts.begin(start + drive.duration);
     let opened = crew.opened;
-    let holding = (drive.profile == Profile::Idle).then(|| {
-        wait_for(start + drive.duration.saturating_sub(BEFORE_END), stop);
-        accounts.each(opened)
-    });
+    let is_stopped = || stop.load(Ordering::Relaxed);
+    let holding = holding(drive, start, &accounts, opened, is_stopped);
     let outcome = crew.finish()?;
     let mut ending = ending(drive, start, &outcome, stop.load(Ordering::Relaxed));
-    ending.figures.extend(holding.unwrap_or_default());
+    ending.figures.extend(holding);
     let windows = accounts.finish();
     let mut summary = reporter.finish(ending, &[]);
     let bytes = summary.bytes_up + summary.bytes_down;
@@ -88,9 +87,24 @@ fn own_far_end<'a>(drive: &Drive, summary: &'a Summary) -> Option<&'a ProcessUse
     }
 }
 
-/// Waits on the main thread, which has nothing else to do, unless the run is stopped.
-fn wait_for(at: Instant, stop: &AtomicBool) {
-    while !stop.load(Ordering::Relaxed) {
+/// What each of the connections costs that a profile holds, read shortly before its end; nothing of other profiles.
+pub(super) fn holding(
+    drive: &Drive,
+    start: Instant,
+    accounts: &Accounts,
+    opened: usize,
+    is_over: impl Fn() -> bool,
+) -> BTreeMap<String, f64> {
+    if drive.profile != Profile::Idle {
+        return BTreeMap::new();
+    }
+    wait_for(start + drive.duration.saturating_sub(BEFORE_END), is_over);
+    accounts.each(opened)
+}
+
+/// Waits on the main thread, which has nothing else to do, unless the run is over before.
+fn wait_for(at: Instant, is_over: impl Fn() -> bool) {
+    while !is_over() {
         match at.checked_duration_since(Instant::now()) {
             Some(left) => std::thread::sleep(left.min(LOOK_UP)),
             None => return,

@@ -2,30 +2,32 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Instant;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::accounts::Accounts;
-use super::measure::facts;
+use super::measure::{facts, holding};
 use crate::args::Direction;
 use crate::direct::{self, DirectSettings, Load};
 use crate::exit::Error;
 use crate::place::{Ends, Stage};
+use crate::profile::Shape;
 use crate::report::{Ending, ErrorKind, Plan, Reporter, Summary};
 use crate::settings::{Drive, Model, Profile};
 
 /// Connects, offers load for as long as it says, and sums up.
 ///
 /// # Errors
-/// There is no tunnel, or the profile is none for it.
+/// There is no tunnel, or a peer breaks the protocol.
 pub(super) fn measure(
     drive: &Drive,
     stage: &Stage,
     ends: &Ends,
     stop: &Arc<AtomicBool>,
 ) -> Result<Summary, Error> {
-    let load = load(drive)?;
+    let load = load(drive);
     let accounts = Accounts::open(&drive.subjects)?;
     let tunnel = direct::connect(DirectSettings {
         source: ends.source.clone(),
@@ -47,19 +49,31 @@ pub(super) fn measure(
     })
     .context("the report cannot be begun")?;
     accounts.begin(start + drive.duration);
-    let outcome = tunnel.run(reporter.recorder())?;
+    let recorder = reporter.recorder();
+    let (outcome, held) = thread::scope(|scope| {
+        let running = scope.spawn(|| tunnel.run(recorder));
+        let is_over = || stop.load(Ordering::Relaxed) || running.is_finished();
+        let held = holding(drive, start, &accounts, drive.connections, is_over);
+        let outcome = running.join();
+        let panicked = || bail!("the thread of the source's end panicked");
+        (outcome.unwrap_or_else(|_| panicked()), held)
+    });
+    let outcome = outcome?;
     let windows = accounts.finish();
     let is_interrupted = stop.load(Ordering::Relaxed);
     let mut warnings: Vec<String> = outcome.first_fault.clone().into_iter().collect();
     let cut_short = outcome.cut_short.as_ref();
     warnings.extend(cut_short.map(|how| format!("the tunnel ended before its time: {how}")));
+    warnings.extend(outcome.profile.warnings());
     let is_whole = cut_short.is_none() && !is_interrupted;
+    let mut figures = outcome.figures(ends.destination.is_some());
+    figures.extend(held);
     let ending = Ending {
         measured: Some(match is_whole {
             true => drive.duration,
             false => start.elapsed().min(drive.duration),
         }),
-        figures: outcome.figures(ends.destination.is_some()),
+        figures,
         warnings,
         is_interrupted,
         ..Ending::default()
@@ -80,49 +94,63 @@ pub(super) fn measure(
 }
 
 /// What a profile offers, as connections of a tunnel.
-fn load(drive: &Drive) -> Result<Load, Error> {
+fn load(drive: &Drive) -> Load {
     let count = drive.connections;
-    let mut load = Load {
-        rate: match drive.model {
-            Model::Open { rate } => Some(rate),
-            Model::Closed => None,
-        },
-        ..Load::default()
+    let rate = match drive.model {
+        Model::Open { rate } => Some(rate),
+        Model::Closed => None,
     };
+    let none = |shape| Load::none(shape, rate);
+    let nothing = none(Shape::Typing);
     match drive.profile {
-        Profile::Latency { size, reply_size } => {
-            (load.asks, load.size, load.reply_size) = (count, size, reply_size);
-        }
-        Profile::Churn { size, reply_size } => {
-            (load.churns, load.size, load.reply_size) = (count, size, reply_size);
-        }
-        Profile::Bulk(direction) => bulk(&mut load, direction, count),
+        Profile::Latency { size, reply_size } => Load {
+            asks: count,
+            ..none(Shape::fixed(size, reply_size))
+        },
+        Profile::Churn { size, reply_size } => Load {
+            churns: count,
+            ..none(Shape::fixed(size, reply_size))
+        },
+        Profile::SshTyping => Load {
+            asks: count,
+            ..none(Shape::Typing)
+        },
+        Profile::HttpMix => Load {
+            asks: count,
+            ..none(Shape::Http)
+        },
+        Profile::Bulk(direction) => bulk(nothing, direction, count),
+        Profile::Stall => Load {
+            pulls: count,
+            stalls: true,
+            ..nothing
+        },
+        Profile::Idle => Load {
+            holds: count,
+            ..nothing
+        },
         Profile::Mixed {
             direction,
             interactive,
             size,
             reply_size,
         } => {
-            (load.asks, load.size, load.reply_size) = (interactive, size, reply_size);
-            bulk(&mut load, direction, count - interactive);
-        }
-        other @ (Profile::Idle | Profile::Stall | Profile::SshTyping | Profile::HttpMix) => {
-            return Err(Error::usage(
-                format!("{} is not offered by tokens", other.name()),
-                "drive it over TCP: --target, or --self without --play",
-            ));
+            let asks = Load {
+                asks: interactive,
+                ..none(Shape::fixed(size, reply_size))
+            };
+            bulk(asks, direction, count - interactive)
         }
     }
-    Ok(load)
 }
 
 /// A connection of a tunnel carries bulk one way; of both, each has its own.
-fn bulk(load: &mut Load, direction: Direction, count: usize) {
-    if direction != Direction::Down {
-        load.pushes = count;
-    }
-    if direction != Direction::Up {
-        load.pulls = count;
+fn bulk(load: Load, direction: Direction, count: usize) -> Load {
+    let of = |goes: bool| if goes { count } else { 0 };
+    Load {
+        pushes: of(direction != Direction::Down),
+        pulls: of(direction != Direction::Up),
+        ..load
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use adit_engine::ring::IoChoice;
 use adit_loadgen::direct::{self, DirectSettings, LinkSettings, Load, Outcome, Trust};
+use adit_loadgen::profile::Shape;
 use adit_loadgen::report::{ErrorKind, Interval, Recorder};
 use adit_loadgen::system::{System, SystemSettings};
 use adit_proto::{AccessToken, Mode};
@@ -98,12 +99,7 @@ fn run(settings: DirectSettings) -> (Outcome, Totals) {
 
 const ASKS: Load = Load {
     asks: 20,
-    pushes: 0,
-    pulls: 0,
-    churns: 0,
-    size: 64,
-    reply_size: 300,
-    rate: None,
+    ..Load::none(Shape::fixed(64, 300), None)
 };
 
 #[test]
@@ -162,6 +158,84 @@ fn a_connection_for_each_round_trip() {
     assert!(totals.operations > 20, "{totals:?}");
     assert_eq!(outcome.far_connections, totals.operations);
     assert_eq!(outcome.far_cut, 0);
+}
+
+/// Each as source alone, and as both ends.
+fn as_source_and_as_both(load: Load, check: impl Fn(&Outcome, &Totals)) {
+    for plays_destination in [false, true] {
+        let stage = Stage::new(IoChoice::Auto, false, !plays_destination);
+        let (outcome, totals) = run(stage.settings(load, plays_destination));
+        check(&outcome, &totals);
+    }
+}
+
+#[test]
+fn people_type_at_times_of_their_own() {
+    let load = Load {
+        asks: 20,
+        ..Load::none(Shape::Typing, Some(200.0))
+    };
+    as_source_and_as_both(load, |outcome, totals| {
+        let skipped: u64 = totals.errors.iter().map(|(_, count)| count).sum();
+        assert_eq!(totals.due, totals.operations + skipped);
+        // 300 are expected, with a deviation of 17.
+        assert!((200..400).contains(&totals.due), "{totals:?}");
+        assert!(totals.operations > 0, "{totals:?}");
+        assert_eq!(outcome.far_cut, 0);
+    });
+}
+
+#[test]
+fn connections_of_the_web_are_ended_and_opened_anew() {
+    let load = Load {
+        asks: 20,
+        ..Load::none(Shape::Http, None)
+    };
+    as_source_and_as_both(load, |outcome, totals| {
+        assert!(totals.operations > 20, "{totals:?}");
+        assert!(totals.down > totals.up, "{totals:?}");
+        assert_eq!(outcome.far_cut, 0);
+        // A tenth of them ends within 10 round trips.
+        let is_played = outcome.far_connections > 0;
+        assert!(!is_played || outcome.far_connections > 20, "{outcome:?}");
+    });
+}
+
+#[test]
+fn connections_that_are_held_are_whole_at_the_end() {
+    let load = Load {
+        holds: 400,
+        ..Load::none(Shape::Typing, None)
+    };
+    as_source_and_as_both(load, |outcome, totals| {
+        assert_eq!(outcome.profile.held, Some(400));
+        assert_eq!((totals.operations, outcome.far_cut), (0, 0));
+    });
+}
+
+/// More than is put aside comes for it: it is reset, and the others go on.
+#[test]
+fn a_connection_that_stalls_is_reset_and_the_others_go_on() {
+    let load = Load {
+        pulls: 4,
+        stalls: true,
+        ..Load::none(Shape::Typing, None)
+    };
+    as_source_and_as_both(load, |outcome, _| {
+        let stall = outcome.profile.stall.as_ref().expect("one stalled");
+        for window in [&stall.before, &stall.during] {
+            assert_eq!(window.len(), 3);
+            assert!(window.iter().sum::<u64>() > 0, "{stall:?}");
+        }
+        // Whether so much came is the machine's affair; at the far end it is the one that was cut.
+        let is_played = outcome.far_connections > 0;
+        let cut = if is_played {
+            u64::from(stall.was_cut)
+        } else {
+            0
+        };
+        assert_eq!(outcome.far_cut, cut);
+    });
 }
 
 /// The device's side is real: proxy and verifying server.

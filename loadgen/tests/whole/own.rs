@@ -68,14 +68,34 @@ fn profiles_run_in_the_place_of_one_end_or_both() {
             &["bulk", "--direction", "both"],
             &["mixed", "--connections", "3", "--rate", "50"],
             &["churn", "--rate", "50"],
+            &["ssh-typing", "--rate", "100"],
+            &["http-mix", "--rate", "50"],
+            &["stall", "--connections", "3"],
+            &["idle", "--connections", "50"],
         ] {
             let summary = passed(&[profile, &["--self", "--play", play][..]].concat());
             let carried = summary.operations + summary.bytes_up + summary.bytes_down;
-            assert!(carried > 0, "{profile:?}");
+            match profile[0] {
+                "idle" => is_held_and_accounted_for(&summary),
+                _ => assert!(carried > 0, "{profile:?}"),
+            }
+            let has_stall = summary.figures.contains_key("others_kept_share");
+            assert_eq!(has_stall, profile[0] == "stall");
             let has_far_end = summary.figures.contains_key("far_end_received_bytes");
             assert_eq!(has_far_end, play == "both");
         }
     }
+}
+
+/// All 50.
+fn is_held_and_accounted_for(summary: &Summary) {
+    assert_eq!(summary.figures["held_connections"], 50.0);
+    let memory = "service_user_memory_per_connection_bytes";
+    assert!(
+        summary.figures.contains_key(memory),
+        "{:?}",
+        summary.figures
+    );
 }
 
 #[test]
@@ -118,6 +138,7 @@ fn a_server_answers_as_the_destination_behind_a_real_source() {
             system.of_tunnel(0, "destination_token"),
         )
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut line = String::new();
@@ -134,7 +155,13 @@ fn a_server_answers_as_the_destination_behind_a_real_source() {
     }
     drop(system);
     // Its tunnel is gone, and it says so.
-    assert_eq!(server.wait().unwrap().code(), Some(1));
+    let ended = server.wait_with_output().unwrap();
+    let words = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{words}");
+    assert!(
+        words.contains("the connection was cut") && !words.contains("https://"),
+        "{words}"
+    );
 }
 
 #[test]
@@ -152,7 +179,6 @@ fn what_is_to_be_driven_is_said_once() {
             "wss://127.0.0.1:1",
         ],
         &["latency", "--self", "--play", "both", "--tunnels", "2"],
-        &["idle", "--self", "--play", "both"],
         &["latency", "--play", "both"],
         &["latency", "--endpoint", "http://x", "--source-token", "x"],
     ] {

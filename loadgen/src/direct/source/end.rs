@@ -1,0 +1,79 @@
+//! The source as an end of a link: messages in, messages out.
+
+use adit_proto::message::{Kind, MessageView};
+use anyhow::{Result, bail};
+
+use super::Source;
+use crate::direct::compose::Route;
+use crate::direct::session::{COMPOSE_MARK, End};
+use crate::report::ErrorKind;
+
+impl End for Source {
+    fn take(&mut self, message: MessageView<'_>) -> Result<()> {
+        match message.kind {
+            Kind::ServiceIds => self.services(&message),
+            Kind::Data if self.is_ours(&message) => {
+                self.data(message.connection_id, message.payload);
+            }
+            Kind::ConnectionReset if self.is_ours(&message) => {
+                self.cut(message.connection_id);
+            }
+            Kind::StreamReset if self.is_ours(&message) => self.give_up(ErrorKind::Reset),
+            Kind::SessionReset => self.give_up(ErrorKind::Reset),
+            Kind::Data | Kind::ConnectionReset | Kind::StreamReset => {}
+            Kind::StreamStart | Kind::ConnectionStart => {
+                bail!("{} for a source", message.kind.name())
+            }
+            Kind::Unknown(_) if message.ignorable => {}
+            Kind::Unknown(kind) => bail!("a message of the unknown type {kind}"),
+        }
+        Ok(())
+    }
+
+    fn compose(&mut self, out: &mut Vec<u8>) {
+        let Some(route) = self.route.clone() else {
+            return;
+        };
+        out.append(&mut self.control);
+        while out.len() < COMPOSE_MARK {
+            let Some(connection) = self.turns.pop_front() else {
+                break;
+            };
+            let Some(lane) = self.lanes.get_mut(&connection) else {
+                continue;
+            };
+            self.scratch.clear();
+            lane.fill(&mut self.scratch);
+            lane.has_turn = !self.scratch.is_empty();
+            route.data(connection, &self.scratch, out);
+            if lane.has_turn {
+                self.turns.push_back(connection);
+            }
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        // What comes is consumed at once, and begins no more than one round trip each.
+        true
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_ending && self.lanes.is_empty()
+    }
+}
+
+impl Source {
+    fn services(&mut self, message: &MessageView<'_>) {
+        let service = message.available_service_ids().next().unwrap_or_default();
+        self.route.get_or_insert(Route {
+            service: service.to_owned(),
+            stream: 1,
+        });
+    }
+
+    /// Whether a message is about the one stream of this end.
+    fn is_ours(&self, message: &MessageView<'_>) -> bool {
+        let route = self.route.as_ref();
+        route.is_some_and(|it| it.service == message.service_id)
+    }
+}

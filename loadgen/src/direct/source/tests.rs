@@ -1,0 +1,270 @@
+//! The source against a far end that says what it is told.
+
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
+
+use super::*;
+use crate::direct::session::End as _;
+use crate::direct::stall::ASIDE_MAX;
+use crate::payload::{Direction, Track, Writer};
+use crate::profile::Shape;
+use crate::report::Interval;
+
+fn source(load: Load) -> (Source, Receiver<Interval>) {
+    let (sender, intervals) = sync_channel(8);
+    let mut source = Source::new(load, SEED, Recorder::new(0, Instant::now(), sender));
+    source.begin(Instant::now(), DURATION);
+    (source, intervals)
+}
+
+/// The only interval.
+fn told(source: Source, intervals: &Receiver<Interval>) -> Interval {
+    drop(source);
+    intervals.recv().expect("the last interval")
+}
+
+const SEED: u64 = 7;
+const DURATION: Duration = Duration::from_secs(600);
+const SHAPE: Shape = Shape::fixed(64, 64);
+const ASKS: Load = Load {
+    asks: 1,
+    ..Load::none(SHAPE, Some(1000.0))
+};
+
+fn due(intended: Instant) -> Start {
+    Start {
+        intended,
+        place: None,
+    }
+}
+
+/// One connection that is busy with the first of three.
+#[test]
+fn what_is_late_when_the_time_is_up_is_skipped() {
+    for load in [
+        ASKS,
+        Load {
+            asks: 0,
+            churns: 1,
+            ..ASKS
+        },
+    ] {
+        let (mut source, intervals) = source(load);
+        for _ in 0..3 {
+            source.fire(due(Instant::now()), Instant::now());
+        }
+        source.finish();
+        assert!(!source.is_over(), "the first is on its way");
+        // Its answer is its own: nothing is begun in its place.
+        source.data(1, &answer());
+        source.give_up(ErrorKind::TimedOut);
+        let told = told(source, &intervals);
+        assert_eq!((told.due, told.operations), (3, 1));
+        assert_eq!(told.errors.of(ErrorKind::Skipped), 2);
+        assert_eq!(told.errors.total(), 2);
+    }
+}
+
+/// The far end of connection 1.
+fn far_end() -> Writer {
+    Writer::new(Track {
+        seed: SEED,
+        stream: 1,
+        direction: Direction::Down,
+    })
+}
+
+#[test]
+fn bulk_that_comes_after_the_time_is_up_is_not_counted() {
+    for (pushes, pulls, expected) in [(1, 0, (1_000, 0)), (0, 1, (0, 500))] {
+        let (mut source, intervals) = source(Load {
+            asks: 0,
+            pushes,
+            pulls,
+            ..ASKS
+        });
+        let mut far_end = far_end();
+        let mut say = |source: &mut Source, receipt| {
+            let mut out = Vec::new();
+            match pushes {
+                0 => far_end.seeded(Kind::Data, 0, 500, &mut out),
+                _ => far_end.numbers(Kind::Receipt, 0, [receipt, 0], &mut out),
+            }
+            source.data(1, &out);
+        };
+        say(&mut source, 1_000);
+        source.finish();
+        say(&mut source, 3_000);
+        assert_eq!(source.faults, 0);
+        let told = told(source, &intervals);
+        assert_eq!((told.bytes_up, told.bytes_down), expected);
+        let shared: u64 = told.streams.iter().map(|it| it.up + it.down).sum();
+        assert_eq!(shared, expected.0 + expected.1);
+    }
+}
+
+/// What it says to the first question, and its end.
+fn answer() -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut writer = far_end();
+    writer.seeded(Kind::Reply, 0, 64, &mut out);
+    writer.end(&mut out);
+    out
+}
+
+#[test]
+fn each_start_that_was_slept_through_was_late() {
+    let (mut source, intervals) = source(ASKS);
+    let first = Instant::now();
+    let woke = first + Duration::from_millis(50);
+    for milliseconds in [0, 10, 20] {
+        source.fire(due(first + Duration::from_millis(milliseconds)), woke);
+    }
+    let told = told(source, &intervals);
+    assert_eq!(told.lag.len(), 3);
+    assert!((29_900_000..30_100_000).contains(&told.lag.min()));
+}
+
+/// What a far end says down connection `stream`.
+fn says(stream: u64, say: impl FnOnce(&mut Writer, &mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut writer = Writer::new(Track {
+        seed: SEED,
+        stream,
+        direction: Direction::Down,
+    });
+    say(&mut writer, &mut out);
+    out
+}
+
+#[test]
+fn an_answer_of_another_size_is_a_fault() {
+    let (mut source, intervals) = source(ASKS);
+    source.fire(due(Instant::now()), Instant::now());
+    let short = says(1, |writer, out| writer.seeded(Kind::Reply, 0, 63, out));
+    source.data(1, &short);
+    assert_eq!(source.faults, 1);
+    let told = told(source, &intervals);
+    assert_eq!(
+        (told.operations, told.errors.of(ErrorKind::Mismatch)),
+        (0, 1)
+    );
+}
+
+#[test]
+fn connections_that_are_held_are_proved_some_at_a_time() {
+    let holds = idle::AT_ONCE + 2;
+    let load = Load {
+        holds,
+        ..Load::none(SHAPE, None)
+    };
+    let (mut source, intervals) = source(load);
+    source.cut(2);
+    source.finish();
+    assert_eq!(source.proving, idle::AT_ONCE);
+    let last = holds as u32;
+    assert!(source.lanes[&last].asked.is_none());
+    // The first is whole; the third ends without its answer.
+    let whole = says(1, |writer, out| {
+        writer.seeded(Kind::Reply, 0, idle::SIZE, out);
+        writer.end(out);
+    });
+    source.data(1, &whole);
+    assert!(source.lanes[&last].asked.is_some());
+    source.data(3, &says(3, |writer, out| writer.end(out)));
+    source.give_up(ErrorKind::TimedOut);
+    assert_eq!(source.outcome().held, Some(1));
+    let told = told(source, &intervals);
+    assert_eq!(told.errors.of(ErrorKind::Reset), 1);
+    assert_eq!(told.errors.of(ErrorKind::Closed), 1);
+    assert_eq!(told.errors.of(ErrorKind::TimedOut), holds as u64 - 3);
+}
+
+#[test]
+fn a_connection_whose_life_is_over_is_ended_and_another_takes_its_place() {
+    let load = Load {
+        asks: 1,
+        ..Load::none(Shape::Http, Some(1.0))
+    };
+    let (mut source, intervals) = source(load);
+    let mut far_end = far_end();
+    let mut trips = 0;
+    while source.lanes.contains_key(&1) {
+        source.fire(due(Instant::now()), Instant::now());
+        let lane = &source.lanes[&1];
+        let (asked, is_last) = (lane.asked.expect("it was free"), lane.is_last);
+        let mut out = Vec::new();
+        far_end.seeded(Kind::Reply, 0, asked.trip.reply, &mut out);
+        if is_last {
+            // Nothing is asked on it while it ends.
+            source.data(1, &out);
+            out.clear();
+            source.fire(due(Instant::now()), Instant::now());
+            far_end.end(&mut out);
+        }
+        source.data(1, &out);
+        trips += 1;
+    }
+    assert!((1..100).contains(&trips), "{trips}");
+    assert!(source.lanes[&2].asked.is_some(), "what waited is begun");
+    source.give_up(ErrorKind::TimedOut);
+    let told = told(source, &intervals);
+    assert_eq!((told.due, told.operations), (trips + 1, trips));
+    assert_eq!(told.errors.total(), 1);
+}
+
+/// The first of three readers stalls at once: the run began long ago.
+fn stalled() -> (Source, Receiver<Interval>) {
+    let load = Load {
+        pulls: 3,
+        stalls: true,
+        ..Load::none(SHAPE, None)
+    };
+    let (sender, intervals) = sync_channel(8);
+    let mut source = Source::new(load, SEED, Recorder::new(0, Instant::now(), sender));
+    let start = Instant::now() - DURATION.mul_f64(0.7);
+    source.begin(start, DURATION);
+    (source, intervals)
+}
+
+#[test]
+fn what_comes_for_a_connection_that_stalls_is_put_aside_and_verified_later() {
+    for is_wrong in [false, true] {
+        let (mut source, intervals) = stalled();
+        for stream in 1..=3 {
+            let mut out = says(stream, |writer, out| writer.seeded(Kind::Data, 0, 500, out));
+            out[100] ^= u8::from(is_wrong && stream == 1);
+            source.data(stream as u32, &out);
+        }
+        assert_eq!(source.faults, 0);
+        source.finish();
+        assert_eq!(source.faults, u64::from(is_wrong));
+        let outcome = source.outcome().stall.expect("one stalled");
+        assert_eq!(outcome.during, [500, 500]);
+        assert!(outcome.has_stalled && !outcome.was_cut);
+        assert_eq!(told(source, &intervals).bytes_down, 1000);
+    }
+}
+
+#[test]
+fn a_connection_that_stalls_beyond_its_bound_is_reset() {
+    let (mut source, intervals) = stalled();
+    source.route = Some(Route {
+        service: String::new(),
+        stream: 1,
+    });
+    let mut size = 0;
+    let mut far_end = far_end();
+    while source.lanes.contains_key(&1) {
+        let mut out = Vec::new();
+        far_end.seeded(Kind::Data, 0, 16_384, &mut out);
+        size += out.len();
+        source.data(1, &out);
+    }
+    assert!(size > ASIDE_MAX && size <= ASIDE_MAX + 16_384);
+    assert!(!source.control.is_empty(), "the other side is told");
+    // It may not know yet.
+    source.data(1, &says(1, |writer, out| writer.end(out)));
+    assert!(source.outcome().stall.expect("one stalled").was_cut);
+    assert_eq!(told(source, &intervals).errors.total(), 0);
+}

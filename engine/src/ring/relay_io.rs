@@ -1,6 +1,9 @@
 //! Drives one [`Relay`]: two WebSockets, each record opened, checked, and sealed into the other
 //! side's.
 
+mod side;
+
+use self::side::Side;
 use super::backend::Ready;
 use super::handle::{Admitted, LinkEnd};
 use super::io::{Io, Owner};
@@ -14,7 +17,7 @@ use crate::tunnel::relay::{Quotas, Relay};
 use adit_proto::ids::{Mode, ServiceId, Subprotocol, TunnelId};
 use adit_proto::websocket::CloseCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Times that one turn reads one side (256 KiB each) before others get theirs.
 const READS_PER_TURN: usize = 2;
@@ -30,58 +33,6 @@ pub(super) struct RelayIo {
     relay: Relay,
     /// Source, destination.
     sides: [Option<Side>; 2],
-}
-
-struct Side {
-    link: LinkIo,
-    /// Reported as gone when this side is dropped.
-    admitted: Admitted,
-    /// Content of the frame being composed in the link's area.
-    composed: usize,
-    /// Why it can send no more; it is ended at the end of the turn.
-    fault: Option<LinkFault>,
-    silence: Silence,
-}
-
-/// Notices that a peer's host is gone although bytes are on their way to it: the keep-alive probes
-/// of an idle connection are not sent then, and the system itself gives up only after a quarter
-/// of an hour.
-#[derive(Default)]
-struct Silence {
-    /// When to look again; armed by sending.
-    check_at: Option<Instant>,
-    /// Something was sent after the last look.
-    has_sent: bool,
-    /// Looks in a row that found the system repeating itself.
-    repeats: u32,
-}
-
-/// Time between two looks.
-const SILENCE_CHECK: Duration = match cfg!(test) {
-    true => Duration::from_secs(1),
-    false => Duration::from_secs(20),
-};
-
-/// So many looks in a row that find nothing acknowledged end the link: after at least 40 seconds,
-/// as a proxy's unanswered pings do.
-const REPEATS_MAX: u32 = 3;
-
-impl Silence {
-    fn sent(&mut self, now: Instant) {
-        self.has_sent = true;
-        self.check_at.get_or_insert(now + SILENCE_CHECK);
-    }
-
-    /// Looks when it is time. Returns whether the peer is gone.
-    fn look(&mut self, now: Instant, is_repeating: impl FnOnce() -> bool) -> bool {
-        if self.check_at.is_none_or(|at| at > now) {
-            return false;
-        }
-        self.repeats = if is_repeating() { self.repeats + 1 } else { 0 };
-        let goes_on = self.repeats > 0 || std::mem::take(&mut self.has_sent);
-        self.check_at = goes_on.then(|| now + SILENCE_CHECK);
-        self.repeats >= REPEATS_MAX
-    }
 }
 
 const SIDES: [Mode; 2] = [Mode::Source, Mode::Destination];
@@ -168,13 +119,7 @@ impl RelayIo {
             connections_per_second,
         });
         admitted.attached();
-        self.sides[index_of(mode)] = Some(Side {
-            link: link_io,
-            admitted,
-            composed: 0,
-            fault: None,
-            silence: Silence::default(),
-        });
+        self.sides[index_of(mode)] = Some(Side::new(link_io, admitted));
         // What the server half has agreed on: the first that the client offered.
         let offered = Subprotocol::parse(&link.subprotocol).unwrap_or(Subprotocol::V3);
         self.relay.connected(mode, offered);
@@ -419,65 +364,5 @@ impl RelayIo {
         self.relay.lost(mode);
         // The other side hears of it now, before anything newer reaches it.
         self.compose_outbox(io, mode.other());
-    }
-}
-
-impl Side {
-    /// Adds whole messages to the frame being composed, or to new ones. There is room for them,
-    /// see `make_room`; a mistake about that costs this link, not the loop.
-    fn append(&mut self, io: &mut Io, mut bytes: &[u8], ends_frame: bool) {
-        let start = End::Server.header_room();
-        while !bytes.is_empty() && self.fault.is_none() {
-            let room = MAX_PLAINTEXT - start - self.composed;
-            // A message is cut between frames only where it fits none.
-            if room < bytes.len() && self.composed > 0 {
-                self.finish();
-                continue;
-            }
-            let size = room.min(bytes.len());
-            let area = match self.composed {
-                0 if !self.link.fits_record() => {
-                    tracing::error!("more was forwarded to a link than it has room for");
-                    return self.fault = Some(LinkFault::NoRoom);
-                }
-                0 => self.link.area(&mut io.buffers),
-                _ => self.link.area_again(),
-            };
-            area[start + self.composed..][..size].copy_from_slice(&bytes[..size]);
-            self.composed += size;
-            bytes = &bytes[size..];
-        }
-        if ends_frame {
-            self.finish();
-        }
-    }
-
-    /// Seals the frame being composed.
-    fn finish(&mut self) {
-        if self.composed > 0 {
-            let size = finish_frame(self.link.area_again(), End::Server, self.composed, [0; 4]);
-            self.composed = 0;
-            self.seal(size);
-        }
-    }
-
-    fn seal(&mut self, size: usize) {
-        if let Err(error) = self.link.seal(size) {
-            self.fault = Some(error.into());
-        }
-    }
-
-    /// Offers what was composed to the socket. Returns whether it took some of it.
-    fn flush(&mut self, io: &mut Io) -> bool {
-        self.finish();
-        let waiting = self.link.output_size();
-        if let Err(error) = self.link.flush(io) {
-            self.fault = Some(error.into());
-        }
-        let has_sent = self.link.output_size() < waiting;
-        if has_sent {
-            self.silence.sent(io.now);
-        }
-        has_sent
     }
 }

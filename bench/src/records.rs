@@ -28,7 +28,7 @@ pub fn rivals() -> Vec<Case> {
         .collect()
 }
 
-fn of(choice: RecordsChoice, payload: Payload) -> [Case; 2] {
+fn of(choice: RecordsChoice, payload: Payload) -> [Case; 3] {
     let layer = match choice {
         RecordsChoice::InPlace => "in_place",
         RecordsChoice::Library => "library",
@@ -45,6 +45,22 @@ fn of(choice: RecordsChoice, payload: Payload) -> [Case; 2] {
                 for _ in 0..count {
                     let sealed = near.seal(black_box(&mut record), size).expect("sealed");
                     black_box(sealed);
+                }
+            }
+        },
+    );
+    let from_elsewhere = Case::new(
+        format!("records/seal_from/{layer}/{label}"),
+        count,
+        size,
+        move || {
+            let (mut near, _) = session(choice);
+            let mut record = vec![0; near.room(size) + KEY_UPDATE_ROOM];
+            let plaintext = bytes(size);
+            move || {
+                for _ in 0..count {
+                    let sealed = near.seal_from(black_box(&mut record), &plaintext);
+                    black_box(sealed.expect("sealed"));
                 }
             }
         },
@@ -67,7 +83,7 @@ fn of(choice: RecordsChoice, payload: Payload) -> [Case; 2] {
             }
         },
     );
-    [sealing, both]
+    [sealing, from_elsewhere, both]
 }
 
 /// New keys are announced in a record of their own, in front.

@@ -1,18 +1,20 @@
 //! The relay without sockets: read, checked, and composed for the other side.
 //!
 //! Held fixed: one tunnel of one service, both peers of dialect V3, no quotas, no TLS. What the
-//! driver does with forwarded bytes (one copy into the frame of the other side) is done as the
-//! driver does it. `16_KiB` is as much as one record carries.
+//! driver does with forwarded bytes (a copy into the frame of the other side, or for those that
+//! fill most of a record a header in front of them) is done as the driver does it. `16_KiB` is as
+//! much as one record carries.
 
 use crate::Case;
 use crate::input::{Payload, RECORD, SERVICE, SMALL, control, data_frames, frame};
-use adit_engine::tunnel::compose::{End, finish_frame};
+use adit_engine::tunnel::compose::{End, finish_frame, frame_in_front};
 use adit_engine::tunnel::flow::Flow;
 use adit_engine::tunnel::limits::MAX_RECORD_PLAINTEXT;
-use adit_engine::tunnel::relay::Relay;
+use adit_engine::tunnel::relay::{Relay, RunPlace};
 use adit_proto::ids::{Mode, ServiceId, Subprotocol};
 use adit_proto::message::Kind;
 use std::hint::black_box;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Both directions.
@@ -74,7 +76,13 @@ fn pass(relay: &mut Relay, from: Mode, buffer: &mut [u8], output: &mut Output) {
             .handle_input(from, buffer, &mut position)
             .expect("it is proper");
         for run in relay.runs() {
-            output.append(relay.run_bytes(run, buffer), run.ends_frame);
+            match &run.place {
+                RunPlace::Buffer(range) if range.len() >= SEAL_FROM_MIN => {
+                    output.finish();
+                    seal_from(buffer, range.clone());
+                }
+                _ => output.append(relay.run_bytes(run, buffer), run.ends_frame),
+            }
         }
         relay.clear_runs();
         match flow {
@@ -83,6 +91,20 @@ fn pass(relay: &mut Relay, from: Mode, buffer: &mut [u8], output: &mut Output) {
             Flow::Paused | Flow::Closed(_) => panic!("{flow:?}"),
         }
     }
+}
+
+/// As the driver has it.
+const SEAL_FROM_MIN: usize = 8 * 1024;
+
+/// Sealing itself is a case of `records`. The frame's header is taken back, for the buffer will be
+/// read again.
+fn seal_from(buffer: &mut [u8], range: Range<usize>) {
+    let front = range.start - End::Server.header_room()..range.start;
+    let mut before = [0; End::Server.header_room()];
+    before.copy_from_slice(&buffer[front.clone()]);
+    let frame = frame_in_front(buffer, range);
+    black_box(&buffer[frame]);
+    buffer[front].copy_from_slice(&before);
 }
 
 /// The frame that is composed for the other side.

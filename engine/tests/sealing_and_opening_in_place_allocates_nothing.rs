@@ -81,11 +81,18 @@ const ROUNDS: usize = 1000;
 fn count(choice: RecordsChoice, plaintext_size: usize) -> (usize, usize) {
     let (mut near, mut far) = connected(choice);
     let mut record = vec![0_u8; near.room(plaintext_size)];
+    let elsewhere = vec![7_u8; plaintext_size];
     let (mut sealing, mut opening) = (0, 0);
     // The first rounds may set things up once and for all.
     for round in 0..ROUNDS + 10 {
         let mut size = 0;
-        let sealed = allocations(|| size = near.seal(&mut record, plaintext_size).unwrap());
+        let sealed = allocations(|| {
+            let sealed = match round % 2 {
+                0 => near.seal(&mut record, plaintext_size),
+                _ => near.seal_from(&mut record, &elsewhere),
+            };
+            size = sealed.unwrap();
+        });
         let opened = allocations(|| match far.open(&mut record[..size]).unwrap() {
             Opened::Data {
                 plaintext,

@@ -225,6 +225,11 @@ impl LinkIo {
         self.input.buffer.as_deref().unwrap_or_default()
     }
 
+    /// The same, for a header to be written in front of what the core has decided about.
+    pub(super) fn input_bytes_mut(&mut self) -> &mut [u8] {
+        self.input.buffer.as_deref_mut().unwrap_or_default()
+    }
+
     /// Forgets what was received and not read: nobody will.
     pub(super) fn discard_input(&mut self) {
         self.input = Input {
@@ -305,6 +310,22 @@ impl LinkIo {
         let output = &mut self.output;
         let buffer = output.buffer.as_mut().expect("the area was composed in it");
         output.end += self.records.seal(&mut buffer[output.end..], size)?;
+        Ok(())
+    }
+
+    /// Seals `plaintext`, which lies elsewhere, as one record; only while
+    /// [`fits_record`](Self::fits_record).
+    pub(super) fn seal_from(
+        &mut self,
+        buffers: &mut Buffers,
+        plaintext: &[u8],
+    ) -> Result<(), RecordError> {
+        self.place_own(buffers);
+        let output = &mut self.output;
+        let buffer = output.buffer.get_or_insert_with(|| buffers.take());
+        output.end += self
+            .records
+            .seal_from(&mut buffer[output.end..], plaintext)?;
         Ok(())
     }
 

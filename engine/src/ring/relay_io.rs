@@ -13,7 +13,7 @@ use crate::link::{Grant, Link};
 use crate::tls::MAX_PLAINTEXT;
 use crate::tunnel::compose::{End, finish_frame};
 use crate::tunnel::flow::Flow;
-use crate::tunnel::relay::{Quotas, Relay};
+use crate::tunnel::relay::{Quotas, Relay, RunPlace};
 use adit_proto::ids::{Mode, ServiceId, Subprotocol, TunnelId};
 use adit_proto::websocket::CloseCode;
 use std::sync::Arc;
@@ -283,9 +283,14 @@ impl RelayIo {
             Mode::Destination => (destination, source),
         };
         if let (Some(side), Some(other)) = (side, other) {
-            let buffer = side.link.input_bytes();
+            let buffer = side.link.input_bytes_mut();
             for run in self.relay.runs() {
-                other.append(io, self.relay.run_bytes(run, buffer), run.ends_frame);
+                match &run.place {
+                    RunPlace::Buffer(range) if other.seals_from(range) => {
+                        other.seal_from(io, buffer, range.clone());
+                    }
+                    _ => other.append(io, self.relay.run_bytes(run, buffer), run.ends_frame),
+                }
             }
         }
         self.relay.clear_runs();

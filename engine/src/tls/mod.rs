@@ -37,7 +37,8 @@ pub const MAX_PLAINTEXT: usize = 16_384;
 ///
 /// A record is composed where it will be sent from: the caller writes up to [`MAX_PLAINTEXT`]
 /// bytes at [`plaintext_offset`](Self::plaintext_offset) from the record's start, and
-/// [`seal`](Self::seal) turns them into a record that begins at the record's start.
+/// [`seal`](Self::seal) turns them into a record that begins at the record's start. A large
+/// plaintext that lies elsewhere is better sealed from there ([`seal_from`](Self::seal_from)).
 ///
 /// The order of calls is the order on the wire: whatever [`seal`](Self::seal),
 /// [`take_outgoing`](Self::take_outgoing) and [`close_notify`](Self::close_notify) produced must
@@ -92,6 +93,31 @@ impl Records {
     /// [`RecordError::PlaintextTooLarge`] and [`RecordError::NoRoom`] are mistakes of the caller
     /// and change nothing; every other error ends the connection.
     pub fn seal(&mut self, record: &mut [u8], plaintext_size: usize) -> Result<usize, RecordError> {
+        self.check_room(record, plaintext_size)?;
+        match self {
+            Self::Plain(records) => records.seal(plaintext_size),
+            Self::Library(records) => records.seal(record, plaintext_size),
+            Self::InPlace(records) => records.seal(record, plaintext_size),
+        }
+    }
+
+    /// Seals `plaintext`, which lies elsewhere: as if it had been copied to its place and sealed
+    /// there, but for [`InPlaceRecords`] without the copy.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`seal`](Self::seal).
+    pub fn seal_from(&mut self, record: &mut [u8], plaintext: &[u8]) -> Result<usize, RecordError> {
+        self.check_room(record, plaintext.len())?;
+        if let Self::InPlace(records) = self {
+            return records.seal_from(record, plaintext);
+        }
+        record[self.plaintext_offset()..][..plaintext.len()].copy_from_slice(plaintext);
+        self.seal(record, plaintext.len())
+    }
+
+    /// Finds the mistakes that a caller can make.
+    fn check_room(&self, record: &[u8], plaintext_size: usize) -> Result<(), RecordError> {
         if plaintext_size > MAX_PLAINTEXT {
             return Err(RecordError::PlaintextTooLarge {
                 size: plaintext_size,
@@ -104,11 +130,7 @@ impl Records {
                 needed,
             });
         }
-        match self {
-            Self::Plain(records) => records.seal(plaintext_size),
-            Self::Library(records) => records.seal(record, plaintext_size),
-            Self::InPlace(records) => records.seal(record, plaintext_size),
-        }
+        Ok(())
     }
 
     /// Opens the first record of `buffer`, in place.

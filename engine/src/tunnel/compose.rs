@@ -1,6 +1,7 @@
 //! One WebSocket frame composed where it leaves from: content first, header last, in place.
 
 use adit_proto::websocket::{FrameHeader, Opcode, mask, move_masked};
+use std::ops::Range;
 
 /// Which end of the WebSocket composes: a client masks (RFC 6455 §5.3), a server must not (§5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,24 @@ pub fn finish_frame(area: &mut [u8], end: End, content_size: usize, key: [u8; 4]
     size + content_size
 }
 
+/// Makes a server's frame of the content at `buffer[content]`, where it lies: the header is written
+/// over the bytes in front of it, of which there must be [`End::header_room`].
+///
+/// Returns where the frame is. `content` has at least 126 bytes, whose header fills that room, and
+/// at most 65,535.
+pub fn frame_in_front(buffer: &mut [u8], content: Range<usize>) -> Range<usize> {
+    let header = FrameHeader {
+        fin: true,
+        opcode: Opcode::Binary,
+        mask: None,
+        payload_size: content.len() as u64,
+    };
+    debug_assert_eq!(header.size(), End::Server.header_room());
+    let start = content.start - header.size();
+    header.write(&mut buffer[start..content.start]);
+    start..content.end
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +97,24 @@ mod tests {
                 assert_eq!(position, total);
                 assert_eq!(read, content, "{end:?}, {size} bytes");
             }
+        }
+    }
+
+    #[test]
+    fn a_frame_made_where_its_content_lies_is_the_frame_that_is_composed() {
+        for size in [126, 127, 8192, 16_380] {
+            let mut area: Vec<u8> = (0..size + 4).map(|at| (at * 7) as u8).collect();
+            let mut buffer = vec![0xee; size + 20];
+            buffer[9..9 + size].copy_from_slice(&area[4..]);
+            let total = finish_frame(&mut area, End::Server, size, [0; 4]);
+            let frame = frame_in_front(&mut buffer, 9..9 + size);
+            assert_eq!(buffer[frame], area[..total]);
+            assert!(
+                buffer[..5]
+                    .iter()
+                    .chain(&buffer[9 + size..])
+                    .all(|byte| *byte == 0xee)
+            );
         }
     }
 }

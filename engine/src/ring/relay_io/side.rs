@@ -4,7 +4,8 @@ use crate::ring::handle::Admitted;
 use crate::ring::io::Io;
 use crate::ring::link_io::{LinkFault, LinkIo};
 use crate::tls::MAX_PLAINTEXT;
-use crate::tunnel::compose::{End, finish_frame};
+use crate::tunnel::compose::{End, finish_frame, frame_in_front};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// One side of a tunnel at the relay: its WebSocket and the frame being composed for it.
@@ -19,6 +20,10 @@ pub(super) struct Side {
     pub(super) silence: Silence,
 }
 
+/// Fewer bytes are copied to the frame being composed, so that others can follow them there: a
+/// record costs its reader and its writer more than the copy of so many bytes.
+const SEAL_FROM_MIN: usize = 8 * 1024;
+
 impl Side {
     pub(super) fn new(link: LinkIo, admitted: Admitted) -> Self {
         Self {
@@ -27,6 +32,33 @@ impl Side {
             composed: 0,
             fault: None,
             silence: Silence::default(),
+        }
+    }
+
+    /// Whether messages that lie there are to be sealed from there, as a frame of their own.
+    ///
+    /// The frame's header is written over what is in front of them: a header of the sender's, or
+    /// messages that were forwarded before. Small ones are better put together.
+    pub(super) fn seals_from(&self, range: &Range<usize>) -> bool {
+        let room = MAX_PLAINTEXT - End::Server.header_room();
+        let is_alone = self.composed == 0 || room - self.composed < range.len();
+        is_alone
+            && range.start >= End::Server.header_room()
+            && (SEAL_FROM_MIN..=room).contains(&range.len())
+    }
+
+    /// Seals messages from where they lie, behind what was composed before.
+    pub(super) fn seal_from(&mut self, io: &mut Io, buffer: &mut [u8], range: Range<usize>) {
+        self.finish();
+        if self.fault.is_some() {
+            return;
+        }
+        if !self.link.fits_record() {
+            return self.no_room();
+        }
+        let frame = frame_in_front(buffer, range);
+        if let Err(error) = self.link.seal_from(&mut io.buffers, &buffer[frame]) {
+            self.fault = Some(error.into());
         }
     }
 
@@ -43,10 +75,7 @@ impl Side {
             }
             let size = room.min(bytes.len());
             let area = match self.composed {
-                0 if !self.link.fits_record() => {
-                    tracing::error!("more was forwarded to a link than it has room for");
-                    return self.fault = Some(LinkFault::NoRoom);
-                }
+                0 if !self.link.fits_record() => return self.no_room(),
                 0 => self.link.area(&mut io.buffers),
                 _ => self.link.area_again(),
             };
@@ -72,6 +101,11 @@ impl Side {
         if let Err(error) = self.link.seal(size) {
             self.fault = Some(error.into());
         }
+    }
+
+    fn no_room(&mut self) {
+        tracing::error!("more was forwarded to a link than it has room for");
+        self.fault = Some(LinkFault::NoRoom);
     }
 
     /// Offers what was composed to the socket. Returns whether it took some of it.

@@ -1,11 +1,13 @@
 //! The relay's driver.
 
 use super::super::{IoChoice, LinkNews};
-use super::support::{Bench, both, control, data};
+use super::support::{Bench, both, control, data, frames};
 use crate::tls::tests::support as tls;
 use crate::tls::{PlainRecords, Records};
+use crate::tunnel::inbound::{Inbound, Item, Place};
 use adit_proto::ids::Mode;
 use adit_proto::message::{Kind, MessageView};
+use adit_proto::websocket::Role;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::num::NonZeroU64;
@@ -177,6 +179,98 @@ fn an_update_of_keys_leaves_in_its_place_between_records() {
             assert_eq!(count, 500);
         }
     });
+}
+
+/// What fills most of a record is sealed from where it lies, the rest is copied; with several records
+/// in one turn both follow each other in all ways.
+#[test]
+fn large_and_small_messages_arrive_whole_and_in_order() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.expect("a runtime");
+    let mut bytes = tls::Bytes::new(3);
+    let payloads: Vec<Vec<u8>> = (0..200)
+        .map(|round| match round % 7 {
+            0 | 3 => 16_352,
+            1 => 8_200 + bytes.below(200),
+            4 => 8_100 + bytes.below(100),
+            5 => 20_000 + bytes.below(40_000),
+            _ => 1 + bytes.below(300),
+        })
+        .collect::<Vec<usize>>()
+        .into_iter()
+        .map(|size| bytes.take(size))
+        .collect();
+    both(|io| {
+        for kinds in [
+            (tls::Kind::InPlace, tls::Kind::InPlace),
+            (tls::Kind::InPlace, tls::Kind::Library),
+            (tls::Kind::Library, tls::Kind::InPlace),
+        ] {
+            let suite = tls::tls13_suites()[0];
+            let from = runtime.block_on(tls::pair(suite, tls::Kind::Buffered, kinds.0));
+            let to = runtime.block_on(tls::pair(suite, tls::Kind::Buffered, kinds.1));
+            large_and_small(io, from, to, &payloads);
+        }
+    });
+}
+
+fn large_and_small(
+    io: IoChoice,
+    (mut from, from_far): (tls::Peer, tls::Peer),
+    (mut to, to_far): (tls::Peer, tls::Peer),
+    payloads: &[Vec<u8>],
+) {
+    let mut bench = Bench::new(io, &["A"]);
+    let source = bench.attach_with(Mode::Source, None, from_far.into_records());
+    let destination = bench.attach_with(Mode::Destination, None, to_far.into_records());
+    let (mut near, mut wire) = (source.stream, destination.stream);
+    hear(&mut wire, &mut to, |plaintext| !plaintext.is_empty());
+    hear(&mut near, &mut from, |plaintext| !plaintext.is_empty());
+    to.plaintext.clear();
+
+    let mut start = Vec::new();
+    control(Kind::StreamStart, 1, 1, &mut start);
+    // Several messages in a frame, a message in several frames, a frame in a record, and not.
+    let mut sent = vec![start];
+    sent.extend(payloads.iter().map(|payload| data(payload)));
+    let mut sealed = Vec::new();
+    for messages in sent.chunks(2) {
+        for frame in frames(&messages.concat(), true).chunks(16_384) {
+            from.send(frame, &mut sealed);
+        }
+    }
+    let held = bench.hold();
+    let writer = std::thread::spawn(move || near.write_all(&sealed).map(|()| near));
+    std::thread::sleep(Duration::from_millis(5));
+    drop(held);
+
+    let total: usize = sent.iter().map(Vec::len).sum();
+    hear(&mut wire, &mut to, |plaintext| plaintext.len() >= total);
+    // The headers of frames come on top.
+    let mut heard = Inbound::new(Role::Client);
+    let (mut position, mut messages) = (0, Vec::new());
+    while messages.len() < sent.len() {
+        let buffer = &mut to.plaintext[..];
+        match heard.next(buffer, &mut position).expect("proper frames") {
+            Some(Item::Message(Place::Buffer(range))) => messages.push(buffer[range].to_vec()),
+            Some(Item::Message(Place::Assembled)) => messages.push(heard.assembled().to_vec()),
+            Some(_) => {}
+            None => {
+                // The last bytes are still on their way.
+                let before = std::mem::take(&mut to.plaintext).len();
+                assert!(before > 0, "all was read");
+                position = 0;
+                hear(&mut wire, &mut to, |plaintext| !plaintext.is_empty());
+            }
+        }
+    }
+    assert!(
+        messages
+            .iter()
+            .zip(&sent)
+            .all(|(heard, sent)| *heard == sent[2..])
+    );
+    writer.join().expect("a writer").expect("written");
 }
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {

@@ -310,7 +310,7 @@ impl Peer {
 }
 
 /// `content` in frames of at most a record, as a client sends it, or a server.
-fn frames(content: &[u8], is_masked: bool) -> Vec<u8> {
+pub(super) fn frames(content: &[u8], is_masked: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     for content in content.chunks(16_000) {
         let key = [1, 2, 3, 4];

@@ -57,6 +57,29 @@ impl Cipher {
         tag.as_ref().try_into().map_err(|_| unusable())
     }
 
+    /// Encrypts `content`, and its type behind it, to `sealed`, which is as large as they and the
+    /// tag.
+    pub(super) fn seal_from(
+        &mut self,
+        header: Header,
+        content: &[u8],
+        content_type: u8,
+        sealed: &mut [u8],
+    ) -> Result<(), RecordError> {
+        let nonce = self.next_nonce()?;
+        let (sealed, behind) = sealed.split_at_mut(content.len());
+        self.key
+            .seal_out_of_place_scatter(
+                nonce,
+                Aad::from(header.encode()),
+                content,
+                sealed,
+                &[content_type],
+                behind,
+            )
+            .map_err(|_| RecordError::KeysUsedUp)
+    }
+
     /// Decrypts `content` (with its tag) in place and returns the size of what it protected.
     pub(super) fn open(
         &mut self,

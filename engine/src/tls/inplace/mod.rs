@@ -80,18 +80,46 @@ impl InPlaceRecords {
         record: &mut [u8],
         plaintext_size: usize,
     ) -> Result<usize, RecordError> {
-        match self.state {
-            State::Open => {}
-            State::WriteClosed => return Err(RecordError::WriteClosed),
-            State::Failed => return Err(RecordError::Failed),
-        }
+        self.check_sealing()?;
         if plaintext_size == 0 {
             return Ok(0);
         }
-        if self.sealing.records() >= REFUSE_AFTER {
-            return Err(RecordError::KeysUsedUp);
-        }
         let size = self.protect(record, plaintext_size, APPLICATION_DATA)?;
+        self.renew_if_due(record, size)
+    }
+
+    /// The same for a plaintext that lies elsewhere: it is read there and sealed to its place, in
+    /// the one pass that encrypts it.
+    pub(super) fn seal_from(
+        &mut self,
+        record: &mut [u8],
+        plaintext: &[u8],
+    ) -> Result<usize, RecordError> {
+        self.check_sealing()?;
+        if plaintext.is_empty() {
+            return Ok(0);
+        }
+        let size = plaintext.len() + OVERHEAD;
+        let header = Header::sealing(plaintext.len() + 1);
+        let (front, sealed) = record[..size].split_at_mut(HEADER_SIZE);
+        self.sealing
+            .seal_from(header, plaintext, APPLICATION_DATA, sealed)?;
+        front.copy_from_slice(&header.encode());
+        self.renew_if_due(record, size)
+    }
+
+    fn check_sealing(&self) -> Result<(), RecordError> {
+        match self.state {
+            State::Open if self.sealing.records() >= REFUSE_AFTER => Err(RecordError::KeysUsedUp),
+            State::Open => Ok(()),
+            State::WriteClosed => Err(RecordError::WriteClosed),
+            State::Failed => Err(RecordError::Failed),
+        }
+    }
+
+    /// Announces new keys behind the record of `size` bytes when they are due and there is room.
+    /// Returns the size of all.
+    fn renew_if_due(&mut self, record: &mut [u8], size: usize) -> Result<usize, RecordError> {
         if self.sealing.records() >= self.renew_after
             && let Some(behind) = record[size..].get_mut(..KEY_UPDATE_RECORD_SIZE)
         {

@@ -1,6 +1,6 @@
 //! Data, both ways, between every pair of record layers.
 
-use super::super::{MAX_PLAINTEXT, RecordError};
+use super::super::{MAX_PLAINTEXT, RecordError, Records};
 use super::support::{Bytes, KINDS, Kind, Peer, pair, seal_one, tls12_suites, tls13_suites};
 
 /// Sends records of many sizes from `from` to `to` in random pieces.
@@ -40,6 +40,57 @@ async fn every_pair_exchanges_data_both_ways() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_sealed_from_elsewhere_is_read_like_what_is_sealed_in_its_place() {
+    let mut bytes = Bytes::new(2);
+    for suite in tls13_suites().into_iter().chain(tls12_suites()) {
+        for kind in [Kind::Library, Kind::InPlace] {
+            eprintln!("{:?} {kind:?}", suite.suite());
+            let (mut near, mut far) = pair(suite, kind, Kind::Buffered).await;
+            let (mut wire, mut sent) = (Vec::new(), Vec::new());
+            let sizes = [1, 15, 16, 17, 8192, MAX_PLAINTEXT - 1, MAX_PLAINTEXT];
+            for (round, size) in sizes.into_iter().cycle().take(30).enumerate() {
+                let plaintext = bytes.take(size);
+                match round % 3 {
+                    0 => near.send(&plaintext, &mut wire),
+                    _ => seal_one_from(near.records(), &plaintext, &mut wire),
+                }
+                sent.extend_from_slice(&plaintext);
+                if round % 10 == 5 {
+                    near.update_keys(&mut wire);
+                }
+            }
+            far.receive(&wire).unwrap();
+            assert!(far.plaintext == sent, "plaintext differs");
+        }
+    }
+}
+
+/// Seals `plaintext` behind `wire` from where it lies. The record has no byte of room to spare.
+fn seal_one_from(records: &mut Records, plaintext: &[u8], wire: &mut Vec<u8>) {
+    records.take_outgoing(wire);
+    let mut record = vec![0xee; records.room(plaintext.len())];
+    let size = records.seal_from(&mut record, plaintext).unwrap();
+    wire.extend_from_slice(&record[..size]);
+}
+
+#[tokio::test]
+async fn keys_are_renewed_behind_what_is_sealed_from_elsewhere() {
+    let (mut near, mut far) = pair(tls13_suites()[0], Kind::InPlace, Kind::Buffered).await;
+    near.in_place().renew_after(0);
+    let mut record = vec![0; 4096];
+    for part in [&b"first "[..], b"second "] {
+        let size = near.records().seal_from(&mut record, part).unwrap();
+        let one = near.records().room(part.len());
+        assert!(size > one, "{size} bytes are more than one record");
+        far.receive(&record[..size]).unwrap();
+    }
+    near.close_notify(&mut Vec::new());
+    let refused = near.records().seal_from(&mut record, b"more");
+    assert_eq!(refused, Err(RecordError::WriteClosed));
+    assert_eq!(far.plaintext, b"first second ");
 }
 
 #[tokio::test]
@@ -130,6 +181,15 @@ async fn the_caller_is_told_of_its_mistakes_and_may_go_on() {
             Err(RecordError::NoRoom { .. })
         ));
         assert_eq!(records.seal(&mut record, 0), Ok(0));
+        assert!(matches!(
+            records.seal_from(&mut record, &[0; MAX_PLAINTEXT + 1]),
+            Err(RecordError::PlaintextTooLarge { size: 16_385 })
+        ));
+        assert!(matches!(
+            records.seal_from(&mut record[..short], &[0; 100]),
+            Err(RecordError::NoRoom { .. })
+        ));
+        assert_eq!(records.seal_from(&mut record, &[]), Ok(0));
         let mut wire = Vec::new();
         near.send(b"still here", &mut wire);
         far.receive(&wire).unwrap();

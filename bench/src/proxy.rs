@@ -6,6 +6,7 @@
 
 use crate::Case;
 use crate::input::{Payload, RECORD, SERVICE, SMALL, control, data_frames, frame};
+use adit_engine::tunnel::bulk::BULK_BUFFER_SIZE;
 use adit_engine::tunnel::compose::End;
 use adit_engine::tunnel::deliver::PARTS_MAX;
 use adit_engine::tunnel::flow::Flow;
@@ -28,6 +29,7 @@ pub fn cases() -> Vec<Case> {
             cases.push(send_small(mode, connections));
         }
         cases.push(send_large(mode));
+        cases.push(send_bulk(mode));
         cases.push(receive(mode, 1, SMALL));
         cases.push(receive(mode, 64, SMALL));
         cases.push(receive(mode, 1, RECORD));
@@ -66,6 +68,25 @@ fn send_large(mode: Mode) -> Case {
             for _ in 0..RECORD.count {
                 assert_eq!(proxy.compose(), MAX_RECORD_PLAINTEXT);
             }
+        }
+    })
+}
+
+/// The same connection alone with the tunnel, as the driver has it then: several records from one
+/// read. Counted for each record.
+fn send_bulk(mode: Mode) -> Case {
+    let name = format!("{mode}/send_bulk/1_conn/16_KiB");
+    Case::new(name, RECORD.count, RECORD.size, move || {
+        let mut proxy = running(mode, 1, Local::Endless);
+        proxy.proxy.readable(proxy.keys[0], false);
+        assert_eq!(proxy.compose(), MAX_RECORD_PLAINTEXT);
+        let mut buffer = vec![0; BULK_BUFFER_SIZE];
+        move || {
+            let mut frames = 0;
+            while frames < RECORD.count {
+                frames += proxy.compose_bulk(&mut buffer);
+            }
+            assert_eq!(frames, RECORD.count);
         }
     })
 }
@@ -177,6 +198,19 @@ impl Running {
             .compose(self.now, &mut self.area, &mut self.local);
         black_box(&self.area[..size]);
         size
+    }
+
+    /// All frames of one read; returns their number.
+    fn compose_bulk(&mut self, buffer: &mut [u8]) -> usize {
+        let key = self.proxy.bulk_ready().expect("it is alone");
+        let bulk = self.proxy.read_bulk(self.now, key, buffer, &mut self.local);
+        let mut bulk = bulk.expect("it is endless");
+        let mut frames = 0;
+        while let Some(frame) = self.proxy.next_bulk_frame(&mut bulk, buffer) {
+            black_box(&buffer[frame]);
+            frames += 1;
+        }
+        frames
     }
 
     fn compose_all(&mut self) {

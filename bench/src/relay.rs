@@ -102,7 +102,7 @@ fn seal_from(buffer: &mut [u8], range: Range<usize>) {
     let front = range.start - End::Server.header_room()..range.start;
     let mut before = [0; End::Server.header_room()];
     before.copy_from_slice(&buffer[front.clone()]);
-    let frame = frame_in_front(buffer, range);
+    let frame = frame_in_front(buffer, End::Server, range, [0; 4]);
     black_box(&buffer[frame]);
     buffer[front].copy_from_slice(&before);
 }

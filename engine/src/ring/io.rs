@@ -5,6 +5,7 @@ use super::backend::{Backend, Ready};
 use super::buffers::Buffers;
 use super::socket::{self, Address};
 use super::token::Token;
+use crate::tunnel::bulk::BULK_BUFFER_SIZE;
 use crate::tunnel::key::ConnectionKey;
 use std::collections::VecDeque;
 use std::io;
@@ -20,9 +21,6 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sockets that may linger at once; over it the oldest is closed.
 const LINGERING_MAX: usize = 4096;
-
-/// Bytes thrown away from one lingering socket by one read.
-const DISCARD_SIZE: usize = 64 * 1024;
 
 /// Reads of one lingering socket in one turn: 256 KiB, then others get theirs.
 const DISCARDS_PER_TURN: usize = 4;
@@ -67,7 +65,8 @@ pub(super) struct Io {
     dialling: VecDeque<(Instant, Token)>,
     /// Lingering sockets that may have more, for the next turn. Each at most once.
     unfinished: Vec<Token>,
-    discard: Box<[u8]>,
+    /// What is worked on within one call: bytes thrown away, or read several records at once.
+    pub(super) scratch: Box<[u8]>,
 }
 
 impl Io {
@@ -81,7 +80,7 @@ impl Io {
             lingering: VecDeque::new(),
             dialling: VecDeque::new(),
             unfinished: Vec::new(),
-            discard: vec![0; DISCARD_SIZE].into_boxed_slice(),
+            scratch: vec![0; BULK_BUFFER_SIZE].into_boxed_slice(),
         }
     }
 
@@ -289,7 +288,7 @@ impl Io {
     fn discard(&mut self, index: u32) -> bool {
         let fd = self.fd(index);
         for _ in 0..DISCARDS_PER_TURN {
-            match self.backend.recv(fd, &mut self.discard) {
+            match self.backend.recv(fd, &mut self.scratch) {
                 Ok(0) => return true,
                 Ok(_) => {}
                 Err(error) => return error.kind() != io::ErrorKind::WouldBlock,

@@ -61,16 +61,24 @@ impl LibraryRecords {
         record: &mut [u8],
         plaintext_size: usize,
     ) -> Result<usize, RecordError> {
+        let (sealed, plaintext) = record.split_at_mut(Self::PLAINTEXT_OFFSET);
+        self.seal_from(sealed, &plaintext[..plaintext_size])
+    }
+
+    /// The same for a plaintext that lies elsewhere; `sealed` has at least `PLAINTEXT_OFFSET` bytes.
+    pub(super) fn seal_from(
+        &mut self,
+        sealed: &mut [u8],
+        plaintext: &[u8],
+    ) -> Result<usize, RecordError> {
         match self.state {
             State::Open => {}
             State::WriteClosed => return Err(RecordError::WriteClosed),
             State::Failed => return Err(RecordError::Failed),
         }
-        if plaintext_size == 0 {
+        if plaintext.is_empty() {
             return Ok(0);
         }
-        let (sealed, plaintext) = record.split_at_mut(Self::PLAINTEXT_OFFSET);
-        let plaintext = &plaintext[..plaintext_size];
         let first = self.outgoing.len();
         sealed[..first].copy_from_slice(&self.outgoing);
         self.outgoing.clear();

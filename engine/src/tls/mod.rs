@@ -109,11 +109,14 @@ impl Records {
     /// Those of [`seal`](Self::seal).
     pub fn seal_from(&mut self, record: &mut [u8], plaintext: &[u8]) -> Result<usize, RecordError> {
         self.check_room(record, plaintext.len())?;
-        if let Self::InPlace(records) = self {
-            return records.seal_from(record, plaintext);
+        match self {
+            Self::Plain(records) => {
+                record[..plaintext.len()].copy_from_slice(plaintext);
+                records.seal(plaintext.len())
+            }
+            Self::Library(records) => records.seal_from(record, plaintext),
+            Self::InPlace(records) => records.seal_from(record, plaintext),
         }
-        record[self.plaintext_offset()..][..plaintext.len()].copy_from_slice(plaintext);
-        self.seal(record, plaintext.len())
     }
 
     /// Finds the mistakes that a caller can make.

@@ -47,19 +47,25 @@ pub fn finish_frame(area: &mut [u8], end: End, content_size: usize, key: [u8; 4]
     size + content_size
 }
 
-/// Makes a server's frame of the content at `buffer[content]`, where it lies: the header is written
-/// over the bytes in front of it, of which there must be [`End::header_room`].
+/// Completes a binary frame whose content lies anywhere: the header is written over the bytes in
+/// front of it, of which there must be [`End::header_room`].
 ///
-/// Returns where the frame is. `content` has at least 126 bytes, whose header fills that room, and
-/// at most 65,535.
-pub fn frame_in_front(buffer: &mut [u8], content: Range<usize>) -> Range<usize> {
+/// Returns where the frame is. `content` fits a record. `key` is ignored for a server.
+pub fn frame_in_front(
+    buffer: &mut [u8],
+    end: End,
+    content: Range<usize>,
+    key: [u8; 4],
+) -> Range<usize> {
     let header = FrameHeader {
         fin: true,
         opcode: Opcode::Binary,
-        mask: None,
+        mask: (end == End::Client).then_some(key),
         payload_size: content.len() as u64,
     };
-    debug_assert_eq!(header.size(), End::Server.header_room());
+    if end == End::Client {
+        mask(key, 0, &mut buffer[content.clone()]);
+    }
     let start = content.start - header.size();
     header.write(&mut buffer[start..content.start]);
     start..content.end
@@ -102,15 +108,21 @@ mod tests {
 
     #[test]
     fn a_frame_made_where_its_content_lies_is_the_frame_that_is_composed() {
-        for size in [126, 127, 8192, 16_380] {
-            let mut area: Vec<u8> = (0..size + 4).map(|at| (at * 7) as u8).collect();
+        let key = [1, 2, 3, 250];
+        let ends = [End::Server, End::Client];
+        for (end, size) in ends.into_iter().flat_map(|end| {
+            let sizes = [0, 1, 125, 126, 127, 8192, 16_376];
+            sizes.map(move |size| (end, size))
+        }) {
+            let room = end.header_room();
+            let mut area: Vec<u8> = (0..size + room).map(|at| (at * 7) as u8).collect();
             let mut buffer = vec![0xee; size + 20];
-            buffer[9..9 + size].copy_from_slice(&area[4..]);
-            let total = finish_frame(&mut area, End::Server, size, [0; 4]);
-            let frame = frame_in_front(&mut buffer, 9..9 + size);
+            buffer[9..9 + size].copy_from_slice(&area[room..]);
+            let total = finish_frame(&mut area, end, size, key);
+            let frame = frame_in_front(&mut buffer, end, 9..9 + size, key);
             assert_eq!(buffer[frame], area[..total]);
             assert!(
-                buffer[..5]
+                buffer[..9 - room]
                     .iter()
                     .chain(&buffer[9 + size..])
                     .all(|byte| *byte == 0xee)

@@ -48,6 +48,8 @@ pub(crate) struct Connection {
     pub(crate) state: State,
     /// A read may give less than the socket has: its end or a mark is in sight.
     pub(crate) reads_short: bool,
+    /// The last read brought as much as makes a record of its own.
+    pub(crate) fills_records: bool,
     /// The socket takes nothing any more.
     pub(crate) is_gone: bool,
     pub(crate) last_way: LastWay,
@@ -86,6 +88,7 @@ impl Connection {
             stream,
             state,
             reads_short: false,
+            fills_records: false,
             is_gone: false,
             last_way: LastWay::None,
             is_full: false,

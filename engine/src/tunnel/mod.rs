@@ -3,9 +3,10 @@
 //!
 //! [`proxy::Proxy`] is a source or a destination; what only one of them does is in `source.rs`
 //! and `destination.rs`. The way of a received byte is `inbound` → `receive` → `deliver`, of a
-//! sent one `schedule` → `send` → `compose`.
+//! sent one `schedule` → `send` (or `bulk`) → `compose`.
 
 pub(crate) mod bucket;
+pub mod bulk;
 pub mod compose;
 mod connection;
 pub mod deliver;

@@ -126,8 +126,8 @@ pub(crate) enum Phase {
 /// [`poll_action`](Self::poll_action) until `None`; before waiting, read
 /// [`poll_timeout`](Self::poll_timeout). Received bytes go through
 /// [`handle_input`](Self::handle_input); each [`Flow`](super::flow::Flow) it returns says how to
-/// go on. Bytes to send are composed by [`compose`](Self::compose) while
-/// [`wants_output`](Self::wants_output).
+/// go on. Bytes to send are composed by [`compose`](Self::compose), or by
+/// [`read_bulk`](Self::read_bulk), while [`wants_output`](Self::wants_output).
 pub struct Proxy {
     pub(crate) mode: Mode,
     pub(crate) limits: Limits,

@@ -107,6 +107,17 @@ impl Schedule {
         }
     }
 
+    /// The connection to serve now, if it alone is waiting.
+    pub fn only(&self, turns: &mut impl Turns) -> Option<ConnectionKey> {
+        let key = match (self.new.front(), self.old.front()) {
+            (Some(key), None) if self.new.len() == 1 => *key,
+            (None, Some(key)) if self.old.len() == 1 => *key,
+            _ => return None,
+        };
+        let turn = turns.turn(key)?;
+        matches!(turn.place, Place::New | Place::Old).then_some(key)
+    }
+
     /// Keeps the lists bounded while nothing is served: `open` connections exist, and at most as
     /// many that ended, and a few, stay named. A sweep costs less than the ends since the last.
     pub fn forget_ended(&mut self, open: usize, turns: &mut impl Turns) {
@@ -219,6 +230,30 @@ mod tests {
         }
         lab.ready(2);
         assert_eq!(lab.serve(|_| 10), Some((2, 10)));
+    }
+
+    #[test]
+    fn one_connection_is_alone_until_another_waits_and_again_when_that_is_served() {
+        let mut lab = Lab::new(2);
+        let only = |lab: &mut Lab| lab.schedule.only(&mut lab.turns);
+        assert_eq!(only(&mut lab), None);
+        lab.ready(0);
+        assert_eq!(only(&mut lab), Some(key(0)));
+        // More than its turn, since nobody is kept waiting.
+        let turn = &mut lab.turns[0];
+        lab.schedule.sent(turn, 5 * QUANTUM as usize);
+        assert_eq!(only(&mut lab), Some(key(0)));
+        lab.ready(1);
+        assert_eq!(only(&mut lab), None);
+        assert_eq!(lab.serve(|_| 10), Some((1, 10)), "it is the other's turn");
+        lab.drained(1);
+        assert_eq!(lab.serve(|_| 10), Some((0, 10)));
+        // The other one rests at the end of the list until its turn has come.
+        lab.serve(|_| QUANTUM as usize);
+        lab.serve(|_| 10);
+        assert_eq!(only(&mut lab), Some(key(0)));
+        lab.drained(0);
+        assert_eq!(only(&mut lab), None);
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use super::compose::{End, finish_frame};
 use super::connection::{Connection, LastWay, State};
+use super::key::ConnectionKey;
 use super::limits::{MAX_RECORD_PLAINTEXT, MIN_READ_ROOM};
 use super::proxy::Proxy;
+use super::schedule::Schedule;
 use super::service::Service;
 use adit_proto::message::DataHeader;
 use std::io;
@@ -87,41 +89,64 @@ impl Proxy {
             let turn = (deficit as usize).min(self.limits.payload_max);
             let wanted = (space.len() - header_size).min(turn);
             match reader.receive(connection.io, &mut space[header_size..header_size + wanted]) {
-                Ok(0) => {
-                    self.schedule.drained(key, &mut connection.turn);
-                    self.local_ended(now, key);
-                }
-                Ok(count) => {
+                Ok(count) if count > 0 => {
                     let size = header.size(count);
                     if size < header_size {
                         self.counters.bytes_shifted += count as u64;
                     }
                     filled += place(&header, space, header_size, count);
-                    connection.sent += count as u64;
-                    connection.last_way = LastWay::FromLocal;
-                    self.counters.bytes_sent += count as u64;
                     self.counters.messages_sent += 1;
-                    self.schedule.sent(&mut connection.turn, count);
-                    // A short read means that the socket is empty: the next bytes make it ready
-                    // again.
-                    if count < wanted && !connection.reads_short {
-                        self.schedule.drained(key, &mut connection.turn);
-                    }
+                    self.counters.bytes_sent += count as u64;
+                    note_read(connection, &mut self.schedule, key, count, wanted);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.schedule.drained(key, &mut connection.turn);
-                }
-                Err(_) => {
-                    self.schedule.drained(key, &mut connection.turn);
-                    self.local_failed(key);
-                }
+                outcome => self.note_unread(now, key, outcome),
             }
         }
         filled
     }
+
+    /// Takes note of a read that brought nothing.
+    pub(super) fn note_unread(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        outcome: io::Result<usize>,
+    ) {
+        if let Some(connection) = self.connections.find_mut(key) {
+            self.schedule.drained(key, &mut connection.turn);
+        }
+        match outcome {
+            Ok(_) => self.local_ended(now, key),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.local_failed(key),
+        }
+    }
 }
 
-fn data_header<'a>(services: &'a [Service], connection: &Connection) -> DataHeader<'a> {
+/// Takes note of the bytes that were read from the connection served, of `wanted` that there was
+/// room for.
+#[inline]
+pub(super) fn note_read(
+    connection: &mut Connection,
+    schedule: &mut Schedule,
+    key: ConnectionKey,
+    count: usize,
+    wanted: usize,
+) {
+    connection.sent += count as u64;
+    connection.last_way = LastWay::FromLocal;
+    connection.fills_records = count >= FILLS_RECORD;
+    schedule.sent(&mut connection.turn, count);
+    // A short read means that the socket is empty: the next bytes make it ready again.
+    if count < wanted && !connection.reads_short {
+        schedule.drained(key, &mut connection.turn);
+    }
+}
+
+/// A read of so many bytes shows that more come than a keystroke or a query.
+const FILLS_RECORD: usize = MAX_RECORD_PLAINTEXT / 2;
+
+pub(super) fn data_header<'a>(services: &'a [Service], connection: &Connection) -> DataHeader<'a> {
     DataHeader {
         stream_id: connection.stream,
         service_id: services[connection.service as usize].name(),

@@ -9,11 +9,39 @@ use crate::ring::handle::{LinkEnd, TunnelEvent};
 use crate::ring::io::{Io, Owner};
 use crate::ring::link_io::{LinkFault, LinkIo, Received};
 use crate::ring::socket;
+use crate::tunnel::bulk::BULK_SIZE;
 use crate::tunnel::flow::Flow;
+use crate::tunnel::key::ConnectionKey;
+use crate::tunnel::proxy::Proxy;
 use adit_proto::websocket::CloseCode;
 
 /// Times that one turn reads the tunnel's socket (256 KiB each) before others get theirs.
 const READS_PER_TURN: usize = 2;
+
+/// Several records of one connection, read at once. Returns the bytes that were composed; 0 when
+/// there was nothing to read, of which the core has then taken note.
+fn fill_bulk(
+    proxy: &mut Proxy,
+    link: &mut LinkIo,
+    io: &mut Io,
+    key: ConnectionKey,
+) -> Result<usize, LinkFault> {
+    let now = io.now;
+    let mut scratch = std::mem::take(&mut io.scratch);
+    let mut composed = 0;
+    let mut outcome = Ok(());
+    if let Some(mut bulk) = proxy.read_bulk(now, key, &mut scratch, &mut Reader(io)) {
+        while outcome.is_ok()
+            && let Some(frame) = proxy.next_bulk_frame(&mut bulk, &mut scratch)
+        {
+            composed += frame.len();
+            outcome = link.seal_from(&mut io.buffers, &scratch[frame]);
+        }
+    }
+    io.scratch = scratch;
+    outcome?;
+    Ok(composed)
+}
 
 impl ProxyIo {
     /// A fresh link; one that was still there is dropped.
@@ -142,6 +170,14 @@ impl ProxyIo {
         };
         let mut composed = 0;
         while link.has_room() && self.proxy.wants_output() {
+            if link.has_room_for(BULK_SIZE)
+                && let Some(key) = self.proxy.bulk_ready()
+            {
+                let size = fill_bulk(&mut self.proxy, link, io, key)?;
+                composed += size;
+                // Nothing read is no frame, but what it showed may be one.
+                continue;
+            }
             let area = link.area(&mut io.buffers);
             let size = self.proxy.compose(io.now, area, &mut Reader(io));
             if size == 0 {

@@ -56,7 +56,7 @@ impl Side {
         if !self.link.fits_record() {
             return self.no_room();
         }
-        let frame = frame_in_front(buffer, range);
+        let frame = frame_in_front(buffer, End::Server, range, [0; 4]);
         if let Err(error) = self.link.seal_from(&mut io.buffers, &buffer[frame]) {
             self.fault = Some(error.into());
         }

@@ -3,6 +3,7 @@
 mod sockets;
 
 use super::input::{Input, Label, NAMES, frame, message};
+use crate::tunnel::bulk::BULK_BUFFER_SIZE;
 use crate::tunnel::flow::Flow;
 use crate::tunnel::key::ConnectionKey;
 use crate::tunnel::limits::Limits;
@@ -357,6 +358,10 @@ impl World {
             if !self.proxy.wants_output() {
                 return;
             }
+            if let Some(key) = self.proxy.bulk_ready() {
+                self.send_bulk(key);
+                continue;
+            }
             let size = self.proxy.compose(self.now, &mut area, &mut self.sockets);
             self.act();
             if size == 0 {
@@ -364,6 +369,18 @@ impl World {
             }
             self.output.read(&mut area[..size]);
         }
+    }
+
+    /// All that one read brings.
+    fn send_bulk(&mut self, key: ConnectionKey) {
+        let mut buffer = vec![0; BULK_BUFFER_SIZE];
+        let sockets = &mut self.sockets;
+        if let Some(mut bulk) = self.proxy.read_bulk(self.now, key, &mut buffer, sockets) {
+            while let Some(frame) = self.proxy.next_bulk_frame(&mut bulk, &mut buffer) {
+                self.output.read(&mut buffer[frame]);
+            }
+        }
+        self.act();
     }
 
     fn wait(&mut self, time: Duration) {

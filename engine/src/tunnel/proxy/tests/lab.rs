@@ -1,5 +1,6 @@
 //! A driver for tests: local sockets with bounded buffers, and a WebSocket that is a byte string.
 
+use crate::tunnel::bulk::BULK_BUFFER_SIZE;
 use crate::tunnel::connection::State;
 use crate::tunnel::error::PeerError;
 use crate::tunnel::flow::Flow;
@@ -108,6 +109,8 @@ pub(super) struct Lab {
     pub(super) proxy: Proxy,
     pub(super) now: Instant,
     sockets: Sockets,
+    /// Frames of a read that brought several.
+    bulk: VecDeque<Vec<u8>>,
     next_io: u32,
     /// Buffer size of new sockets.
     pub(super) room: usize,
@@ -179,6 +182,7 @@ impl Lab {
             proxy: Proxy::new(settings, [7; 32]),
             now: Instant::now(),
             sockets: Sockets::default(),
+            bulk: VecDeque::new(),
             next_io: 0,
             room: 64 * 1024,
             dials: VecDeque::new(),
@@ -236,6 +240,7 @@ impl Lab {
     pub(super) fn lose(&mut self) {
         self.proxy.link_lost();
         (self.buffer, self.position, self.has_buffer) = (Vec::new(), 0, false);
+        self.bulk.clear();
         self.act();
     }
 
@@ -453,6 +458,22 @@ impl Lab {
 
     /// The next frame that leaves, as bytes.
     pub(super) fn output(&mut self) -> Vec<u8> {
+        if self.bulk.is_empty()
+            && self.proxy.wants_output()
+            && let Some(key) = self.proxy.bulk_ready()
+        {
+            let mut buffer = vec![0; BULK_BUFFER_SIZE];
+            let sockets = &mut self.sockets;
+            if let Some(mut bulk) = self.proxy.read_bulk(self.now, key, &mut buffer, sockets) {
+                while let Some(frame) = self.proxy.next_bulk_frame(&mut bulk, &mut buffer) {
+                    self.bulk.push_back(buffer[frame].to_vec());
+                }
+            }
+            self.act();
+        }
+        if let Some(frame) = self.bulk.pop_front() {
+            return frame;
+        }
         let mut area = vec![0; 16_384];
         let size = match self.proxy.wants_output() {
             true => self.proxy.compose(self.now, &mut area, &mut self.sockets),

@@ -2,6 +2,7 @@
 //! its own; each other file proves one thing.
 
 mod bounds;
+mod bulk;
 mod destination;
 mod hostile;
 mod lab;

@@ -2,7 +2,7 @@
 
 /// Each entry makes the next version out of the one before; the first, out of nothing. What was
 /// released is never edited, only added to. A node of the version before may still be running.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
 
 const VERSION_1: &str = "
 CREATE TABLE tunnels (
@@ -149,4 +149,54 @@ const VERSION_4: &str = "
 ALTER TABLE tunnels ADD COLUMN owner text;
 CREATE INDEX tunnels_open_by_owner ON tunnels (owner) WHERE is_open AND owner IS NOT NULL;
 CREATE INDEX tunnels_open_by_thing ON tunnels (thing) WHERE is_open AND thing IS NOT NULL;
+";
+
+/// How many open tunnels each access key and each thing has, so that one more costs the same however many
+/// there are. No row is none.
+///
+/// Triggers, because a node of the version before does not know the table. They run at the commit: whoever
+/// opens or closes holds the row of all open tunnels then, and so two cannot wait for each other here.
+const VERSION_5: &str = "
+CREATE TABLE open_tunnels (
+    kind text NOT NULL,
+    name text NOT NULL,
+    count bigint NOT NULL,
+    PRIMARY KEY (kind, name)
+);
+
+CREATE FUNCTION count_open_tunnels(kind text, name text, change bigint) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO open_tunnels SELECT $1, $2, $3 WHERE $2 IS NOT NULL
+        ON CONFLICT ON CONSTRAINT open_tunnels_pkey
+        DO UPDATE SET count = open_tunnels.count + excluded.count;
+    DELETE FROM open_tunnels WHERE open_tunnels.kind = $1 AND open_tunnels.name = $2 AND count = 0;
+$$;
+CREATE FUNCTION keep_open_tunnels() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP <> 'INSERT' AND OLD.is_open THEN
+        PERFORM count_open_tunnels('key', OLD.owner, -1), count_open_tunnels('thing', OLD.thing, -1);
+    END IF;
+    IF TG_OP <> 'DELETE' AND NEW.is_open THEN
+        PERFORM count_open_tunnels('key', NEW.owner, 1), count_open_tunnels('thing', NEW.thing, 1);
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE CONSTRAINT TRIGGER open_tunnels_insert AFTER INSERT ON tunnels
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+    WHEN (NEW.is_open) EXECUTE FUNCTION keep_open_tunnels();
+CREATE CONSTRAINT TRIGGER open_tunnels_update AFTER UPDATE ON tunnels
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+    WHEN (OLD.is_open <> NEW.is_open OR OLD.thing IS DISTINCT FROM NEW.thing)
+    EXECUTE FUNCTION keep_open_tunnels();
+CREATE CONSTRAINT TRIGGER open_tunnels_delete AFTER DELETE ON tunnels
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+    WHEN (OLD.is_open) EXECUTE FUNCTION keep_open_tunnels();
+
+-- The triggers have locked the table: nobody opens or closes meanwhile.
+INSERT INTO open_tunnels SELECT 'key', owner, count(*) FROM tunnels
+    WHERE is_open AND owner IS NOT NULL GROUP BY owner;
+INSERT INTO open_tunnels SELECT 'thing', thing, count(*) FROM tunnels
+    WHERE is_open AND thing IS NOT NULL GROUP BY thing;
+DROP INDEX tunnels_open_by_owner;
+DROP INDEX tunnels_open_by_thing;
 ";

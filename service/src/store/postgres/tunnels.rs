@@ -70,15 +70,16 @@ pub(super) async fn open(
         let what = OPEN_TUNNELS;
         return Err(Fault::Refused(TunnelError::LimitExceeded { what, max }));
     }
-    // Who opens has counted, and so has waited for all that opened before: it sees their tunnels.
+    // Who opens has counted, and so has waited for all that opened before: it sees theirs, and its own
+    // is counted at the commit.
     if let Some(owner) = &record.owner {
         let max = limits.open_tunnels_per_key_max;
-        check_open(transaction, OPEN_OF_KEY, owner, max, OPEN_TUNNELS_PER_KEY).await?;
+        check_open(transaction, "key", owner, max, OPEN_TUNNELS_PER_KEY).await?;
     }
     check_thing(transaction, limits, &record).await
 }
 
-/// Refuses when the thing of this record, which is in the table, has too many open tunnels.
+/// Refuses when the thing of this record has too many open tunnels for one more.
 async fn check_thing<E: From<TunnelError>>(
     transaction: &Transaction<'_>,
     limits: &Limits,
@@ -87,36 +88,22 @@ async fn check_thing<E: From<TunnelError>>(
     let Some(thing) = record.thing() else {
         return Ok(());
     };
-    let max = limits.open_tunnels_per_thing_max;
-    let thing = thing.as_str();
-    check_open(
-        transaction,
-        OPEN_OF_THING,
-        thing,
-        max,
-        OPEN_TUNNELS_PER_THING,
-    )
-    .await
+    let (thing, max) = (thing.as_str(), limits.open_tunnels_per_thing_max);
+    check_open(transaction, "thing", thing, max, OPEN_TUNNELS_PER_THING).await
 }
 
 async fn check_open<E: From<TunnelError>>(
     transaction: &Transaction<'_>,
-    sql: &str,
-    whose: &str,
+    kind: &str,
+    name: &str,
     max: usize,
     what: &'static str,
 ) -> Result<(), Fault<E>> {
-    // No more than needed is counted, and nothing where there is no limit.
-    let Ok(enough) = i64::try_from(max.saturating_add(1)) else {
-        return Ok(());
-    };
-    let statement = transaction.prepare_cached(sql).await?;
-    let row = transaction
-        .query_one(&statement, &[&whose, &enough])
-        .await?;
-    let count: i64 = row.try_get(0)?;
-    let count = usize::try_from(count).unwrap_or(0);
-    at_most(count, max, what).map_err(|refused| Fault::Refused(refused.into()))
+    let statement = transaction.prepare_cached(OPEN_OF).await?;
+    let row = transaction.query_opt(&statement, &[&kind, &name]).await?;
+    let open: i64 = row.map_or(Ok(0), |row| row.try_get(0))?;
+    let open = usize::try_from(open).unwrap_or(0);
+    at_most(open.saturating_add(1), max, what).map_err(|refused| Fault::Refused(refused.into()))
 }
 
 /// Writes a changed record back, whose row is locked.
@@ -314,10 +301,7 @@ pub(super) const LIST: &str = "SELECT sequence, id, description, is_open, deadli
                                FROM tunnels WHERE sequence < $1 ORDER BY sequence DESC LIMIT $2";
 pub(super) const LIST_OF_THING: &str = "SELECT sequence, id, description, is_open, deadline_ms, created_ms, updated_ms \
                                FROM tunnels WHERE thing = $3 AND sequence < $1 ORDER BY sequence DESC LIMIT $2";
-pub(super) const OPEN_OF_KEY: &str = "SELECT count(*) FROM (SELECT 1 FROM tunnels \
-                                      WHERE is_open AND owner = $1 LIMIT $2) AS counted";
-pub(super) const OPEN_OF_THING: &str = "SELECT count(*) FROM (SELECT 1 FROM tunnels \
-                                        WHERE is_open AND thing = $1 LIMIT $2) AS counted";
+pub(super) const OPEN_OF: &str = "SELECT count FROM open_tunnels WHERE kind = $1 AND name = $2";
 pub(super) const DUE: &str = "SELECT * FROM tunnels WHERE is_open AND deadline_ms <= $1 \
                               ORDER BY deadline_ms LIMIT $2 FOR UPDATE SKIP LOCKED";
 pub(super) const PURGE: &str = "DELETE FROM tunnels WHERE sequence IN (SELECT sequence FROM tunnels \

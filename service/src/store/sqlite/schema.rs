@@ -2,7 +2,7 @@
 
 /// Each entry makes the next version out of the one before; the first, out of nothing. What was
 /// released is never edited, only added to.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
 
 const VERSION_1: &str = "
 CREATE TABLE tunnels (
@@ -137,4 +137,49 @@ const VERSION_4: &str = "
 ALTER TABLE tunnels ADD COLUMN owner TEXT;
 CREATE INDEX tunnels_open_by_owner ON tunnels (owner) WHERE is_open = 1 AND owner IS NOT NULL;
 CREATE INDEX tunnels_open_by_thing ON tunnels (thing) WHERE is_open = 1 AND thing IS NOT NULL;
+";
+
+/// How many open tunnels each access key and each thing has, so that one more costs the same however many
+/// there are. No row is none. Triggers, because a damaged tunnel is forgotten without being read.
+const VERSION_5: &str = "
+CREATE TABLE open_tunnels (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (kind, name)
+) STRICT, WITHOUT ROWID;
+INSERT INTO open_tunnels SELECT 'key', owner, count(*) FROM tunnels
+    WHERE is_open = 1 AND owner IS NOT NULL GROUP BY owner;
+INSERT INTO open_tunnels SELECT 'thing', thing, count(*) FROM tunnels
+    WHERE is_open = 1 AND thing IS NOT NULL GROUP BY thing;
+DROP INDEX tunnels_open_by_owner;
+DROP INDEX tunnels_open_by_thing;
+
+CREATE TRIGGER open_tunnels_insert AFTER INSERT ON tunnels WHEN NEW.is_open = 1 BEGIN
+    INSERT INTO open_tunnels SELECT 'key', NEW.owner, 1 WHERE NEW.owner IS NOT NULL
+        ON CONFLICT DO UPDATE SET count = count + 1;
+    INSERT INTO open_tunnels SELECT 'thing', NEW.thing, 1 WHERE NEW.thing IS NOT NULL
+        ON CONFLICT DO UPDATE SET count = count + 1;
+END;
+CREATE TRIGGER open_tunnels_delete AFTER DELETE ON tunnels WHEN OLD.is_open = 1 BEGIN
+    UPDATE open_tunnels SET count = count - 1 WHERE kind = 'key' AND name = OLD.owner;
+    UPDATE open_tunnels SET count = count - 1 WHERE kind = 'thing' AND name = OLD.thing;
+    DELETE FROM open_tunnels WHERE kind = 'key' AND name = OLD.owner AND count = 0;
+    DELETE FROM open_tunnels WHERE kind = 'thing' AND name = OLD.thing AND count = 0;
+END;
+-- A tunnel never changes its owner, and is never opened again.
+CREATE TRIGGER open_tunnels_close AFTER UPDATE ON tunnels
+WHEN OLD.is_open = 1 AND NEW.is_open = 0 BEGIN
+    UPDATE open_tunnels SET count = count - 1 WHERE kind = 'key' AND name = OLD.owner;
+    UPDATE open_tunnels SET count = count - 1 WHERE kind = 'thing' AND name = OLD.thing;
+    DELETE FROM open_tunnels WHERE kind = 'key' AND name = OLD.owner AND count = 0;
+    DELETE FROM open_tunnels WHERE kind = 'thing' AND name = OLD.thing AND count = 0;
+END;
+CREATE TRIGGER open_tunnels_move AFTER UPDATE ON tunnels
+WHEN OLD.is_open = 1 AND NEW.is_open = 1 AND OLD.thing IS NOT NEW.thing BEGIN
+    UPDATE open_tunnels SET count = count - 1 WHERE kind = 'thing' AND name = OLD.thing;
+    DELETE FROM open_tunnels WHERE kind = 'thing' AND name = OLD.thing AND count = 0;
+    INSERT INTO open_tunnels SELECT 'thing', NEW.thing, 1 WHERE NEW.thing IS NOT NULL
+        ON CONFLICT DO UPDATE SET count = count + 1;
+END;
 ";

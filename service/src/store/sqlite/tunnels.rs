@@ -71,15 +71,15 @@ pub(super) fn open(
         return Err(Fault::Refused(TunnelError::LimitExceeded { what, max }));
     }
     let record = Record::open(now, limits, 0, new).map_err(Fault::Refused)?;
-    insert(connection, &record)?;
     if let Some(owner) = &record.owner {
         let max = limits.open_tunnels_per_key_max;
-        check_open(connection, OPEN_OF_KEY, owner, max, OPEN_TUNNELS_PER_KEY)?;
+        check_open(connection, "key", owner, max, OPEN_TUNNELS_PER_KEY)?;
     }
-    check_thing(connection, limits, &record)
+    check_thing(connection, limits, &record)?;
+    insert(connection, &record).map_err(Fault::from)
 }
 
-/// Refuses when the thing of this record, which is in the table, has too many open tunnels.
+/// Refuses when the thing of this record has too many open tunnels for one more.
 fn check_thing<E: From<TunnelError>>(
     connection: &Connection,
     limits: &Limits,
@@ -88,32 +88,21 @@ fn check_thing<E: From<TunnelError>>(
     let Some(thing) = record.thing() else {
         return Ok(());
     };
-    let max = limits.open_tunnels_per_thing_max;
-    let thing = thing.as_str();
-    check_open(
-        connection,
-        OPEN_OF_THING,
-        thing,
-        max,
-        OPEN_TUNNELS_PER_THING,
-    )
+    let (thing, max) = (thing.as_str(), limits.open_tunnels_per_thing_max);
+    check_open(connection, "thing", thing, max, OPEN_TUNNELS_PER_THING)
 }
 
 fn check_open<E: From<TunnelError>>(
     connection: &Connection,
-    sql: &str,
-    whose: &str,
+    kind: &str,
+    name: &str,
     max: usize,
     what: &'static str,
 ) -> Result<(), Fault<E>> {
-    // No more than needed is counted, and nothing where there is no limit.
-    let Ok(enough) = i64::try_from(max.saturating_add(1)) else {
-        return Ok(());
-    };
-    let mut count = connection.prepare_cached(sql)?;
-    let count: i64 = count.query_row(params![whose, enough], |row| row.get(0))?;
-    let count = usize::try_from(count).unwrap_or(0);
-    at_most(count, max, what).map_err(|refused| Fault::Refused(refused.into()))
+    let mut select = connection.prepare_cached(OPEN_OF)?;
+    let open = select.query_row([kind, name], |row| row.get::<_, i64>(0));
+    let open = usize::try_from(open.optional()?.unwrap_or(0)).unwrap_or(0);
+    at_most(open.saturating_add(1), max, what).map_err(|refused| Fault::Refused(refused.into()))
 }
 
 /// Applies a rule to this record and writes it back.
@@ -125,13 +114,13 @@ pub(super) fn change<T, E: Unavailable + From<TunnelError>>(
 ) -> Result<T, Fault<E>> {
     let mut new = old.clone();
     let result = rule(&mut new).map_err(Fault::Refused)?;
+    if new.thing() != old.thing() {
+        check_thing(connection, limits, &new)?;
+    }
     let row = TunnelRow::of(&new);
     let values = row.moving_sqlite().chain([&row.sequence as _]);
     let mut update = connection.prepare_cached(&UPDATE)?;
     update.execute(params_from_iter(values))?;
-    if new.thing() != old.thing() {
-        check_thing(connection, limits, &new)?;
-    }
     if new.silences(old) {
         silence(connection, old)?;
     }
@@ -365,10 +354,7 @@ pub(super) const LIST: &str = "SELECT sequence, id, description, is_open, deadli
                                FROM tunnels WHERE sequence < ?1 ORDER BY sequence DESC LIMIT ?2";
 pub(super) const LIST_OF_THING: &str = "SELECT sequence, id, description, is_open, deadline_ms, created_ms, updated_ms \
                                FROM tunnels WHERE thing = ?3 AND sequence < ?1 ORDER BY sequence DESC LIMIT ?2";
-pub(super) const OPEN_OF_KEY: &str = "SELECT count(*) FROM (SELECT 1 FROM tunnels \
-                                      WHERE is_open = 1 AND owner = ?1 LIMIT ?2)";
-pub(super) const OPEN_OF_THING: &str = "SELECT count(*) FROM (SELECT 1 FROM tunnels \
-                                        WHERE is_open = 1 AND thing = ?1 LIMIT ?2)";
+pub(super) const OPEN_OF: &str = "SELECT count FROM open_tunnels WHERE kind = ?1 AND name = ?2";
 pub(super) const DUE: &str = "SELECT * FROM tunnels WHERE is_open = 1 AND deadline_ms <= ?1 \
                               ORDER BY deadline_ms LIMIT ?2";
 pub(super) const PURGE: &str = "DELETE FROM tunnels WHERE sequence IN (SELECT sequence FROM tunnels \

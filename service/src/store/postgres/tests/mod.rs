@@ -9,7 +9,7 @@ mod trouble;
 
 use super::*;
 use crate::clock::manual::ManualClock;
-use crate::store::conformance::{Opened, Place, prepare, presented, suite};
+use crate::store::conformance::{Opened, Place, config, prepare, presented, suite};
 use crate::tunnels::{Lifetime, Status};
 
 use self::server::{Server, server};
@@ -78,12 +78,19 @@ impl Place for Database {
     async fn check(&self, store: &PostgresStore) {
         let client = store.pool.get().await.unwrap();
         let wrong = client.query_one(
-            "SELECT (SELECT value FROM counters WHERE name = 'open') <> \
+            "WITH counted AS (\
+                SELECT 'key', owner, count(*) FROM tunnels \
+                WHERE is_open AND owner IS NOT NULL GROUP BY owner \
+                UNION ALL SELECT 'thing', thing, count(*) FROM tunnels \
+                WHERE is_open AND thing IS NOT NULL GROUP BY thing) \
+             SELECT (SELECT value FROM counters WHERE name = 'open') <> \
                 (SELECT count(*) FROM tunnels WHERE is_open) \
              OR (SELECT value FROM counters WHERE name = 'closed') <> \
                 (SELECT count(*) FROM tunnels WHERE NOT is_open) \
              OR (SELECT count(*) FROM client_tokens) <> \
-                (SELECT count(source_client) + count(destination_client) FROM tunnels WHERE is_open)",
+                (SELECT count(source_client) + count(destination_client) FROM tunnels WHERE is_open) \
+             OR EXISTS (SELECT * FROM open_tunnels EXCEPT SELECT * FROM counted) \
+             OR EXISTS (SELECT * FROM counted EXCEPT SELECT * FROM open_tunnels)",
             &[],
         );
         assert!(!wrong.await.unwrap().get::<_, bool>(0));

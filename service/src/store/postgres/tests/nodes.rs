@@ -234,3 +234,29 @@ async fn a_damaged_record_keeps_no_other_open_and_is_forgotten_in_its_time() {
         "SELECT count(*) FROM counters, tunnels WHERE name = 'open' AND (value <> 0 OR is_open)";
     assert_eq!(database.number(wrong).await, 0);
 }
+
+#[tokio::test]
+async fn open_tunnels_of_an_older_version_are_counted() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let store = database.node(&clock).await;
+    let (_, mut new) = prepare("old");
+    new.owner = Some("KEY".into());
+    new.config = Some(config(Some("lamp"), &["SSH"]));
+    store.open_tunnel(clock.now(), new).await.unwrap();
+    drop(store);
+    database
+        .run(
+            "DROP TABLE open_tunnels; DROP FUNCTION keep_open_tunnels CASCADE; \
+             DROP FUNCTION count_open_tunnels; UPDATE adit_schema SET version = 4; \
+             CREATE INDEX tunnels_open_by_owner ON tunnels (owner); \
+             CREATE INDEX tunnels_open_by_thing ON tunnels (thing)",
+        )
+        .await;
+    let store = database.node(&clock).await;
+    let sum = "SELECT sum(count)::bigint FROM open_tunnels";
+    assert_eq!(database.number(sum).await, 2);
+    database.check(&store).await;
+}

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::clock::manual::ManualClock;
-use crate::store::conformance::{Opened, Place, prepare, presented, suite};
+use crate::store::conformance::{Opened, Place, config, prepare, presented, suite};
 
 /// A directory that outlives the stores that a test starts in it.
 struct Rig {
@@ -121,12 +121,19 @@ impl Place for Directory {
 
     async fn check(&self, store: &SqliteStore) {
         let wrong = store.number(
-            "SELECT (SELECT value FROM counters WHERE name = 'open') <> \
+            "WITH counted AS (\
+                SELECT 'key', owner, count(*) FROM tunnels \
+                WHERE is_open = 1 AND owner IS NOT NULL GROUP BY owner \
+                UNION ALL SELECT 'thing', thing, count(*) FROM tunnels \
+                WHERE is_open = 1 AND thing IS NOT NULL GROUP BY thing) \
+             SELECT (SELECT value FROM counters WHERE name = 'open') <> \
                 (SELECT count(*) FROM tunnels WHERE is_open = 1) \
              OR (SELECT value FROM counters WHERE name = 'closed') <> \
                 (SELECT count(*) FROM tunnels WHERE is_open = 0) \
              OR (SELECT count(*) FROM client_tokens) <> \
-                (SELECT count(source_client) + count(destination_client) FROM tunnels WHERE is_open = 1)",
+                (SELECT count(source_client) + count(destination_client) FROM tunnels WHERE is_open = 1) \
+             OR EXISTS (SELECT * FROM open_tunnels EXCEPT SELECT * FROM counted) \
+             OR EXISTS (SELECT * FROM counted EXCEPT SELECT * FROM open_tunnels)",
         );
         assert_eq!(wrong.await, 0);
     }

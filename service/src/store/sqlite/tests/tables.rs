@@ -83,6 +83,7 @@ fn token() -> TokenHash {
 async fn queue_one(store: &SqliteStore, now: Now) {
     let (_, mut new) = prepare("t");
     new.destination = token();
+    new.config = Some(config(Some("press-7"), &["SSH"]));
     store.open_tunnel(now, new).await.unwrap();
     let start = SessionStart {
         clean: true,
@@ -119,7 +120,7 @@ async fn a_session_and_its_messages_outlive_a_kill() {
 }
 
 #[tokio::test]
-async fn a_message_of_the_version_before_is_its_tunnels() {
+async fn what_waits_in_the_tables_of_an_older_version_is_found() {
     let rig = Rig::new();
     let store = rig.start();
     queue_one(&store, rig.now()).await;
@@ -128,12 +129,15 @@ async fn a_message_of_the_version_before_is_its_tunnels() {
     older
         .execute_batch(
             "ALTER TABLE messages DROP COLUMN token; \
-             DROP INDEX tunnels_open_by_owner; DROP INDEX tunnels_open_by_thing; \
-             ALTER TABLE tunnels DROP COLUMN owner; PRAGMA user_version = 2",
+             DROP TRIGGER open_tunnels_insert; DROP TRIGGER open_tunnels_delete; \
+             DROP TRIGGER open_tunnels_close; DROP TRIGGER open_tunnels_move; \
+             DROP TABLE open_tunnels; ALTER TABLE tunnels DROP COLUMN owner; PRAGMA user_version = 2",
         )
         .unwrap();
     drop(older);
     let store = rig.start();
+    let counted = "SELECT count FROM open_tunnels WHERE kind = 'thing' AND name = 'press-7'";
+    assert_eq!(store.number(counted).await, 1);
     let start = SessionStart {
         clean: false,
         resumable: true,

@@ -1,7 +1,8 @@
 //! Records of tunnels in the tables, and what holds between them.
 //!
 //! Whoever changes a record has locked its row; whoever counts does so last, so that nobody who holds
-//! a count waits for a row.
+//! a count waits for a row. Only who opens counts first: no row is written that a refusal would leave behind,
+//! dead, at the end that lists begin at.
 
 use std::sync::LazyLock;
 
@@ -59,24 +60,36 @@ pub(super) async fn open(
 ) -> Result<(), Fault<TunnelError>> {
     let id = new.id.clone();
     let record = Record::open(now, limits, 0, new).map_err(Fault::Refused)?;
-    let row = TunnelRow::of(&record);
-    let values: Vec<_> = row.fixed_postgres().chain(row.moving_postgres()).collect();
-    if execute(transaction, &INSERT, &values).await? == 0 {
-        return Err(Fault::Refused(TunnelError::Taken(id)));
-    }
+    // Without the count's row: what is full already is refused before it writes or waits.
+    check_room(transaction, limits, &record).await?;
     let max = limits.open_tunnels_max;
     let most = i64::try_from(max).unwrap_or(i64::MAX);
     if execute(transaction, COUNT_OPENED, &[&most]).await? == 0 {
         let what = OPEN_TUNNELS;
         return Err(Fault::Refused(TunnelError::LimitExceeded { what, max }));
     }
-    // Who opens has counted, and so has waited for all that opened before: it sees theirs, and its own
-    // is counted at the commit.
+    // Who has counted has waited for all that opened before: it sees theirs, and its own is counted at
+    // the commit.
+    check_room(transaction, limits, &record).await?;
+    let row = TunnelRow::of(&record);
+    let values: Vec<_> = row.fixed_postgres().chain(row.moving_postgres()).collect();
+    if execute(transaction, &INSERT, &values).await? == 0 {
+        return Err(Fault::Refused(TunnelError::Taken(id)));
+    }
+    Ok(())
+}
+
+/// Refuses when the caller of this record, or its thing, has too many open tunnels for one more.
+async fn check_room(
+    transaction: &Transaction<'_>,
+    limits: &Limits,
+    record: &Record,
+) -> Result<(), Fault<TunnelError>> {
     if let Some(owner) = &record.owner {
         let max = limits.open_tunnels_per_key_max;
         check_open(transaction, "key", owner, max, OPEN_TUNNELS_PER_KEY).await?;
     }
-    check_thing(transaction, limits, &record).await
+    check_thing(transaction, limits, record).await
 }
 
 /// Refuses when the thing of this record has too many open tunnels for one more.

@@ -63,7 +63,6 @@ def run(round_number, scenario, system, code, directory):
         "system": system,
         "exit_code": int(code),
         "ended_at": _now(),
-        "load_average": os.getloadavg()[0],
     }
     path = directory / "summary.json"
     if path.exists():

@@ -56,7 +56,6 @@ def run(scenario, system, round_number=1, exit_code=0, **over):
         "system": system,
         "exit_code": exit_code,
         "ended_at": "",
-        "load_average": 1.0,
         "summary": summary,
     }
 

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
 use std::thread;
+use std::time::Duration;
 
 /// Every connection.
 pub(crate) const ALL: Range<usize> = 0..usize::MAX;
@@ -25,6 +26,8 @@ pub(crate) enum Lie {
     Truncate,
     /// Two KiB are sent again.
     Replay,
+    /// No lie: each piece is held for so long, wherever it is.
+    Hold(Duration),
 }
 
 /// Which direction lies, seen from the generator.
@@ -70,8 +73,11 @@ pub(crate) fn start(
 fn forward(mut from: TcpStream, mut to: TcpStream, lie: Lie, offset: usize) {
     let mut buffer = vec![0; 65_536];
     let mut passed = 0;
-    let mut has_lied = matches!(lie, Lie::None);
+    let mut has_lied = matches!(lie, Lie::None | Lie::Hold(_));
     while let Ok(size @ 1..) = from.read(&mut buffer) {
+        if let Lie::Hold(time) = lie {
+            thread::sleep(time);
+        }
         let mut bytes = buffer[..size].to_vec();
         // Two neighbours, or two KiB, are needed in one piece.
         if !has_lied && passed + size > offset {
@@ -93,7 +99,7 @@ fn forward(mut from: TcpStream, mut to: TcpStream, lie: Lie, offset: usize) {
 /// Whether there was anything to lie about.
 fn tell(lie: Lie, bytes: &mut Vec<u8>, at: usize) -> bool {
     match lie {
-        Lie::None => {}
+        Lie::None | Lie::Hold(_) => {}
         Lie::Flip => bytes[at] ^= 0x20,
         Lie::Drop => drop(bytes.remove(at)),
         Lie::Double => bytes.insert(at, bytes[at]),

@@ -63,7 +63,7 @@ async fn give_way() {
     bell.heard().await;
 }
 
-/// Four writes of bulk, some 100 µs.
+/// Four writes of bulk.
 const TURN_SIZE: usize = 512 * 1024;
 
 #[cfg(test)]

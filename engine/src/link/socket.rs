@@ -7,11 +7,16 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::ring::unpace_loopback;
+
 /// Sends at once, and notices within about a minute that an idle peer is gone.
 ///
 /// No `TCP_USER_TIMEOUT`: it also ends a connection whose peer acknowledges everything but has
 /// closed its window, and that is what back-pressure looks like.
 pub(super) fn tune(socket: &TcpStream) -> io::Result<()> {
+    if let Ok(peer) = socket.peer_addr() {
+        unpace_loopback(socket, peer.ip());
+    }
     let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
     // The first probe after 30 s of silence, then every 10 s; the third without an answer ends it.

@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, IoSlice};
 use std::mem;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -88,6 +88,18 @@ pub fn peer_address(fd: impl AsFd) -> io::Result<Address> {
 /// and not a queue in the kernel. A socket that is not TCP has no such queue.
 pub(super) fn keep_unsent_short(fd: RawFd) {
     let _ = with_socket(fd, |socket| socket.set_tcp_notsent_lowat(UNSENT_MARK));
+}
+
+/// Takes a socket that talks to `peer` (or listens there) out of the congestion control meant for
+/// networks, if that is this machine: BBR paces loopback too, and everybody on the way then wakes more
+/// often for less. Reno never paces, and every Linux has it and lets everybody choose it.
+///
+/// Called before the connection is there, for a connection that was paced once stays so in part. Where
+/// it fails (a socket that is not TCP) nothing is lost but time.
+pub fn unpace_loopback(socket: impl AsFd, peer: IpAddr) {
+    if peer.to_canonical().is_loopback() {
+        let _ = SockRef::from(&socket).set_tcp_congestion(b"reno");
+    }
 }
 
 /// Opens a listener: non-blocking, address reuse on, backlog [`LISTEN_BACKLOG`]. A Unix socket file
@@ -250,6 +262,9 @@ fn new_socket(address: &Address) -> io::Result<Socket> {
         // A byte sent as urgent stays in its place: the tunnel has no other for it, and without
         // this it would be lost. Accepted connections inherit it.
         socket.set_out_of_band_inline(true)?;
+    }
+    if let Address::Ip(address) = address {
+        unpace_loopback(&socket, address.ip());
     }
     Ok(socket)
 }

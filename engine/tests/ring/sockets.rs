@@ -18,6 +18,7 @@ const LISTENER: adit_engine::ring::Token = token(0);
 on_every_backend! {
     a_burst_of_connections_is_accepted_to_the_last,
     accepted_sockets_are_as_the_loop_needs_them,
+    connections_over_loopback_are_not_paced_and_others_are_as_the_system_says,
     a_connection_is_made_without_waiting,
     a_refused_connection_says_so,
     a_connection_in_progress_is_neither_made_nor_refused,
@@ -50,6 +51,32 @@ fn a_burst_of_connections_is_accepted_to_the_last(backend: &mut AnyBackend) {
         .map(|a| peer_address(a).expect("connected").to_string())
         .collect();
     assert_eq!(ours, theirs);
+}
+
+fn connections_over_loopback_are_not_paced_and_others_are_as_the_system_says(
+    backend: &mut AnyBackend,
+) {
+    let control = |socket: &OwnedFd| SockRef::from(socket).tcp_congestion().expect("TCP");
+    let plain = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let of_the_system = SockRef::from(&plain).tcp_congestion().expect("TCP");
+    for host in ["127.0.0.1", "127.8.8.8", "::1"] {
+        let listener = backend.listen(&any_port(host)).expect("a port");
+        let address = local_address(&listener).expect("bound");
+        let near = backend.connect(&address).expect("room in the backlog");
+        assert!(control(&near).starts_with(b"reno\0"), "to {host}");
+        backend
+            .watch(listener.as_raw_fd(), LISTENER)
+            .expect("watched");
+        wait_for(backend, LISTENER, |e| e.readable);
+        let mut accepted = Vec::new();
+        accept_all(backend, &listener, &mut accepted);
+        assert!(control(&accepted[0]).starts_with(b"reno\0"), "at {host}");
+        backend.forget_and_close(listener, LISTENER);
+    }
+    for host in ["0.0.0.0", "::"] {
+        let listener = backend.listen(&any_port(host)).expect("a port");
+        assert_eq!(control(&listener), of_the_system, "at {host}");
+    }
 }
 
 fn accepted_sockets_are_as_the_loop_needs_them(backend: &mut AnyBackend) {

@@ -25,8 +25,8 @@ pub(crate) fn run(generator: &Generator) -> Vec<String> {
     }
     if lacks_a_core(generator) {
         warnings.push(format!(
-            "the generator lacked a core: a thread of it was ready to run for {} of the time (limit {}) and had a core \
-             for {}; it shares the machine with too much for its figures to be the target's alone",
+            "the generator lacked a core: a thread of it was ready to run for {} of the time (limit {}), and none had a \
+             core for more than {}; it shares the machine with too much for its figures to be the target's alone",
             units::percent(generator.busiest_wanted),
             units::percent(CPU_SHARE_MAX),
             units::percent(generator.cpu_busiest_thread),
@@ -48,7 +48,8 @@ pub(crate) fn run(generator: &Generator) -> Vec<String> {
 pub(crate) fn shortfall(generator: &Generator, skipped: u64, due: u64) -> Option<String> {
     let fault = match is_bottleneck(generator) {
         true => "the generator itself may be why",
-        false => "the generator kept up, so the answers took too long for so few connections",
+        // The far end may have been: it has a warning of its own.
+        false => "the generator's threads kept up, so answers came too late for so few connections",
     };
     (skipped > 0).then(|| {
         format!(
@@ -162,7 +163,7 @@ mod tests {
             ..fine.clone()
         };
         let told = &run(&starved)[0];
-        assert!(told.contains("for 95.0 % of the time") && told.contains("a core for 30.0 %"));
+        assert!(told.contains("for 95.0 % of the time") && told.contains("for more than 30.0 %"));
         assert!(is_bottleneck(&starved));
         let late = Generator {
             lag_p99_ns: 2_500_000,

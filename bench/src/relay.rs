@@ -2,15 +2,15 @@
 //!
 //! Held fixed: one tunnel of one service, both peers of dialect V3, no quotas, no TLS. What the
 //! driver does with forwarded bytes (a copy into the frame of the other side, or for those that
-//! fill most of a record a header in front of them) is done as the driver does it. `16_KiB` is as
-//! much as one record carries.
+//! fill most of a record a header in front of them) is in it. `16_KiB` is as much as one record
+//! carries.
 
 use crate::Case;
 use crate::input::{Payload, RECORD, SERVICE, SMALL, control, data_frames, frame};
-use adit_engine::tunnel::compose::{End, finish_frame, frame_in_front};
+use adit_engine::tunnel::compose::End;
 use adit_engine::tunnel::flow::Flow;
 use adit_engine::tunnel::limits::MAX_RECORD_PLAINTEXT;
-use adit_engine::tunnel::relay::{Relay, RunPlace};
+use adit_engine::tunnel::relay::{Composer, Frames, Relay};
 use adit_proto::ids::{Mode, ServiceId, Subprotocol};
 use adit_proto::message::Kind;
 use std::hint::black_box;
@@ -36,7 +36,7 @@ fn data(from: Mode, connections: usize, payload: Payload) -> Case {
     Case::new(name, count, size, move || {
         let mut relay = relay(connections);
         let mut buffer = data_frames(End::Client, payload, connections);
-        let mut output = Output::new();
+        let mut output = Output::new(&buffer);
         let mut expected = relay.counters(from).messages_forwarded;
         move || {
             pass(&mut relay, from, &mut buffer, &mut output);
@@ -57,7 +57,7 @@ fn relay(connections: usize) -> Relay {
             relay.outbox(side).write_messages(&mut area);
         }
     }
-    let mut output = Output::new();
+    let mut output = Output::new(&[]);
     for id in 1..=connections as u32 {
         let kind = match id {
             1 => Kind::StreamStart,
@@ -75,15 +75,7 @@ fn pass(relay: &mut Relay, from: Mode, buffer: &mut [u8], output: &mut Output) {
         let flow = relay
             .handle_input(from, buffer, &mut position)
             .expect("it is proper");
-        for run in relay.runs() {
-            match &run.place {
-                RunPlace::Buffer(range) if range.len() >= SEAL_FROM_MIN => {
-                    output.finish();
-                    seal_from(buffer, range.clone());
-                }
-                _ => output.append(relay.run_bytes(run, buffer), run.ends_frame),
-            }
-        }
+        output.composer.forward(relay, buffer, &mut output.carrier);
         relay.clear_runs();
         match flow {
             Flow::Done => return output.finish(),
@@ -93,57 +85,52 @@ fn pass(relay: &mut Relay, from: Mode, buffer: &mut [u8], output: &mut Output) {
     }
 }
 
-/// As the driver has it.
-const SEAL_FROM_MIN: usize = 8 * 1024;
-
-/// Sealing itself is a case of `records`. The frame's header is taken back, for the buffer will be
-/// read again.
-fn seal_from(buffer: &mut [u8], range: Range<usize>) {
-    let front = range.start - End::Server.header_room()..range.start;
-    let mut before = [0; End::Server.header_room()];
-    before.copy_from_slice(&buffer[front.clone()]);
-    let frame = frame_in_front(buffer, End::Server, range, [0; 4]);
-    black_box(&buffer[frame]);
-    buffer[front].copy_from_slice(&before);
+/// The frames of the other side, as the driver composes them.
+struct Output {
+    composer: Composer,
+    carrier: Carrier,
 }
 
-/// The frame that is composed for the other side.
-struct Output {
+/// Sealing itself is a case of `records`.
+struct Carrier {
     area: Vec<u8>,
-    composed: usize,
+    /// The bytes that are read, as they were.
+    input: Vec<u8>,
 }
 
 impl Output {
-    fn new() -> Self {
+    fn new(input: &[u8]) -> Self {
         Self {
-            area: vec![0; MAX_RECORD_PLAINTEXT],
-            composed: 0,
-        }
-    }
-
-    fn append(&mut self, mut bytes: &[u8], ends_frame: bool) {
-        let start = End::Server.header_room();
-        while !bytes.is_empty() {
-            let room = MAX_RECORD_PLAINTEXT - start - self.composed;
-            if room < bytes.len() && self.composed > 0 {
-                self.finish();
-                continue;
-            }
-            let size = room.min(bytes.len());
-            self.area[start + self.composed..][..size].copy_from_slice(&bytes[..size]);
-            self.composed += size;
-            bytes = &bytes[size..];
-        }
-        if ends_frame {
-            self.finish();
+            composer: Composer::default(),
+            carrier: Carrier {
+                area: vec![0; MAX_RECORD_PLAINTEXT],
+                input: input.to_vec(),
+            },
         }
     }
 
     fn finish(&mut self) {
-        if self.composed > 0 {
-            let size = finish_frame(&mut self.area, End::Server, self.composed, [0; 4]);
-            black_box(&self.area[..size]);
-            self.composed = 0;
-        }
+        self.composer.finish(&mut self.carrier);
+    }
+}
+
+impl Frames for Carrier {
+    fn area(&mut self, _is_new: bool) -> Option<&mut [u8]> {
+        Some(&mut self.area)
+    }
+
+    fn seal(&mut self, size: usize) {
+        black_box(&self.area[..size]);
+    }
+
+    /// The frame's header is taken back, for the buffer will be read again.
+    fn seal_from(&mut self, buffer: &mut [u8], frame: Range<usize>) {
+        black_box(&buffer[frame.clone()]);
+        let header = frame.start..frame.start + End::Server.header_room();
+        buffer[header.clone()].copy_from_slice(&self.input[header]);
+    }
+
+    fn can_carry(&self) -> bool {
+        true
     }
 }

@@ -13,7 +13,7 @@ use crate::link::{Grant, Link};
 use crate::tls::MAX_PLAINTEXT;
 use crate::tunnel::compose::{End, finish_frame};
 use crate::tunnel::flow::Flow;
-use crate::tunnel::relay::{Quotas, Relay, RunPlace};
+use crate::tunnel::relay::{Quotas, Relay};
 use adit_proto::ids::{Mode, ServiceId, Subprotocol, TunnelId};
 use adit_proto::websocket::CloseCode;
 use std::sync::Arc;
@@ -228,7 +228,7 @@ impl RelayIo {
             };
             // Opening may make the record layer seal something of its own, with keys that it then
             // replaces: what was composed before is sealed before.
-            side.finish();
+            side.finish(io);
             match side.link.open() {
                 Ok(true) => {}
                 Ok(false) => return Ok(true),
@@ -284,14 +284,7 @@ impl RelayIo {
         };
         if let (Some(side), Some(other)) = (side, other) {
             let buffer = side.link.input_bytes_mut();
-            for run in self.relay.runs() {
-                match &run.place {
-                    RunPlace::Buffer(range) if other.seals_from(range) => {
-                        other.seal_from(io, buffer, range.clone());
-                    }
-                    _ => other.append(io, self.relay.run_bytes(run, buffer), run.ends_frame),
-                }
-            }
+            other.forward(io, &self.relay, buffer);
         }
         self.relay.clear_runs();
     }
@@ -303,7 +296,7 @@ impl RelayIo {
         };
         let outbox = self.relay.outbox(to);
         if outbox.is_waiting() {
-            side.finish();
+            side.finish(io);
         }
         while outbox.is_waiting() && side.fault.is_none() && side.link.has_room() {
             let area = side.link.area(&mut io.buffers);

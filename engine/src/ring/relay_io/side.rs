@@ -1,10 +1,11 @@
 //! One WebSocket of a relay: the frame being composed for it, and whether its host still lives.
 
+use crate::ring::buffers::Buffers;
 use crate::ring::handle::Admitted;
 use crate::ring::io::Io;
 use crate::ring::link_io::{LinkFault, LinkIo};
-use crate::tls::MAX_PLAINTEXT;
-use crate::tunnel::compose::{End, finish_frame, frame_in_front};
+use crate::tls::RecordError;
+use crate::tunnel::relay::{Composer, Frames, Relay};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -13,88 +14,44 @@ pub(super) struct Side {
     pub(super) link: LinkIo,
     /// Reported as gone when this side is dropped.
     pub(super) admitted: Admitted,
-    /// Content of the frame being composed in the link's area.
-    composed: usize,
+    /// Of the frame that is in the link's area.
+    composer: Composer,
     /// Why it can send no more; it is ended at the end of the turn.
     pub(super) fault: Option<LinkFault>,
     pub(super) silence: Silence,
 }
-
-/// Fewer bytes are copied to the frame being composed, so that others can follow them there: a
-/// record costs its reader and its writer more than the copy of so many bytes.
-const SEAL_FROM_MIN: usize = 8 * 1024;
 
 impl Side {
     pub(super) fn new(link: LinkIo, admitted: Admitted) -> Self {
         Self {
             link,
             admitted,
-            composed: 0,
+            composer: Composer::default(),
             fault: None,
             silence: Silence::default(),
         }
     }
 
-    /// Whether messages that lie there are to be sealed from there, as a frame of their own.
-    ///
-    /// The frame's header is written over what is in front of them: a header of the sender's, or
-    /// messages that were forwarded before. Small ones are better put together.
-    pub(super) fn seals_from(&self, range: &Range<usize>) -> bool {
-        let room = MAX_PLAINTEXT - End::Server.header_room();
-        let is_alone = self.composed == 0 || room - self.composed < range.len();
-        is_alone
-            && range.start >= End::Server.header_room()
-            && (SEAL_FROM_MIN..=room).contains(&range.len())
-    }
-
-    /// Seals messages from where they lie, behind what was composed before.
-    pub(super) fn seal_from(&mut self, io: &mut Io, buffer: &mut [u8], range: Range<usize>) {
-        self.finish();
-        if self.fault.is_some() {
-            return;
-        }
-        if !self.link.fits_record() {
-            return self.no_room();
-        }
-        let frame = frame_in_front(buffer, End::Server, range, [0; 4]);
-        if let Err(error) = self.link.seal_from(&mut io.buffers, &buffer[frame]) {
-            self.fault = Some(error.into());
-        }
-    }
-
-    /// Adds whole messages to the frame being composed, or to new ones. There is room for them,
-    /// see `make_room`; a mistake about that costs this link, not the loop.
-    pub(super) fn append(&mut self, io: &mut Io, mut bytes: &[u8], ends_frame: bool) {
-        let start = End::Server.header_room();
-        while !bytes.is_empty() && self.fault.is_none() {
-            let room = MAX_PLAINTEXT - start - self.composed;
-            // A message is cut between frames only where it fits none.
-            if room < bytes.len() && self.composed > 0 {
-                self.finish();
-                continue;
-            }
-            let size = room.min(bytes.len());
-            let area = match self.composed {
-                0 if !self.link.fits_record() => return self.no_room(),
-                0 => self.link.area(&mut io.buffers),
-                _ => self.link.area_again(),
-            };
-            area[start + self.composed..][..size].copy_from_slice(&bytes[..size]);
-            self.composed += size;
-            bytes = &bytes[size..];
-        }
-        if ends_frame {
-            self.finish();
-        }
+    /// Puts what the relay forwards to this side into frames. There is room for it, see `make_room`; a mistake about that
+    /// costs this link, not the loop.
+    pub(super) fn forward(&mut self, io: &mut Io, relay: &Relay, buffer: &mut [u8]) {
+        let (composer, mut output) = self.parts(io);
+        composer.forward(relay, buffer, &mut output);
     }
 
     /// Seals the frame being composed.
-    pub(super) fn finish(&mut self) {
-        if self.composed > 0 {
-            let size = finish_frame(self.link.area_again(), End::Server, self.composed, [0; 4]);
-            self.composed = 0;
-            self.seal(size);
-        }
+    pub(super) fn finish(&mut self, io: &mut Io) {
+        let (composer, mut output) = self.parts(io);
+        composer.finish(&mut output);
+    }
+
+    fn parts<'a>(&'a mut self, io: &'a mut Io) -> (&'a mut Composer, Output<'a>) {
+        let output = Output {
+            link: &mut self.link,
+            buffers: &mut io.buffers,
+            fault: &mut self.fault,
+        };
+        (&mut self.composer, output)
     }
 
     pub(super) fn seal(&mut self, size: usize) {
@@ -103,14 +60,9 @@ impl Side {
         }
     }
 
-    fn no_room(&mut self) {
-        tracing::error!("more was forwarded to a link than it has room for");
-        self.fault = Some(LinkFault::NoRoom);
-    }
-
     /// Offers what was composed to the socket. Returns whether it took some of it.
     pub(super) fn flush(&mut self, io: &mut Io) -> bool {
-        self.finish();
+        self.finish(io);
         let waiting = self.link.output_size();
         if let Err(error) = self.link.flush(io) {
             self.fault = Some(error.into());
@@ -120,6 +72,56 @@ impl Side {
             self.silence.sent(io.now);
         }
         has_sent
+    }
+}
+
+/// The link of a side, as frames are put into it.
+struct Output<'a> {
+    link: &'a mut LinkIo,
+    buffers: &'a mut Buffers,
+    fault: &'a mut Option<LinkFault>,
+}
+
+impl Output<'_> {
+    fn has_room(&mut self) -> bool {
+        let has_room = self.link.fits_record();
+        if !has_room {
+            tracing::error!("more was forwarded to a link than it has room for");
+            *self.fault = Some(LinkFault::NoRoom);
+        }
+        has_room
+    }
+
+    fn note(&mut self, sealed: Result<(), RecordError>) {
+        if let Err(error) = sealed {
+            *self.fault = Some(error.into());
+        }
+    }
+}
+
+impl Frames for Output<'_> {
+    fn area(&mut self, is_new: bool) -> Option<&mut [u8]> {
+        match is_new {
+            true if !self.has_room() => None,
+            true => Some(self.link.area(self.buffers)),
+            false => Some(self.link.area_again()),
+        }
+    }
+
+    fn seal(&mut self, size: usize) {
+        let sealed = self.link.seal(size);
+        self.note(sealed);
+    }
+
+    fn seal_from(&mut self, buffer: &mut [u8], frame: Range<usize>) {
+        if self.has_room() {
+            let sealed = self.link.seal_from(self.buffers, &buffer[frame]);
+            self.note(sealed);
+        }
+    }
+
+    fn can_carry(&self) -> bool {
+        self.fault.is_none()
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod counters;
 mod exchange;
+mod forward;
 mod from_destination;
 mod from_source;
 mod label;
@@ -21,6 +22,7 @@ mod table;
 pub(super) mod tests;
 
 pub use counters::Counters;
+pub use forward::{Composer, Frames};
 pub use quota::Quotas;
 pub use run::{Run, RunPlace};
 

@@ -53,7 +53,8 @@ pub(crate) fn shortfall(generator: &Generator, skipped: u64, due: u64) -> Option
     };
     (skipped > 0).then(|| {
         format!(
-            "{} of {} starts were never made, since no connection was free for them in time: {fault}",
+            "{} of {} starts were never made, since no connection was free for them in time: {fault}; more connections \
+             (of mixed: --interactive) would make more of them",
             units::count(skipped as f64),
             units::count(due as f64),
         )

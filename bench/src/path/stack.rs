@@ -9,9 +9,8 @@ use adit_engine::tls::{Records, RecordsChoice};
 use adit_engine::tunnel::limits::Limits;
 use adit_engine::tunnel::mapping::Mapping;
 use adit_engine::tunnel::proxy::{Proxy, ProxySettings};
-use adit_proto::ids::{Mode, ServiceId, Subprotocol};
+use adit_proto::ids::{Mode, ServiceId};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -102,8 +101,8 @@ impl Stack {
             connections_per_second: None,
         };
         let (news, _) = unbounded_channel();
-        self.loops[0].0.attach(grant, link(far, far_records), news);
-        link(near, near_records)
+        self.loops[0].0.attach(grant, fresh(far, far_records), news);
+        fresh(near, near_records)
     }
 
     fn add_proxy(
@@ -139,16 +138,8 @@ pub fn settings(mode: Mode) -> ProxySettings {
     }
 }
 
-fn link(stream: TcpStream, records: Records) -> Link {
-    stream.set_nonblocking(true).expect("non-blocking");
-    Link {
-        socket: OwnedFd::from(stream),
-        records,
-        opened: Vec::new(),
-        unread: Vec::new(),
-        channel_id: String::new(),
-        subprotocol: Subprotocol::V3.name().to_owned(),
-    }
+fn fresh(stream: TcpStream, records: Records) -> Link {
+    Link::fresh(stream, records).expect("a socket of this process")
 }
 
 /// Waits until the source knows its service, and listens for it. Returns the port.

@@ -168,7 +168,7 @@ async fn work(
             }
             _ = &mut listener => break false,
             Some(delivery) = deliveries.recv(), if waiting.is_none() => (delivery, None),
-            () = passed(&waiting) => {
+            () = passed(waiting.as_ref().map(|(_, until)| *until)) => {
                 if let Some((delivery, _)) = waiting.take() {
                     desk.refuse_full();
                     let _ = delivery.handled.send(());
@@ -200,10 +200,10 @@ async fn work(
     Ok(())
 }
 
-/// Completes when a notification has waited for long enough; never while none does.
-async fn passed(waiting: &Option<(Delivery, Instant)>) {
-    match waiting {
-        Some((_, until)) => sleep_until(*until).await,
+/// Completes when it is time; never, where nothing is due.
+async fn passed(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
         None => std::future::pending().await,
     }
 }

@@ -134,7 +134,15 @@ async fn converse(
 
 /// hyper says what it did, the cause behind it says why.
 fn described(fault: &hyper::Error) -> String {
-    match fault.source() {
+    let source = fault.source();
+    let io = source.and_then(|source| source.downcast_ref::<io::Error>());
+    // TLS without its own end: the library's text is a link to its manual.
+    if io.is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof) {
+        return format!(
+            "{fault}: the service was stopped, or something on the way cut the connection"
+        );
+    }
+    match source {
         Some(source) => format!("{fault}: {source}"),
         None => fault.to_string(),
     }

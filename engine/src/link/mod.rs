@@ -27,6 +27,8 @@ mod socket;
 mod tests;
 mod web_proxy;
 
+use std::io;
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 
 pub use admission::{Admission, Denial, Grant, RelayControl};
@@ -40,6 +42,8 @@ pub use proxy::{Way, dial_through};
 pub use relay::Relay;
 pub use server::{FailureLimit, ServeConfig, serve, source_of};
 pub use web_proxy::{ProxyCredentials, ProxyScheme, ProxyUrlError, WebProxy, fuzz_web_proxy};
+
+use adit_proto::ids::Subprotocol;
 
 use crate::tls::Records;
 
@@ -62,4 +66,24 @@ pub struct Link {
     pub channel_id: String,
     /// The subprotocol that was agreed on, escaped.
     pub subprotocol: String,
+}
+
+impl Link {
+    /// A link of V3 of which nothing has been read, and for which the service gave no name. For who has connected by
+    /// other means than a [`Dialer`] or a relay's listener.
+    ///
+    /// # Errors
+    /// The socket cannot be set to send at once and not to block.
+    pub fn fresh(stream: TcpStream, records: Records) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        Ok(Self {
+            socket: OwnedFd::from(stream),
+            records,
+            opened: Vec::new(),
+            unread: Vec::new(),
+            channel_id: String::new(),
+            subprotocol: Subprotocol::V3.name().to_owned(),
+        })
+    }
 }

@@ -8,9 +8,8 @@ use adit_engine::tls::Records;
 use adit_engine::tunnel::limits::Limits;
 use adit_engine::tunnel::mapping::Mapping;
 use adit_engine::tunnel::proxy::{Proxy, ProxySettings};
-use adit_proto::ids::{Mode, ServiceId, Subprotocol, TunnelId};
+use adit_proto::ids::{Mode, ServiceId, TunnelId};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -32,19 +31,6 @@ pub(crate) struct Stack {
 impl Drop for Stack {
     fn drop(&mut self) {
         self.handles.iter().for_each(LoopHandle::stop);
-    }
-}
-
-fn link(stream: TcpStream, records: Records) -> Link {
-    stream.set_nonblocking(true).expect("set non-blocking");
-    stream.set_nodelay(true).expect("set nodelay");
-    Link {
-        socket: OwnedFd::from(stream),
-        records,
-        opened: Vec::new(),
-        unread: Vec::new(),
-        channel_id: String::new(),
-        subprotocol: Subprotocol::V3.name().to_owned(),
     }
 }
 
@@ -110,7 +96,8 @@ pub(crate) fn stack_with(
             ProxyOptions::default(),
             events,
         );
-        handle.link_up(id, link(near, near_records));
+        let link = Link::fresh(near, near_records).expect("set a socket");
+        handle.link_up(id, link);
         let grant = Grant {
             tunnel: TunnelId::try_from("t").expect("valid"),
             mode,
@@ -120,7 +107,8 @@ pub(crate) fn stack_with(
             connections_per_second: None,
         };
         let (gone, _) = unbounded_channel();
-        handles[1].attach(grant, link(far, far_records), gone);
+        let link = Link::fresh(far, far_records).expect("set a socket");
+        handles[1].attach(grant, link, gone);
         if mode == Mode::Source {
             ports = listeners(handle, id, &mut inbox, services.len());
         }

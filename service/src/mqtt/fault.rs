@@ -37,6 +37,10 @@ pub fn reason(fault: &ConnectionError, peer: &str) -> String {
         }
         ConnectionError::NetworkTimeout => "no answer in time".to_owned(),
         other => match io_error(other) {
+            // TLS without its own end: the library's text is a link to its manual.
+            Some(fault) if fault.kind() == io::ErrorKind::UnexpectedEof => {
+                format!("{peer} was stopped, or something on the way cut the connection")
+            }
             Some(fault) => fault.to_string(),
             None => other.to_string(),
         },

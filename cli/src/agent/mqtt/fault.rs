@@ -100,6 +100,15 @@ mod tests {
             (io(issuer), "UnknownIssuer", Some("ca must be")),
             (io(name), "NotValidForName", Some("by the name")),
             (io("no route"), "no route", None),
+            (
+                StateError::Io(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "peer closed connection: https://docs.rs",
+                ))
+                .into(),
+                "cut the connection",
+                None,
+            ),
         ] {
             let reason = reason(&fault, "the service");
             assert!(reason.contains(said), "{reason}");

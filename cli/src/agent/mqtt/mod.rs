@@ -23,6 +23,7 @@ use rustls::ClientConfig;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
+use super::passed;
 use super::settings::Thing;
 use super::standing::Standing;
 use crate::settings::service::ServiceAddress;
@@ -89,7 +90,7 @@ impl Session {
             let event = tokio::select! {
                 biased;
                 event = self.events.poll() => event,
-                () = passed(self.answer_due) => {
+                () = passed(self.answer_due.map(Into::into)) => {
                     let reason = format!("no answer to the subscription within {SUBSCRIBE_LIMIT:?}");
                     self.after(Failure::plain(reason)).await;
                     continue;
@@ -273,14 +274,6 @@ const BACKOFF: BackoffPolicy = BackoffPolicy {
     retries: None,
     settled_after: Duration::from_secs(10),
 };
-
-/// Never, where nothing is due.
-async fn passed(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
-    }
-}
 
 /// From CONNACK to SUBACK, or from the last message that came between: what the service had kept may be first.
 const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(60);

@@ -3,11 +3,10 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::num::NonZeroU64;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use adit_proto::ids::{Mode, ServiceId, Subprotocol, TunnelId};
+use adit_proto::ids::{Mode, ServiceId, TunnelId};
 use adit_proto::message::{Control, DataHeader, Kind, MessageView, encode_service_ids};
 use adit_proto::websocket::{FrameHeader, Opcode, Role, mask};
 use socket2::SockRef;
@@ -78,7 +77,7 @@ impl Bench {
         let (near, far) = socket_pair(kernel);
         self.session += 1;
         let grant = self.grant(mode);
-        let link = link(far, records);
+        let link = Link::fresh(far, records).expect("a socket");
         self.event_loop.attach(grant, link, self.sender.clone());
         Peer::new(near, Role::Client)
     }
@@ -208,19 +207,7 @@ impl Drop for ProxyBench {
 }
 
 fn plain_link(stream: TcpStream) -> Link {
-    link(stream, Records::Plain(PlainRecords))
-}
-
-fn link(stream: TcpStream, records: Records) -> Link {
-    stream.set_nonblocking(true).expect("non-blocking");
-    Link {
-        socket: OwnedFd::from(stream),
-        records,
-        opened: Vec::new(),
-        unread: Vec::new(),
-        channel_id: String::new(),
-        subprotocol: Subprotocol::V3.name().to_owned(),
-    }
+    Link::fresh(stream, Records::Plain(PlainRecords)).expect("a socket")
 }
 
 /// Stops a loop between two turns until the result is dropped.

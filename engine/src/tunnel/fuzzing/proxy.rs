@@ -494,7 +494,7 @@ impl Output {
 
 const STEPS_MAX: usize = 300;
 
-const LIMITS: Limits = Limits {
+pub(in crate::tunnel) const LIMITS: Limits = Limits {
     payload_max: 64_512,
     connections_max: 6,
     service_connections_max: 4,

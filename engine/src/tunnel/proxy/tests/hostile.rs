@@ -3,7 +3,7 @@
 use super::lab::*;
 use crate::tunnel::error::PeerError;
 use crate::tunnel::flow::Flow;
-use crate::tunnel::limits::Limits;
+use crate::tunnel::fuzzing::LIMITS;
 use crate::tunnel::proxy::ProxySettings;
 use adit_proto::ids::{Dialect, Mode};
 use adit_proto::websocket::{Opcode, write_control};
@@ -74,17 +74,6 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Lose),
     ]
 }
-
-const LIMITS: Limits = Limits {
-    payload_max: 64_512,
-    connections_max: 6,
-    service_connections_max: 4,
-    connection_buffer: 128 * 1024,
-    tunnel_buffer: 256 * 1024,
-    stall_timeout: Duration::from_secs(10),
-    ping_interval: Duration::from_secs(20),
-    half_close_grace: Duration::from_secs(2),
-};
 
 struct World {
     lab: Lab,

@@ -49,7 +49,7 @@ pub const RECORD: Payload = Payload {
 
 /// Of a message that fills a record: prefix 2, type 2, stream 2, service 5, connection 2, payload
 /// key and length 3.
-const LARGE_HEADER_SIZE: usize = 16;
+pub const LARGE_HEADER_SIZE: usize = 16;
 
 /// So many bytes that repeat in no short pattern, always the same (splitmix64, seed 1).
 pub fn bytes(size: usize) -> Vec<u8> {

@@ -5,13 +5,15 @@
 //! as one record carries.
 
 use crate::Case;
-use crate::input::{Payload, RECORD, SERVICE, SMALL, control, data_frames, frame};
+use crate::input::{
+    LARGE_HEADER_SIZE, Payload, RECORD, SERVICE, SMALL, control, data_frames, frame,
+};
 use adit_engine::tunnel::bulk::BULK_BUFFER_SIZE;
 use adit_engine::tunnel::compose::End;
 use adit_engine::tunnel::deliver::PARTS_MAX;
 use adit_engine::tunnel::flow::Flow;
 use adit_engine::tunnel::key::ConnectionKey;
-use adit_engine::tunnel::limits::{Limits, MAX_RECORD_PLAINTEXT};
+use adit_engine::tunnel::limits::{Limits, MAX_RECORD_PLAINTEXT, MIN_READ_ROOM};
 use adit_engine::tunnel::mapping::Mapping;
 use adit_engine::tunnel::proxy::{Action, Proxy, ProxySettings};
 use adit_engine::tunnel::send::LocalReader;
@@ -66,11 +68,15 @@ fn send_large(mode: Mode) -> Case {
         proxy.proxy.readable(proxy.keys[0], false);
         move || {
             for _ in 0..RECORD.count {
-                assert_eq!(proxy.compose(), MAX_RECORD_PLAINTEXT);
+                assert!(proxy.compose() > MAX_RECORD_PLAINTEXT - EMPTY_MAX);
             }
         }
     })
 }
+
+/// Less than this stays empty of a record: a rest that would not hold a message worth its header.
+/// That comes about once in many turns, so a few runs do not show it.
+const EMPTY_MAX: usize = MIN_READ_ROOM + LARGE_HEADER_SIZE;
 
 /// The same connection alone with the tunnel, as the driver has it then: several records from one
 /// read. Counted for each record.

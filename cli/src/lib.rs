@@ -24,6 +24,7 @@ pub mod log;
 pub mod output;
 pub mod personality;
 pub mod plan;
+pub mod remnants;
 pub mod run;
 pub mod settings;
 pub mod world;
@@ -42,6 +43,7 @@ use world::World;
 
 /// The whole program.
 pub fn main() -> process::ExitCode {
+    remnants::write_no_core_files();
     let mut arguments = std::env::args_os();
     let personality = Personality::of(arguments.next().as_deref());
     let arguments: Vec<OsString> = arguments.collect();

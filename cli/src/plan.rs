@@ -1,6 +1,7 @@
 //! From an argument list to the one thing that will be done.
 
 use std::ffi::OsString;
+use std::io;
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -162,12 +163,16 @@ fn proxy(
     world: &mut World,
     log: &mut LogSettings,
 ) -> Planned {
+    let mut warnings = Vec::new();
+    let typed = [Opt::AccessToken, Opt::ClientToken].map(|option| args.value(option));
+    for secret in typed.into_iter().flatten() {
+        warnings.extend(not_hidden("command line", world.hide_argument(secret)));
+    }
     set_log(&args, personality, log)?;
     if let Some(path) = args.value(Opt::ExportDefaultSettings) {
         let (path, text) = (path.to_owned(), json::export());
         return Ok((Job::Export { path, text }, Vec::new()));
     }
-    let mut warnings = Vec::new();
     if let Some(path) = args.value(Opt::Config).map(str::to_owned) {
         let config = file::read(world, &path, personality)?;
         warnings.extend(without_effect(&config));
@@ -175,9 +180,21 @@ fn proxy(
         set_log(&args, personality, log)?;
     }
     args.layer(environment::read(world)?);
+    let secret = [Opt::AccessToken, Opt::ClientToken].map(|option| option.spelling().variable);
+    for variable in secret.into_iter().flatten() {
+        warnings.extend(not_hidden("environment", world.hide_variable(variable)));
+    }
     let (settings, more) = check::proxy(args, personality, world)?;
     warnings.extend(more);
     Ok((Job::Proxy(Box::new(settings)), warnings))
+}
+
+/// What to warn of when a secret could not be overwritten.
+fn not_hidden(place: &str, outcome: io::Result<()>) -> Option<String> {
+    let fault = outcome.err()?;
+    Some(format!(
+        "a secret stays readable in the {place} of this process, whose memory cannot be overwritten: {fault}"
+    ))
 }
 
 /// Options that only the command line can give a meaning.
@@ -282,12 +299,17 @@ fn serve(args: ServeArgs, world: &World) -> Result<(ServeSettings, Vec<String>),
         let hint = "for example --region eu-west-1 --account 123456789012";
         BadInput::usage(format!("{option}: {fault}"), hint)
     })?;
+    let mut warnings = Vec::new();
+    // A URL may hold a password.
+    if args.store.0.contains('@') {
+        let outcome = world.hide_argument(&args.store.0);
+        warnings.extend(not_hidden("command line", outcome));
+    }
     let store = args.store.0.parse::<StoreChoice>();
     let store =
         store.map_err(|fault| BadInput::usage(fault.to_string(), "for example: --store sqlite"))?;
     let names = args.names.iter().map(|name| certificate_name(name));
     let names: Vec<_> = names.collect::<Result<_, _>>()?;
-    let mut warnings = Vec::new();
     if names.is_empty() && args.tunnel_listen.ip().is_unspecified() {
         warnings.push(format!(
             "--tunnel-listen {} takes connections on every address of this machine, but the server's \

@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, BufReader, Read};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
+
+use zeroize::Zeroize as _;
+
+use crate::remnants::Remnants;
 
 /// Environment, working directory and standard input of the process.
 pub struct World {
@@ -13,6 +18,9 @@ pub struct World {
     pub directory: PathBuf,
     /// Asked for a token with `--access-token-file -` only.
     pub stdin: Box<dyn Read>,
+    /// Whether this is what the process was started with, so that secrets of it are overwritten where the
+    /// kernel shows them.
+    pub is_of_process: bool,
 }
 
 impl World {
@@ -27,6 +35,7 @@ impl World {
             // working directory is gone.
             directory: std::env::current_dir().unwrap_or_default(),
             stdin: Box::new(io::stdin()),
+            is_of_process: true,
         }
     }
 
@@ -47,6 +56,35 @@ impl World {
     /// The variable's value, if it is there.
     pub fn variable(&self, name: &str) -> Option<&OsString> {
         self.variables.get(name)
+    }
+
+    /// Overwrites a secret in the command line that other users can see.
+    ///
+    /// # Errors
+    /// The system does not let it.
+    pub fn hide_argument(&self, secret: &str) -> io::Result<()> {
+        self.hide(|remnants| remnants.hide_argument(secret))
+    }
+
+    /// Forgets a variable, and overwrites it in the environment that the same user can see. It is set to
+    /// nothing useful for children from then on.
+    ///
+    /// # Errors
+    /// The system does not let it.
+    pub fn hide_variable(&mut self, name: &str) -> io::Result<()> {
+        let Some(value) = self.variables.remove(name) else {
+            return Ok(());
+        };
+        value.into_vec().zeroize();
+        self.hide(|remnants| remnants.hide_variable(name))
+    }
+
+    fn hide(&self, act: impl FnOnce(&Remnants) -> io::Result<()>) -> io::Result<()> {
+        if self.is_of_process {
+            act(&Remnants::of_process()?)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -83,6 +121,7 @@ pub(crate) mod testing {
             variables: BTreeMap::new(),
             directory: directory.to_owned(),
             stdin: Box::new(io::empty()),
+            is_of_process: false,
         }
     }
 }

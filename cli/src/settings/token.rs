@@ -22,8 +22,8 @@ use crate::world::World;
 /// Finds the access token. The strongest of these counts: `-t` or `--access-token-file` (not both), the
 /// same in the `--config` file, the environment variable, the systemd credential `access-token`.
 ///
-/// Two copies cannot be wiped without `unsafe` and stay until the process ends: the one in the memory of
-/// the command line, which other users can read while `-t` is used, and the one in the environment block.
+/// What the kernel shows of the command line and of the environment is overwritten before ([`World`]); other
+/// users can read a token of the command line until then. Parsers' copies on the heap are not wiped.
 pub fn access_token(
     args: &mut ProxyArgs,
     world: &mut World,
@@ -53,7 +53,7 @@ pub fn access_token(
     }
     if given.origin == Origin::CommandLine {
         warnings.push(
-            "Found access token supplied via CLI arg, where other users of this machine can read it. \
+            "Found access token supplied via CLI arg, where other users of this machine can read it while this starts. \
              Consider using environment variable AWSIOT_TUNNEL_ACCESS_TOKEN instead"
                 .to_owned(),
         );

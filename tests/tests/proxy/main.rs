@@ -10,7 +10,7 @@
 //! dialects   Q-10 Q-11 Q-12                                     sockets    Q-34
 //! ```
 //!
-//! `half_close`, `hostile`, `io_choice` and `stdio` have no row of their own.
+//! `half_close`, `hostile`, `io_choice`, `started_with` and `stdio` have no row of their own.
 
 mod dialects;
 mod dialling;
@@ -27,4 +27,5 @@ mod resets;
 mod session;
 mod settings;
 mod sockets;
+mod started_with;
 mod stdio;

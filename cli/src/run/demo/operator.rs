@@ -114,6 +114,7 @@ pub(super) fn nowhere() -> World {
         variables: std::collections::BTreeMap::new(),
         directory: PathBuf::new(),
         stdin: Box::new(std::io::empty()),
+        is_of_process: false,
     }
 }
 

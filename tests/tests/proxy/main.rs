@@ -10,7 +10,7 @@
 //! dialects   Q-10 Q-11 Q-12                                     sockets    Q-34
 //! ```
 //!
-//! `half_close`, `hostile`, `io_choice`, `started_with` and `stdio` have no row of their own.
+//! `half_close`, `hostile`, `io_choice`, `places`, `started_with` and `stdio` have no row of their own.
 
 mod dialects;
 mod dialling;
@@ -22,6 +22,7 @@ mod io_choice;
 mod limits;
 mod mapping;
 mod pings;
+mod places;
 mod refusals;
 mod resets;
 mod session;

@@ -136,6 +136,26 @@ mod tests {
         }
     }
 
+    /// Threat T-20: each of 256 bytes in each text leaves the number of lines alone.
+    #[test]
+    fn no_character_starts_a_line() {
+        let head_lines = |reason: &str, channel_id: &str| {
+            let mut out = Vec::new();
+            encode_refusal(400, reason, channel_id, &mut out);
+            let end = out.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+            let ends = out[..end]
+                .iter()
+                .filter(|byte| matches!(byte, b'\r' | b'\n'));
+            ends.count()
+        };
+        let expected = head_lines("ab", "ab");
+        for byte in 0..=255u8 {
+            let text = format!("a{}b", char::from(byte));
+            assert_eq!(head_lines(&text, "ab"), expected, "{byte}");
+            assert_eq!(head_lines("ab", &text), expected, "{byte}");
+        }
+    }
+
     /// Threat T-20.
     #[test]
     fn no_text_starts_a_line() {

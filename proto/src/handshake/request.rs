@@ -257,6 +257,47 @@ mod tests {
         assert!(encode(&UpgradeRequest { host: "", ..plain }).is_err());
     }
 
+    /// Threat T-20, for tokens: some never come to be, all others leave the number of lines alone.
+    #[test]
+    fn no_token_breaks_out_of_its_line() {
+        for byte in 0..=255u8 {
+            let character = char::from(byte);
+            let text = format!("{character}{}", "a".repeat(40));
+            let lines = |access_token: &AccessToken, client_token: Option<&ClientToken>| {
+                let mut out = Vec::new();
+                let request = UpgradeRequest {
+                    client_token,
+                    ..request(access_token)
+                };
+                request.encode(&mut out).expect("the tokens are tokens");
+                let ends = out.iter().filter(|byte| matches!(byte, b'\r' | b'\n'));
+                ends.count() / 2
+            };
+            let good = token(3);
+            let (few, many) = (
+                lines(&good, None),
+                lines(&good, ClientToken::strict("a".repeat(40)).ok().as_ref()),
+            );
+            assert_eq!(many, few + 1);
+            let behind = AccessToken::new(format!("a{character}b"));
+            assert_eq!(behind.is_ok(), matches!(byte, b' '..=b'~'), "{byte}");
+            if let Ok(token) = &behind {
+                assert_eq!(lines(token, None), few, "{byte}");
+            }
+            let strict = ClientToken::strict(text.clone());
+            assert_eq!(
+                strict.is_ok(),
+                byte.is_ascii_alphanumeric() || byte == b'-',
+                "{byte}"
+            );
+            let lenient = ClientToken::lenient(text);
+            assert_eq!(lenient.is_ok(), !byte.is_ascii_control(), "{byte}");
+            if let Ok(token) = &lenient {
+                assert_eq!(lines(&good, Some(token)), many, "{byte}");
+            }
+        }
+    }
+
     #[test]
     fn debug_hides_the_tokens() {
         let access_token = AccessToken::new("canary".into()).unwrap();

@@ -154,3 +154,62 @@ async fn an_answer_that_is_no_json_is_not_repeated() {
 fn segments_are_encoded() {
     assert_eq!(encode("a:b/c d~é"), "a%3Ab%2Fc%20d~%C3%A9");
 }
+
+/// Threat T-20: each of 256 bytes in each part of an access key, and in the region, is refused or makes no header
+/// more.
+#[tokio::test]
+async fn no_part_of_an_access_key_breaks_out_of_its_header() {
+    let plain = script(vec![]).await.settings;
+    let made = |settings: ApiSettings| {
+        let client = Client::new(settings).unwrap();
+        let call = Call {
+            api: Api::Tunneling,
+            operation: "ListTunnels",
+            method: Method::POST,
+            path: "/".to_owned(),
+            query: String::new(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+            is_repeatable: true,
+        };
+        let endpoint = &client.settings.tunneling;
+        let request = client.request(&call, endpoint, Uuid::nil(), 1, now())?;
+        let clean = request.headers().values().all(|value| {
+            let mut bytes = value.as_bytes().iter();
+            bytes.all(|byte| *byte == b'\t' || *byte >= b' ' && *byte != 0x7f)
+        });
+        Some((request.headers().len(), clean))
+    };
+    let credentials = plain.credentials.clone().expect("the script has a key");
+    let with = |credentials: Credentials, region: &str| {
+        made(ApiSettings {
+            credentials: Some(credentials),
+            region: region.to_owned(),
+            ..plain.clone()
+        })
+    };
+    let expected = with(credentials.clone(), "r");
+    assert!(expected.is_some_and(|(count, clean)| count > 5 && clean));
+    for byte in 0..=255u8 {
+        let text = format!("a{}b", char::from(byte));
+        let key = Credentials {
+            access_key_id: text.clone(),
+            ..credentials.clone()
+        };
+        let session = Credentials {
+            session_token: Some(Secret::new(text.clone())),
+            ..credentials.clone()
+        };
+        for outcome in [
+            with(key, "r"),
+            with(session, "r"),
+            with(credentials.clone(), &text),
+        ] {
+            let may_fail = !matches!(byte, b' '..=b'~');
+            assert!(
+                outcome == expected || may_fail && outcome.is_none(),
+                "{byte}: {outcome:?}"
+            );
+        }
+    }
+}

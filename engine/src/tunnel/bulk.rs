@@ -64,6 +64,7 @@ impl Proxy {
         match reader.receive(connection.io, into) {
             Ok(count) if count > 0 => {
                 self.counters.bytes_sent += count as u64;
+                self.timers.data_left();
                 note_read(connection, &mut self.schedule, key, count, whole_records);
                 Some(Bulk {
                     key,

@@ -74,8 +74,8 @@ pub enum Action {
     },
     /// The peer answers no pings: drop the link as lost.
     LinkDead,
-    /// The peer answers no pings, while connections are open: drop the link as lost if its host
-    /// does not acknowledge what was sent either.
+    /// The peer answers no pings, while connections are open or what they sent may still be on its
+    /// way: drop the link as lost if its host does not acknowledge what was sent either.
     LinkSuspect,
     /// The services of the tunnel do not fit the configuration; the proxy must end.
     Mismatch(MappingMismatch),

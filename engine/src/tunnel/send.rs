@@ -97,6 +97,7 @@ impl Proxy {
                     filled += place(&header, space, header_size, count);
                     self.counters.messages_sent += 1;
                     self.counters.bytes_sent += count as u64;
+                    self.timers.data_left();
                     note_read(connection, &mut self.schedule, key, count, wanted);
                 }
                 outcome => self.note_unread(now, key, outcome),

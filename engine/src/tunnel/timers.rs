@@ -35,6 +35,9 @@ pub(crate) struct Timers {
     ping_count: u64,
     unanswered: u32,
     answers_pings: bool,
+    /// How many pings had left when data was last composed, until the answer to a later one shows
+    /// that all of it has arrived.
+    sent_behind: Option<u64>,
     /// The stall clock: runs while reading is paused by queues.
     next_stall_check: Option<Instant>,
     round_trip: Option<Duration>,
@@ -77,9 +80,23 @@ impl Timers {
         self.unanswered = 0;
     }
 
+    /// Data was composed: the next pings wait behind it.
+    #[inline]
+    pub(crate) fn data_left(&mut self) {
+        self.sent_behind = Some(self.ping_count);
+    }
+
     pub(crate) fn pong(&mut self, payload: &[u8], now: Instant) {
         self.answers_pings = true;
         self.unanswered = 0;
+        let answered = str::from_utf8(payload)
+            .ok()
+            .and_then(|text| text.parse().ok());
+        if answered
+            .is_some_and(|ping: u64| ping <= self.ping_count && Some(ping) > self.sent_behind)
+        {
+            self.sent_behind = None;
+        }
         // An odd pong is no reason to end anything (specification 17, Q-08).
         if payload == self.ping_count.to_string().as_bytes() {
             self.round_trip = self
@@ -146,8 +163,10 @@ impl Proxy {
         }
         if is_heard && timers.answers_pings && timers.unanswered >= UNANSWERED_PINGS_MAX {
             // Without connections a new link costs nothing. With some, silence may as well be
-            // back-pressure: a service that cannot pass our data on does not read our pings.
-            if self.connections.count() == 0 {
+            // back-pressure: a service that cannot pass our data on does not read our pings. So it
+            // is while what an ended connection sent is on its way, on a slow network or to a
+            // service that holds to a quota.
+            if self.connections.count() == 0 && timers.sent_behind.is_none() {
                 timers.next_ping = None;
                 return self.act(Action::LinkDead);
             }

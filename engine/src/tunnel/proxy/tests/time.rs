@@ -232,6 +232,36 @@ fn a_link_that_never_answered_is_not_dead_and_one_that_stopped_is() {
 }
 
 #[test]
+fn a_link_that_still_carries_what_an_ended_connection_sent_is_only_suspect() {
+    let mut lab = Lab::destination(&["A"]);
+    lab.wait(Duration::ZERO);
+    pong(&mut lab, b"1");
+    lab.gets(&[stream_start(1, "A", 1)]);
+    let io = lab.dialled().unwrap();
+    lab.writes(io, &[7; 50_000]);
+    lab.finishes(io);
+    lab.said();
+    assert_eq!(
+        lab.ending(io),
+        Some(Ended::Orderly),
+        "all was sent, and it is over"
+    );
+    // The pings wait behind it on a slow network, or at a relay that holds to a quota.
+    lab.wait(Duration::from_secs(200));
+    assert!(!lab.is_link_dead && lab.suspects > 0);
+    // An answer to an earlier ping proves nothing about what was sent after it.
+    pong(&mut lab, b"1");
+    lab.wait(Duration::from_secs(200));
+    assert!(!lab.is_link_dead);
+    pong(&mut lab, b"5");
+    lab.wait(Duration::from_secs(100));
+    assert!(
+        lab.is_link_dead,
+        "all of it has arrived, and then it was silent"
+    );
+}
+
+#[test]
 fn with_connections_open_a_silent_link_is_only_suspect() {
     let mut lab = Lab::source(&["A"]);
     lab.accept(0).unwrap();

@@ -37,6 +37,11 @@ impl Proxy {
             (Kind::ConnectionStart, Some(_)) => {
                 return self.on_connection_start(now, index, message);
             }
+            // It crosses the news that the stream is over, which ends it at the source: nobody would
+            // ever end it here.
+            (Kind::ConnectionStart, None) if self.services[index].last_stream == Some(stream) => {
+                return self.refuse_start(index, message);
+            }
             // Without a stream, CONNECTION_START begins one: this side may have been restarted.
             (_, None) | (_, Some(_)) => {}
         }

@@ -12,7 +12,8 @@ pub(crate) struct Service {
     pub(crate) endpoint: Endpoint,
     /// The running stream.
     pub(crate) stream: Option<StreamId>,
-    /// The stream before it: the next one gets another id (specification 5.2).
+    /// The last stream of this WebSocket, running or not. A source's next one gets another id
+    /// (specification 5.2).
     pub(crate) last_stream: Option<StreamId>,
     /// How messages of this service are written: a source's choice for the session, since a
     /// change is illegal (specification 6.1); a destination's by what starts a stream.
@@ -123,6 +124,7 @@ impl Service {
     /// Takes over a stream that the source began with the connection `first` (destination).
     pub(crate) fn join_stream(&mut self, stream: StreamId, first: u32, dialect: Dialect) {
         self.stream = Some(stream);
+        self.last_stream = Some(stream);
         self.first = first;
         self.dialect = dialect;
         self.is_single = dialect != Dialect::V3;

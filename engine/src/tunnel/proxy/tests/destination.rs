@@ -161,6 +161,20 @@ fn connection_start_without_a_stream_begins_one_and_of_another_stream_is_refused
 }
 
 #[test]
+fn a_connection_start_that_crosses_the_end_of_its_stream_is_refused() {
+    let mut lab = Lab::destination(&["A"]);
+    lab.gets(&[stream_start(1, "A", 1)]);
+    lab.dial_failed();
+    lab.says(&[stream_reset(1, "A")]);
+    // The source has not heard of it, and will end all connections of the stream when it does.
+    lab.gets(&[connection_start(1, "A", 2), data(1, "A", 2, b"x")]);
+    assert!(lab.dials.is_empty());
+    lab.says(&[connection_reset(1, "A", 2)]);
+    lab.gets(&[stream_start(2, "A", 3)]);
+    assert!(lab.dialled().is_some());
+}
+
+#[test]
 fn a_connection_start_without_an_id_is_not_answered() {
     let mut lab = Lab::destination(&["A"]);
     lab.gets(&[

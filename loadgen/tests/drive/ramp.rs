@@ -1,7 +1,5 @@
 //! A search for the highest rate ends as the run does that it reports.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use adit_loadgen::args::IoChoice;
@@ -9,7 +7,7 @@ use adit_loadgen::report::{ErrorKind, Summary};
 use adit_loadgen::threshold::RampStep;
 
 use crate::forwarder::{self, Lie, Way};
-use crate::support::{Run, command, far_end};
+use crate::support::{Run, Running, far_end};
 
 /// The first rate has a connection that is honest, and so has every rate after the second.
 #[test]
@@ -59,24 +57,10 @@ fn the_rate_that_held_is_judged_and_leaves_its_log() {
 #[test]
 fn a_search_that_is_stopped_is_judged_and_leaves_its_log() {
     let server = far_end(IoChoice::Auto);
-    let directory = tempfile::tempdir().unwrap();
-    let arguments =
-        "latency --rate 50 --duration 60s --lines --ramp until rate>=100 --fail-if rate>=0";
-    let mut generator = command(arguments, server.address, IoChoice::Auto)
-        .arg("--out")
-        .arg(directory.path())
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(generator.stderr.take().unwrap());
-    // Its first second is over.
-    lines.read_line(&mut String::new()).unwrap();
-    let pid = generator.id().to_string();
-    let sent = Command::new("kill").args(["-INT", &pid]).status().unwrap();
-    assert!(sent.success());
-    lines.read_to_string(&mut String::new()).unwrap();
-    let run = Run::ended(&generator.wait_with_output().unwrap(), directory.path());
+    let arguments = "latency --rate 50 --duration 60s --ramp until rate>=100 --fail-if rate>=0";
+    let running = Running::start(arguments, server.address, IoChoice::Auto);
+    running.interrupt();
+    let run = running.end();
     assert_eq!(run.code, 3, "{}", run.text);
     let summary = run.summary.expect("it ran");
     assert!(summary.run.is_interrupted);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use adit_loadgen::report::{Latency, Step, Summary};
 
-use crate::support::{EXECUTABLE, command, interfaces, made_or_skipped};
+use crate::support::{EXECUTABLE, Running, interfaces, made_or_skipped};
 
 /// A far end in a process of its own, which can be stopped.
 struct FarEnd {
@@ -67,24 +67,14 @@ fn longer_than(latency: &Latency, least: Duration) -> (u64, u64) {
 fn a_stall_of_a_second_shows_in_the_corrected_p99_and_hides_in_the_uncorrected() {
     for io in interfaces() {
         let far_end = FarEnd::start();
-        let directory = tempfile::tempdir().unwrap();
-        let arguments = "latency --rate 200 --connections 4 --duration 4s --lines";
-        let mut generator = command(arguments, far_end.address, io)
-            .arg("--out")
-            .arg(directory.path())
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(generator.stderr.take().unwrap()).lines();
-        // Its first second is over.
-        lines.next().expect("a line a second").unwrap();
+        let arguments = "latency --rate 200 --connections 4 --duration 4s";
+        let running = Running::start(arguments, far_end.address, io);
         far_end.signal("-STOP");
         thread::sleep(Duration::from_secs(1));
         far_end.signal("-CONT");
-        lines.for_each(drop);
-        assert!(generator.wait().unwrap().success());
-        check(&Summary::load(directory.path()).unwrap());
+        let run = running.end();
+        assert_eq!(run.code, 0, "{}", run.text);
+        check(&run.summary.expect("it ran"));
     }
 }
 

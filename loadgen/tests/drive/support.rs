@@ -1,8 +1,9 @@
 //! What several tests need.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 use adit_loadgen::args::IoChoice;
 use adit_loadgen::drive::Loop;
@@ -52,6 +53,48 @@ pub(crate) fn command(arguments: &str, target: SocketAddr, io: IoChoice) -> Comm
 pub(crate) fn made_or_skipped(summary: &Summary) -> u64 {
     let skipped = summary.errors.get(&ErrorKind::Skipped);
     summary.operations + skipped.copied().unwrap_or(0)
+}
+
+/// A run that tells something each second, of which the first is over.
+pub(crate) struct Running {
+    child: Child,
+    lines: BufReader<ChildStderr>,
+    directory: tempfile::TempDir,
+}
+
+impl Running {
+    pub(crate) fn start(arguments: &str, target: SocketAddr, io: IoChoice) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = command(arguments, target, io)
+            .args(["--lines", "--out"])
+            .arg(directory.path())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        lines.read_line(&mut String::new()).unwrap();
+        Self {
+            child,
+            lines,
+            directory,
+        }
+    }
+
+    pub(crate) fn interrupt(&self) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Run {
+        let mut stderr = Vec::new();
+        self.lines.read_to_end(&mut stderr).unwrap();
+        let mut output = self.child.wait_with_output().unwrap();
+        output.stderr = stderr;
+        Run::ended(&output, self.directory.path())
+    }
 }
 
 /// A run that came to its end.

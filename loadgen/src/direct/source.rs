@@ -28,6 +28,8 @@ pub(super) struct Source {
     /// Connections that have something to send, in the order of their turns.
     turns: VecDeque<u32>,
     desk: Desk,
+    /// When the next round trips begin of places whose last one failed, in the closed model. At most one for each place.
+    pauses: VecDeque<Instant>,
     stall: Option<Stall>,
     /// Connections that are held and not proved yet.
     unproved: VecDeque<u32>,
@@ -56,6 +58,7 @@ impl Source {
             lanes: HashMap::new(),
             turns: VecDeque::new(),
             desk: Desk::new(&load, seed),
+            pauses: VecDeque::new(),
             stall: None,
             unproved: VecDeque::new(),
             proving: 0,
@@ -115,14 +118,23 @@ impl Source {
         self.dispatch(now);
     }
 
-    pub(super) fn tick(&self, now: Instant) {
+    /// Time has passed; called ten times a second.
+    pub(super) fn tick(&mut self, now: Instant) {
         self.recorder.tick(now);
+        while self.pauses.pop_front_if(|until| *until <= now).is_some() {
+            self.want(Start {
+                intended: now,
+                place: None,
+            });
+        }
+        self.dispatch(now);
     }
 
     /// The time is up: what is on its way comes to its end. What should have begun and has not is not begun any more: it
     /// would count as done in a time that was over.
     pub(super) fn finish(&mut self) {
         self.is_ending = true;
+        self.pauses.clear();
         self.skip_late();
         if let Some((victim, aside)) = self.stall.as_mut().map(Stall::end) {
             self.data(victim, &aside);
@@ -141,6 +153,7 @@ impl Source {
             note_loss(&self.recorder, &lane, kind);
             self.recorder.closed();
         }
+        self.pauses.clear();
         self.skip_late();
         self.is_ending = true;
     }
@@ -160,9 +173,11 @@ impl Source {
         }
     }
 
+    /// What waits is not begun. Where nothing was due, as in the closed model, nothing was missed either.
     fn skip_late(&mut self) {
-        for _ in 0..self.desk.skip() {
-            self.recorder.error(ErrorKind::Skipped);
+        let skipped = self.desk.skip();
+        if self.load.rate.is_some() {
+            (0..skipped).for_each(|_| self.recorder.error(ErrorKind::Skipped));
         }
     }
 
@@ -350,7 +365,10 @@ impl Source {
             }
             (Purpose::Hold, Some(asked)) if asked.is_answered => self.held += 1,
             // It should have answered before.
-            (_, Some(_)) => self.recorder.error(ErrorKind::Closed),
+            (_, Some(_)) => {
+                self.recorder.error(ErrorKind::Closed);
+                self.missed(&lane, now);
+            }
             (Purpose::Ask, None) if !self.is_ending => {
                 if let Some(place) = lane.place {
                     self.open_for(place, Purpose::Ask);
@@ -373,6 +391,15 @@ impl Source {
                 self.dispatch(now);
             }
             _ => {}
+        }
+    }
+
+    /// A connection went and took its round trip along. In the closed model its place begins the next one all the same,
+    /// or every failure would leave less load until the end: after a pause, as the far end may fail each at once.
+    fn missed(&mut self, lane: &Lane, now: Instant) {
+        let is_asked = lane.place.is_some() && lane.asked.is_some();
+        if is_asked && self.load.rate.is_none() && !self.is_ending {
+            self.pauses.push_back(now + PAUSE);
         }
     }
 
@@ -399,7 +426,9 @@ impl Source {
         let text = format!("connection {connection}: {text}");
         self.first_fault.get_or_insert(text);
         if let Some(lane) = self.close(connection) {
-            self.vacate(&lane, Instant::now());
+            let now = Instant::now();
+            self.missed(&lane, now);
+            self.vacate(&lane, now);
         }
     }
 
@@ -432,7 +461,9 @@ impl Source {
             Some(stall) => stall.cut(),
             None => note_loss(&self.recorder, &lane, ErrorKind::Reset),
         }
-        self.vacate(&lane, Instant::now());
+        let now = Instant::now();
+        self.missed(&lane, now);
+        self.vacate(&lane, now);
     }
 }
 
@@ -443,6 +474,10 @@ fn note_loss(recorder: &Recorder, lane: &Lane, kind: ErrorKind) {
         _ => recorder.error(kind),
     }
 }
+
+/// Before the next round trip of a place whose last one failed, as over TCP before a connection that failed is opened
+/// anew. It is over with the first tick behind it.
+const PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests;

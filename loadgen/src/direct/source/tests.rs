@@ -268,3 +268,105 @@ fn a_connection_that_stalls_beyond_its_bound_is_reset() {
     assert!(source.outcome().stall.expect("one stalled").was_cut);
     assert_eq!(told(source, &intervals).errors.total(), 0);
 }
+
+/// How the round trip on a connection can fail.
+type Failure = fn(&mut Source, u32);
+
+const FAILURES: [Failure; 3] = [
+    |source, connection| source.cut(connection),
+    |source, connection| {
+        let end = says(connection.into(), |writer, out| writer.end(out));
+        source.data(connection, &end);
+    },
+    |source, connection| {
+        let short = says(connection.into(), |writer, out| {
+            writer.seeded(Kind::Reply, 0, 63, out);
+        });
+        source.data(connection, &short);
+    },
+];
+
+/// Connections whose answers are waited for.
+fn asked(source: &Source) -> Vec<u32> {
+    let asked = source.lanes.iter().filter(|(_, lane)| lane.asked.is_some());
+    let mut asked: Vec<u32> = asked.map(|(connection, _)| *connection).collect();
+    asked.sort_unstable();
+    asked
+}
+
+#[test]
+fn a_place_of_the_closed_model_goes_on_after_a_failure() {
+    let closed = Load::none(SHAPE, None);
+    for (asks, churns) in [(4, 0), (0, 4)] {
+        for fail in FAILURES {
+            let (mut source, intervals) = source(Load {
+                asks,
+                churns,
+                ..closed
+            });
+            assert_eq!(asked(&source), [1, 2, 3, 4]);
+            // Whoever fails, and all at once: a target that was restarted.
+            for round in 0..3 {
+                for connection in asked(&source) {
+                    fail(&mut source, connection);
+                }
+                assert!(asked(&source).is_empty(), "not before a pause");
+                let now = Instant::now();
+                source.tick(now);
+                assert!(asked(&source).is_empty(), "not before a pause");
+                source.tick(now + PAUSE);
+                assert_eq!(asked(&source).len(), 4, "{round}");
+            }
+            assert!(source.pauses.is_empty());
+            source.give_up(ErrorKind::TimedOut);
+            let told = told(source, &intervals);
+            assert_eq!(told.errors.total(), 16);
+            assert_eq!(told.errors.of(ErrorKind::TimedOut), 4);
+        }
+    }
+}
+
+#[test]
+fn a_pause_ends_with_the_run_and_is_none_of_the_open_model() {
+    let (mut source, intervals) = source(Load { rate: None, ..ASKS });
+    source.cut(1);
+    source.finish();
+    source.tick(Instant::now() + PAUSE);
+    assert!(source.is_over(), "nothing is begun any more");
+    assert_eq!(told(source, &intervals).errors.total(), 1);
+
+    let (mut source, _intervals) = self::source(ASKS);
+    source.fire(due(Instant::now()), Instant::now());
+    source.cut(1);
+    source.tick(Instant::now() + PAUSE);
+    assert!(asked(&source).is_empty(), "nothing is due");
+}
+
+/// A start of the closed model has no time that it could miss.
+#[test]
+fn the_closed_model_skips_nothing() {
+    let (mut source, intervals) = source(Load {
+        asks: 1,
+        ..Load::none(Shape::Http, None)
+    });
+    let mut far_end = far_end();
+    loop {
+        let lane = &source.lanes[&1];
+        let (trip, is_last) = (lane.asked.expect("it is busy").trip, lane.is_last);
+        let mut out = Vec::new();
+        far_end.seeded(Kind::Reply, 0, trip.reply, &mut out);
+        source.data(1, &out);
+        if is_last {
+            break;
+        }
+    }
+    // Its connection is about to end, and the next round trip waits for another.
+    source.finish();
+    source.data(1, &{
+        let mut out = Vec::new();
+        far_end.end(&mut out);
+        out
+    });
+    assert!(source.is_over());
+    assert_eq!(told(source, &intervals).errors.total(), 0);
+}

@@ -19,6 +19,7 @@ mod lane;
 mod link;
 mod load;
 mod run;
+mod services;
 mod session;
 mod source;
 mod stall;

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
+use super::compose::Route;
 use super::destination::{Destination, FarCounts};
 use super::link::{self, LinkReader, LinkSettings, LinkWriter};
 use super::load::Load;
-use super::session::{End, Session};
+use super::services::await_route;
+use super::session::Session;
 use super::source::Source;
 use super::starts::Starts;
 use super::timer::Timer;
@@ -21,6 +23,8 @@ use crate::report::{ErrorKind, Recorder};
 
 /// How long a service may take to tell its services.
 const SERVICES_TIMEOUT: Duration = Duration::from_secs(20);
+
+const UNTOLD: &str = "the service does not tell its services";
 
 /// Time between two looks whether something has come about.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
@@ -71,38 +75,47 @@ pub struct Tunnel {
     settings: DirectSettings,
     runtime: tokio::runtime::Runtime,
     source: (LinkReader, LinkWriter),
+    route: Route,
     far: Option<Far>,
     counts: Arc<FarCounts>,
 }
 
-/// Connects: the destination's end first, if it is played, so that somebody answers.
+/// Connects: the destination's end first, if it is played, so that somebody answers. Both ends know the tunnel's
+/// services then, and nothing is left to wait for once load is offered.
 ///
 /// # Errors
-/// A link cannot be had.
+/// A link cannot be had, or the service does not tell its services.
 pub fn connect(settings: DirectSettings) -> Result<Tunnel> {
     let counts = Arc::new(FarCounts::default());
     let far = settings.destination.clone();
     let far = far.map(|link| Far::start(link, Arc::clone(&counts)));
     let far = far.transpose()?;
     let runtime = runtime()?;
-    let source = runtime.block_on(link::connect(&settings.source))?;
+    let (source, route) = runtime.block_on(async {
+        let (mut reader, mut writer) = link::connect(&settings.source).await?;
+        let told = tokio::time::timeout(SERVICES_TIMEOUT, await_route(&mut reader, &mut writer));
+        let route = told.await.unwrap_or_else(|_| bail!(UNTOLD))?;
+        anyhow::Ok(((reader, writer), route))
+    })?;
     Ok(Tunnel {
         settings,
         runtime,
         source,
+        route,
         far,
         counts,
     })
 }
 
 impl Tunnel {
-    /// Offers load for the time of the run.
+    /// Offers load from `start` on, for the time of the run.
     ///
     /// # Errors
     /// A peer breaks the protocol, or the destination's link ends before the source is done.
-    pub fn run(self, recorder: Recorder) -> Result<Outcome> {
-        let (reader, writer) = self.source;
-        let offered = offer(&self.settings, reader, writer, recorder);
+    pub fn run(self, recorder: Recorder, start: Instant) -> Result<Outcome> {
+        let (load, seed) = (self.settings.load, self.settings.seed);
+        let source = Source::new(load, seed, recorder, self.route);
+        let offered = offer(&self.settings, self.source, source, start);
         let (mut outcome, faults) = self.runtime.block_on(offered)?;
         if let Some(far) = self.far
             && let Err(fault) = far.finish()
@@ -137,15 +150,15 @@ impl Outcome {
 /// The outcome as the source sees it, and its faults.
 async fn offer(
     settings: &DirectSettings,
-    reader: LinkReader,
-    writer: LinkWriter,
-    recorder: Recorder,
+    (reader, writer): (LinkReader, LinkWriter),
+    source: Source,
+    start: Instant,
 ) -> Result<(Outcome, u64)> {
-    let session = Session::new(Source::new(settings.load, settings.seed, recorder));
+    let session = Session::new(source);
     let mut ended = None;
     tokio::select! {
         link = session.run(reader, writer) => ended = link?,
-        clock = keep_time(&session, settings) => clock?,
+        clock = keep_time(&session, settings, start) => clock?,
     }
     if ended.is_some() {
         session.with(|it| it.give_up(ErrorKind::Tunnel));
@@ -161,12 +174,15 @@ async fn offer(
 }
 
 /// Begins, fires on schedule, and ends: the session ends by itself then, or is given up.
-async fn keep_time(session: &Session<Source>, settings: &DirectSettings) -> Result<()> {
-    await_services(session, Source::is_running).await?;
-    let start = Instant::now();
+async fn keep_time(
+    session: &Session<Source>,
+    settings: &DirectSettings,
+    start: Instant,
+) -> Result<()> {
     let end = start + settings.duration;
-    session.with(|source| source.begin(start, settings.duration));
     let mut timer = Timer::new()?;
+    timer.until(start).await;
+    session.with(|source| source.begin(start, settings.duration));
     let mut tick = start + TICK_INTERVAL;
     let mut starts = Starts::new(&settings.load, settings.seed, start);
     loop {
@@ -194,11 +210,12 @@ async fn keep_time(session: &Session<Source>, settings: &DirectSettings) -> Resu
     Ok(())
 }
 
-async fn await_services<E: End>(session: &Session<E>, is_there: fn(&E) -> bool) -> Result<()> {
+/// Waits until the service has told the destination its services.
+async fn await_services(session: &Session<Destination>) -> Result<()> {
     let end = Instant::now() + SERVICES_TIMEOUT;
-    while !session.with(|end| is_there(end)) {
+    while !session.with(|end| end.is_running()) {
         if Instant::now() >= end {
-            bail!("the service does not tell its services");
+            bail!(UNTOLD);
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
@@ -254,7 +271,7 @@ async fn answer(
 ) -> Result<()> {
     let (reader, writer) = link::connect(link).await?;
     let clock = async {
-        await_services(session, Destination::is_running).await?;
+        await_services(session).await?;
         let _ = ready.send(());
         stop.await;
         session.with(Destination::finish);

@@ -22,8 +22,7 @@ pub(super) struct Source {
     load: Load,
     seed: u64,
     recorder: Recorder,
-    /// Once the service has told its services.
-    route: Option<Route>,
+    route: Route,
     lanes: HashMap<u32, Lane>,
     /// Connections that have something to send, in the order of their turns.
     turns: VecDeque<u32>,
@@ -49,12 +48,12 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn new(load: Load, seed: u64, recorder: Recorder) -> Self {
+    pub(super) fn new(load: Load, seed: u64, recorder: Recorder, route: Route) -> Self {
         Self {
             load,
             seed,
             recorder,
-            route: None,
+            route,
             lanes: HashMap::new(),
             turns: VecDeque::new(),
             desk: Desk::new(&load, seed),
@@ -70,10 +69,6 @@ impl Source {
             faults: 0,
             first_fault: None,
         }
-    }
-
-    pub(super) fn is_running(&self) -> bool {
-        self.route.is_some()
     }
 
     /// Opens the connections that stay open, and in the closed model begins. The run is from `start` on for `duration`.
@@ -235,9 +230,7 @@ impl Source {
             1 => MessageKind::StreamStart,
             _ => MessageKind::ConnectionStart,
         };
-        if let Some(route) = &self.route {
-            route.control(kind, connection, &mut self.control);
-        }
+        self.route.control(kind, connection, &mut self.control);
         let mut lane = Lane::new(purpose, self.seed, connection.into());
         if matches!(purpose, Purpose::Push | Purpose::Pull) {
             lane.slot = Some(self.recorder.stream(connection));
@@ -435,10 +428,8 @@ impl Source {
     /// Takes a connection out and tells the other side.
     fn close(&mut self, connection: u32) -> Option<Lane> {
         let lane = self.remove(connection)?;
-        if let Some(route) = &self.route {
-            let kind = MessageKind::ConnectionReset;
-            route.control(kind, connection, &mut self.control);
-        }
+        let kind = MessageKind::ConnectionReset;
+        self.route.control(kind, connection, &mut self.control);
         Some(lane)
     }
 

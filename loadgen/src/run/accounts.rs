@@ -1,7 +1,7 @@
 //! What the processes under test use during a run, and for each connection that they hold.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
@@ -32,10 +32,11 @@ impl Accounts {
         Ok(Self { accountant, before })
     }
 
-    /// The measured time begins, and is over at `end`: bytes that come later are not counted, so what they cost is not
-    /// either.
-    pub(super) fn begin(&self, end: Instant) {
-        self.accountant.begin_window(end);
+    /// Waits until `start`, when the measured time begins; it is over after `duration`. Bytes that come before or later
+    /// are not counted, so what they cost is not either.
+    pub(super) fn begin(&self, start: Instant, duration: Duration) {
+        std::thread::sleep(start.saturating_duration_since(Instant::now()));
+        self.accountant.begin_window(start + duration);
     }
 
     /// What each connection has cost in memory so far, by the names of those who pay. Memory that was set free earlier

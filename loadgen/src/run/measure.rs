@@ -58,7 +58,7 @@ pub(super) fn measure(
         start,
         stop: Arc::clone(stop),
     })?;
-    accounts.begin(start + drive.duration);
+    accounts.begin(start, drive.duration);
     let opened = crew.opened;
     let is_stopped = || stop.load(Ordering::Relaxed);
     let holding = holding(drive, start, &accounts, opened, is_stopped);
@@ -184,4 +184,4 @@ const BEFORE_END: Duration = Duration::from_millis(200);
 const LOOK_UP: Duration = Duration::from_millis(50);
 
 /// Between the last connection and the first operation: all workers hear of it before.
-const HEAD_START: Duration = Duration::from_millis(20);
+pub(super) const HEAD_START: Duration = Duration::from_millis(20);

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 
 use super::accounts::Accounts;
-use super::measure::{facts, holding};
+use super::measure::{HEAD_START, facts, holding};
 use crate::args::Direction;
 use crate::direct::{self, DirectSettings, Load};
 use crate::exit::Error;
@@ -39,7 +39,7 @@ pub(super) fn measure(
         stop: Arc::clone(stop),
     })
     .map_err(|fault| unreachable(ends, &fault))?;
-    let start = Instant::now();
+    let start = Instant::now() + HEAD_START;
     let mut reporter = Reporter::start(Plan {
         facts: facts(drive, stage.name(), "tokio"),
         start,
@@ -48,10 +48,10 @@ pub(super) fn measure(
         directory: drive.output.directory.clone(),
     })
     .context("the report cannot be begun")?;
-    accounts.begin(start + drive.duration);
     let recorder = reporter.recorder();
     let (outcome, held) = thread::scope(|scope| {
-        let running = scope.spawn(|| tunnel.run(recorder));
+        let running = scope.spawn(|| tunnel.run(recorder, start));
+        accounts.begin(start, drive.duration);
         let is_over = || stop.load(Ordering::Relaxed) || running.is_finished();
         let held = holding(drive, start, &accounts, drive.connections, is_over);
         let outcome = running.join();

@@ -85,8 +85,10 @@ fn totals(intervals: Receiver<Interval>) -> Totals {
 
 fn run(settings: DirectSettings) -> (Outcome, Totals) {
     let (sender, intervals) = sync_channel(1_000);
-    let recorder = Recorder::new(0, Instant::now(), sender);
-    let outcome = direct::connect(settings).unwrap().run(recorder).unwrap();
+    let tunnel = direct::connect(settings).unwrap();
+    let start = Instant::now();
+    let recorder = Recorder::new(0, start, sender);
+    let outcome = tunnel.run(recorder, start).unwrap();
     let totals = totals(intervals);
     assert_eq!(outcome.cut_short, None);
     assert_eq!(outcome.faults, 0, "{outcome:?}");
@@ -273,9 +275,10 @@ fn a_service_that_goes_away_cuts_the_run_short() {
         ..stage.settings(ASKS, true)
     };
     let (sender, intervals) = sync_channel(1_000);
-    let recorder = Recorder::new(0, Instant::now(), sender);
     let tunnel = direct::connect(settings).unwrap();
-    let running = std::thread::spawn(move || tunnel.run(recorder));
+    let start = Instant::now();
+    let recorder = Recorder::new(0, start, sender);
+    let running = std::thread::spawn(move || tunnel.run(recorder, start));
     std::thread::sleep(Duration::from_millis(500));
     stage.system.restart_service(Duration::ZERO).unwrap();
     let outcome = running.join().unwrap().unwrap();

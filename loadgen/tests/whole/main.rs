@@ -2,6 +2,7 @@
 
 mod direct;
 mod own;
+mod scripted;
 mod support;
 mod system;
 mod tunnels;

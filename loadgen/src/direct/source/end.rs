@@ -4,14 +4,14 @@ use adit_proto::message::{Kind, MessageView};
 use anyhow::{Result, bail};
 
 use super::Source;
-use crate::direct::compose::Route;
 use crate::direct::session::{COMPOSE_MARK, End};
 use crate::report::ErrorKind;
 
 impl End for Source {
     fn take(&mut self, message: MessageView<'_>) -> Result<()> {
         match message.kind {
-            Kind::ServiceIds => self.services(&message),
+            // They were told before load was offered, and do not change in a tunnel's life.
+            Kind::ServiceIds => {}
             Kind::Data if self.is_ours(&message) => {
                 self.data(message.connection_id, message.payload);
             }
@@ -31,9 +31,6 @@ impl End for Source {
     }
 
     fn compose(&mut self, out: &mut Vec<u8>) {
-        let Some(route) = self.route.clone() else {
-            return;
-        };
         out.append(&mut self.control);
         while out.len() < COMPOSE_MARK {
             let Some(connection) = self.turns.pop_front() else {
@@ -45,7 +42,7 @@ impl End for Source {
             self.scratch.clear();
             lane.fill(&mut self.scratch);
             lane.has_turn = !self.scratch.is_empty();
-            route.data(connection, &self.scratch, out);
+            self.route.data(connection, &self.scratch, out);
             if lane.has_turn {
                 self.turns.push_back(connection);
             }
@@ -63,17 +60,8 @@ impl End for Source {
 }
 
 impl Source {
-    fn services(&mut self, message: &MessageView<'_>) {
-        let service = message.available_service_ids().next().unwrap_or_default();
-        self.route.get_or_insert(Route {
-            service: service.to_owned(),
-            stream: 1,
-        });
-    }
-
     /// Whether a message is about the one stream of this end.
     fn is_ours(&self, message: &MessageView<'_>) -> bool {
-        let route = self.route.as_ref();
-        route.is_some_and(|it| it.service == message.service_id)
+        self.route.service == message.service_id
     }
 }

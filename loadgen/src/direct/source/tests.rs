@@ -12,9 +12,17 @@ use crate::report::Interval;
 
 fn source(load: Load) -> (Source, Receiver<Interval>) {
     let (sender, intervals) = sync_channel(8);
-    let mut source = Source::new(load, SEED, Recorder::new(0, Instant::now(), sender));
+    let recorder = Recorder::new(0, Instant::now(), sender);
+    let mut source = Source::new(load, SEED, recorder, route());
     source.begin(Instant::now(), DURATION);
     (source, intervals)
+}
+
+fn route() -> Route {
+    Route {
+        service: String::new(),
+        stream: 1,
+    }
 }
 
 /// The only interval.
@@ -221,7 +229,8 @@ fn stalled() -> (Source, Receiver<Interval>) {
         ..Load::none(SHAPE, None)
     };
     let (sender, intervals) = sync_channel(8);
-    let mut source = Source::new(load, SEED, Recorder::new(0, Instant::now(), sender));
+    let recorder = Recorder::new(0, Instant::now(), sender);
+    let mut source = Source::new(load, SEED, recorder, route());
     let start = Instant::now() - DURATION.mul_f64(0.7);
     source.begin(start, DURATION);
     (source, intervals)
@@ -249,10 +258,7 @@ fn what_comes_for_a_connection_that_stalls_is_put_aside_and_verified_later() {
 #[test]
 fn a_connection_that_stalls_beyond_its_bound_is_reset() {
     let (mut source, intervals) = stalled();
-    source.route = Some(Route {
-        service: String::new(),
-        stream: 1,
-    });
+    source.control.clear();
     let mut size = 0;
     let mut far_end = far_end();
     while source.lanes.contains_key(&1) {

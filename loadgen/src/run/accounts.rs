@@ -15,6 +15,9 @@ pub(super) struct Accounts {
     before: Vec<(String, Usage)>,
 }
 
+/// What was used while connections were held.
+pub(super) struct Held(Vec<(String, Usage)>);
+
 impl Accounts {
     /// Looks for all of them.
     pub(super) fn open(subjects: &[SubjectSpec]) -> Result<Self, Error> {
@@ -39,11 +42,19 @@ impl Accounts {
         self.accountant.begin_window(start + duration);
     }
 
-    /// What each connection has cost in memory so far, by the names of those who pay. Memory that was set free earlier
-    /// and is used again costs nothing: only a process that held none before tells the whole.
-    pub(super) fn each(&self, connections: usize) -> BTreeMap<String, f64> {
+    /// What is used now, by the names of those who use it.
+    pub(super) fn look(&self) -> Held {
+        Held(self.accountant.snapshot())
+    }
+
+    /// What each of so many connections cost in memory when it was looked, by the names of those who pay. Memory that was
+    /// set free earlier and is used again costs nothing: only a process that held none before tells the whole.
+    pub(super) fn each(&self, held: Held, connections: u64) -> BTreeMap<String, f64> {
         let mut figures = BTreeMap::new();
-        for (name, now) in self.accountant.snapshot() {
+        if connections == 0 {
+            return figures;
+        }
+        for (name, now) in held.0 {
             let Some((_, before)) = self.before.iter().find(|(other, _)| *other == name) else {
                 continue;
             };
@@ -64,5 +75,30 @@ impl Accounts {
     /// The run is over.
     pub(super) fn finish(self) -> Vec<Window> {
         self.accountant.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::SubjectSpec;
+
+    #[test]
+    fn memory_is_shared_by_the_connections_that_were_held() {
+        let own: SubjectSpec = format!("{}=own", std::process::id()).parse().unwrap();
+        let accounts = Accounts::open(&[own]).unwrap();
+        let of = |resident| {
+            let usage = Usage {
+                resident: Some(resident),
+                user_memory: None,
+                ..accounts.before[0].1
+            };
+            Held(vec![("own".to_owned(), usage)])
+        };
+        let before = accounts.before[0].1.resident.unwrap();
+        let figures = accounts.each(of(before + 1000), 10);
+        assert_eq!(figures["own_resident_per_connection_bytes"], 100.0);
+        assert_eq!(figures.len(), 1);
+        assert!(accounts.each(of(before + 1000), 0).is_empty());
     }
 }

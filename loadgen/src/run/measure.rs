@@ -1,6 +1,5 @@
 //! One run: from the first dial to the summary.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use super::accounts::Accounts;
+use super::accounts::{Accounts, Held};
 use super::tunnel;
 use crate::drive::{Begin, Crew, Job, Trouble};
 use crate::exit::Error;
@@ -59,12 +58,14 @@ pub(super) fn measure(
         stop: Arc::clone(stop),
     })?;
     accounts.begin(start, drive.duration);
-    let opened = crew.opened;
     let is_stopped = || stop.load(Ordering::Relaxed);
-    let holding = holding(drive, start, &accounts, opened, is_stopped);
+    let held = holding(drive, start, &accounts, is_stopped);
     let outcome = crew.finish()?;
-    let mut ending = ending(drive, start, &outcome, stop.load(Ordering::Relaxed));
-    ending.figures.extend(holding);
+    let mut ending = ending(drive, start, &outcome, is_stopped());
+    if let Some(held) = held.filter(|_| !is_stopped()) {
+        let each = accounts.each(held, outcome.held.unwrap_or_default());
+        ending.figures.extend(each);
+    }
     let windows = accounts.finish();
     let mut summary = reporter.finish(ending, &[]);
     let bytes = summary.bytes_up + summary.bytes_down;
@@ -87,29 +88,30 @@ fn own_far_end<'a>(drive: &Drive, summary: &'a Summary) -> Option<&'a ProcessUse
     }
 }
 
-/// What each of the connections costs that a profile holds, read shortly before its end; nothing of other profiles.
+/// What is used while a profile holds its connections, read shortly before its end. `None`: it holds none, or it was over
+/// before, and then it cannot be said how long any of them was there.
 pub(super) fn holding(
     drive: &Drive,
     start: Instant,
     accounts: &Accounts,
-    opened: usize,
     is_over: impl Fn() -> bool,
-) -> BTreeMap<String, f64> {
+) -> Option<Held> {
     if drive.profile != Profile::Idle {
-        return BTreeMap::new();
+        return None;
     }
-    wait_for(start + drive.duration.saturating_sub(BEFORE_END), is_over);
-    accounts.each(opened)
+    let at = start + drive.duration.saturating_sub(BEFORE_END);
+    wait_for(at, is_over).then(|| accounts.look())
 }
 
-/// Waits on the main thread, which has nothing else to do, unless the run is over before.
-fn wait_for(at: Instant, is_over: impl Fn() -> bool) {
+/// Waits on the main thread, which has nothing else to do. False: the run is over before.
+fn wait_for(at: Instant, is_over: impl Fn() -> bool) -> bool {
     while !is_over() {
         match at.checked_duration_since(Instant::now()) {
             Some(left) => std::thread::sleep(left.min(LOOK_UP)),
-            None => return,
+            None => return true,
         }
     }
+    false
 }
 
 /// What is run, as reports tell it.

@@ -53,13 +53,12 @@ pub(super) fn measure(
         let running = scope.spawn(|| tunnel.run(recorder, start));
         accounts.begin(start, drive.duration);
         let is_over = || stop.load(Ordering::Relaxed) || running.is_finished();
-        let held = holding(drive, start, &accounts, drive.connections, is_over);
+        let held = holding(drive, start, &accounts, is_over);
         let outcome = running.join();
         let panicked = || bail!("the thread of the source's end panicked");
         (outcome.unwrap_or_else(|_| panicked()), held)
     });
     let outcome = outcome?;
-    let windows = accounts.finish();
     let is_interrupted = stop.load(Ordering::Relaxed);
     let mut warnings: Vec<String> = outcome.first_fault.clone().into_iter().collect();
     let cut_short = outcome.cut_short.as_ref();
@@ -67,7 +66,10 @@ pub(super) fn measure(
     warnings.extend(outcome.profile.warnings());
     let is_whole = cut_short.is_none() && !is_interrupted;
     let mut figures = outcome.figures(ends.destination.is_some());
-    figures.extend(held);
+    if let Some(held) = held.filter(|_| is_whole) {
+        figures.extend(accounts.each(held, outcome.profile.held.unwrap_or_default()));
+    }
+    let windows = accounts.finish();
     let ending = Ending {
         measured: Some(match is_whole {
             true => drive.duration,

@@ -1,18 +1,22 @@
 //! Services that are late, or go, at a moment of the test's choice.
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use adit_loadgen::direct::{self, DirectSettings, LinkSettings, Load, Trust};
 use adit_loadgen::profile::Shape;
+use adit_loadgen::report::Summary;
 use adit_proto::handshake::{encode_accept, parse_upgrade_request};
 use adit_proto::message::encode_service_ids;
 use adit_proto::{AccessToken, Mode, Subprotocol};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
+
+use crate::support::EXECUTABLE;
 
 /// A service with one client, to which it tells no service but the one without a name.
 struct Service {
@@ -115,4 +119,33 @@ fn load_begins_once_the_services_are_told() {
     });
     assert!(tunnel.is_ok());
     assert!(begun.elapsed() >= script.tells_after, "they were told");
+}
+
+#[test]
+fn a_tunnel_that_went_tells_no_memory_of_its_connections() {
+    let run = |goes_after, duration: &str| {
+        let service = Service::start(Script {
+            tells_after: Duration::ZERO,
+            goes_after,
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let authority = directory.path().join("ca.pem");
+        std::fs::write(&authority, &service.authority).unwrap();
+        let out = directory.path().join("out");
+        let output = Command::new(EXECUTABLE)
+            .args(["idle", "--connections", "10", "--duration", duration])
+            .args(["--grace", "100ms", "--quiet", "--source-token", "a-token"])
+            .args(["--endpoint", &format!("wss://{}", service.address)])
+            .args(["--pid", &format!("{}=tester", std::process::id())])
+            .args(["--ca".as_ref(), authority.as_os_str()])
+            .args(["--out".as_ref(), out.as_os_str()])
+            .output();
+        let words = String::from_utf8_lossy(&output.unwrap().stderr).into_owned();
+        let summary = Summary::load(&out).expect(&words);
+        let of_memory = |name: &&String| name.contains("per_connection");
+        summary.figures.keys().filter(of_memory).count()
+    };
+    // Cut before its time; whole until then, and no connection proves to be.
+    assert_eq!(run(Duration::from_millis(300), "600s"), 0);
+    assert_eq!(run(Duration::from_secs(60), "500ms"), 0);
 }

@@ -405,3 +405,58 @@ pub const CONNECTIONS_MAX: usize = 1_000_000;
 
 /// The most threads that offer or take load.
 pub const THREADS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    /// What is said of a command line that cannot be used.
+    fn refusal(line: &str) -> String {
+        let words = ["adit-loadgen"].into_iter().chain(line.split(' '));
+        match Args::try_parse_from(words) {
+            Err(error) => error.to_string(),
+            Ok(args) => Settings::of(args).expect_err(line).to_string(),
+        }
+    }
+
+    #[test]
+    fn a_number_out_of_bounds_is_refused_by_the_name_of_its_option() {
+        const TIMES: &str = "0s 1e-20s 0.1us -1s 1e300s infs NaNs 31000h";
+        const COUNTS: &str = "0 -1 1e3 2.5 NaN 18446744073709551615 18446744073709551616";
+        const SIZES: &str = "0 -1 1e3 1e300 inf 2MiB 18446744073709551615 18446744073709551615GiB";
+        let one = "latency --target 127.0.0.1:1";
+        for (command, option, values) in [
+            (one, "--rate", "0 -1 1e-20 1e-4 1e300 1e308k inf NaN"),
+            (one, "--duration", TIMES),
+            (one, "--grace", TIMES),
+            (one, "--size", SIZES),
+            (one, "--reply-size", SIZES),
+            (one, "--connections", COUNTS),
+            (one, "--threads", COUNTS),
+            (one, "--seed", "-1 1e3 18446744073709551616"),
+            (
+                one,
+                "--fail-if",
+                "p99>1e3ms p99>infms p101>1ms p99>9999999999999999999ms",
+            ),
+            ("mixed --target 127.0.0.1:1", "--interactive", COUNTS),
+            ("latency --self", "--tunnels", COUNTS),
+            ("latency --self", "--relay-loops", COUNTS),
+            ("storm", "--outage", TIMES),
+            ("storm", "--patience", TIMES),
+            ("many-tunnels", "--active", COUNTS),
+            ("many-tunnels", "--rounds", COUNTS),
+            ("many-tunnels", "--duration", "1us 99ms 1e300s"),
+            ("system", "--connections", COUNTS),
+            ("serve", "--threads", COUNTS),
+        ] {
+            for value in values.split(' ') {
+                let line = format!("{command} {option}={value}");
+                let told = refusal(&line);
+                assert!(told.contains(option), "{line}: {told}");
+            }
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// `30s`, `500ms`, `2m`, `1h`. The longest is 30 days.
+/// `30s`, `500ms`, `2m`, `1h`. From a microsecond to 30 days.
 ///
 /// # Errors
 /// There is no unit, or the number is none, or out of bounds.
@@ -19,6 +19,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     let seconds = positive(digits)? * scale;
     if seconds > 30.0 * 86_400.0 {
         return Err("more than 30 days".to_owned());
+    }
+    if seconds < 1e-6 {
+        return Err("less than a microsecond".to_owned());
     }
     Ok(Duration::from_secs_f64(seconds))
 }
@@ -44,16 +47,26 @@ pub fn size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "too large".to_owned())
 }
 
-/// Per second: `1000`, `2.5`, `20k`.
+/// Per second: `1000`, `2.5`, `20k`. From [`RATE_MIN`] to [`RATE_MAX`].
 ///
 /// # Errors
-/// The number is none, or not positive.
+/// The number is none, or out of bounds.
 pub fn rate(text: &str) -> Result<f64, String> {
-    match text.strip_suffix('k') {
-        Some(thousands) => Ok(positive(thousands)? * 1000.0),
-        None => positive(text),
+    let rate = match text.strip_suffix('k') {
+        Some(thousands) => positive(thousands)? * 1000.0,
+        None => positive(text)?,
+    };
+    match rate {
+        RATE_MIN..=RATE_MAX => Ok(rate),
+        _ => Err(format!("a rate is from {RATE_MIN} to {RATE_MAX} a second")),
     }
 }
+
+/// One in a quarter of an hour. The next start of a much lower rate would be in no time that a clock can tell.
+pub const RATE_MIN: f64 = 0.001;
+
+/// More than a thread can begin, so of a higher rate a run would do nothing but count starts that it skips.
+pub const RATE_MAX: f64 = 10_000_000.0;
 
 fn positive(digits: &str) -> Result<f64, String> {
     match digits.parse::<f64>() {
@@ -70,7 +83,9 @@ mod tests {
     fn times_have_units() {
         assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(duration("1.5ms"), Ok(Duration::from_micros(1500)));
-        for wrong in ["", "30", "s", "-1s", "1d", "inf s", "infs", "1000h"] {
+        for wrong in [
+            "", "30", "s", "-1s", "1d", "inf s", "infs", "1000h", "0s", "1e300s", "1e-20s", "0.1us",
+        ] {
             duration(wrong).unwrap_err();
         }
     }
@@ -83,7 +98,11 @@ mod tests {
         for wrong in ["", "KiB", "1.5", "99999999999GiB", "-1"] {
             size(wrong).unwrap_err();
         }
-        for wrong in ["", "0", "-1", "k", "NaN"] {
+        assert_eq!(rate("0.001"), Ok(RATE_MIN));
+        assert_eq!(rate("10000k"), Ok(RATE_MAX));
+        for wrong in [
+            "", "0", "-1", "k", "NaN", "inf", "1e-20", "0.00099", "1e300", "1e308k", "10001k",
+        ] {
             rate(wrong).unwrap_err();
         }
     }

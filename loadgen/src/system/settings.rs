@@ -17,6 +17,9 @@ use crate::settings::within;
 /// 20,000 descriptors that a process commonly may have.
 pub const TUNNELS_MAX: usize = 9_500;
 
+/// The most loops of the relay, each a thread.
+const LOOPS_MAX: usize = 1_024;
+
 /// Descriptors of a process that are not for links, listeners and connections.
 const DESCRIPTORS_RESERVED: usize = 200;
 
@@ -85,6 +88,9 @@ impl SystemSettings {
     pub fn of(parts: &args::Parts, tunnels: usize) -> Result<Self, Error> {
         let tunnels = parts.tunnels.unwrap_or(tunnels);
         within("--tunnels", tunnels, TUNNELS_MAX)?;
+        if let Some(loops) = parts.relay_loops {
+            within("--relay-loops", loops.get(), LOOPS_MAX)?;
+        }
         let executable = std::env::current_exe().context("this executable is not to be found")?;
         let settings = Self {
             tunnels,

@@ -25,7 +25,9 @@ pub enum ThresholdError {
         known: String,
     },
     /// The part after it does not begin with a number.
-    #[error("'{value}' after '{metric}' does not begin with a number; write it as in {example}")]
+    #[error(
+        "'{value}' after '{metric}' does not begin with a number up to {NUMBER_MAX:e}; write it as in {example}"
+    )]
     NoNumber {
         /// What was written.
         value: String,
@@ -45,6 +47,9 @@ pub enum ThresholdError {
         units: String,
     },
 }
+
+/// A larger number than any figure can be, in any unit.
+const NUMBER_MAX: f64 = 1e18;
 
 fn describe(unit: &str) -> String {
     if unit.is_empty() {
@@ -96,7 +101,8 @@ fn limit(metric: &Metric, value: &str) -> Result<f64, ThresholdError> {
         .unwrap_or(value.len());
     let (digits, unit) = (&value[..end], value[end..].trim());
     let units = units(metric.kind());
-    let number: f64 = digits.parse().map_err(|_| ThresholdError::NoNumber {
+    let number = digits.parse::<f64>().ok().filter(|it| *it <= NUMBER_MAX);
+    let number = number.ok_or_else(|| ThresholdError::NoNumber {
         value: value.to_owned(),
         metric: metric.name(),
         example: format!("'{}>5{}'", metric.name(), units[0].0),
@@ -206,9 +212,10 @@ mod tests {
             ("latency>5ms", "'latency' is no metric"),
             (
                 "p99>",
-                "'' after 'p99' does not begin with a number; write it as in 'p99>5ms'",
+                "'' after 'p99' does not begin with a number up to 1e18; write it as in 'p99>5ms'",
             ),
             ("p99>fast", "'fast' after 'p99'"),
+            ("p99>1000000000000000001000ms", "a number up to 1e18"),
             ("p99>1.2.3ms", "'1.2.3ms' after 'p99'"),
             ("p99>-5ms", "'-5ms' after 'p99'"),
             ("p99>5", "a unit is missing for 'p99', which takes ms, us"),

@@ -53,6 +53,7 @@ impl ManySettings {
         let idle_or_not = system.tunnels.saturating_sub(1).clamp(1, ACTIVE_MAX);
         within("--active", args.active, idle_or_not)?;
         within("--rounds", args.rounds, ROUNDS_MAX)?;
+        check_slice(args.duration, args.rounds)?;
         Ok(Self {
             system,
             active: args.active,
@@ -65,6 +66,21 @@ impl ManySettings {
         })
     }
 }
+
+/// In each round the active tunnels are driven twice, and a slice has to have room for a round trip.
+fn check_slice(duration: Duration, rounds: usize) -> Result<(), Error> {
+    let least = SLICE_MIN * 2 * rounds as u32;
+    if duration >= least {
+        return Ok(());
+    }
+    Err(Error::usage(
+        format!("--duration {duration:?} is too short for {rounds} rounds"),
+        format!("they take {least:?} at the least; or give fewer --rounds"),
+    ))
+}
+
+/// The least time that a half of a round is driven.
+const SLICE_MIN: Duration = Duration::from_millis(10);
 
 /// Tunnels unless it is told.
 const TUNNELS: usize = 1_000;

@@ -334,10 +334,12 @@ impl LinkIo {
         self.records.close_notify(&mut self.output.own);
     }
 
-    /// Sends what waits, as much as the socket takes now.
-    pub(super) fn flush(&mut self, io: &mut Io) -> io::Result<()> {
+    /// Sends what waits, as much as the socket takes now; gives how many bytes that was, those of the record layer's own
+    /// included.
+    pub(super) fn flush(&mut self, io: &mut Io) -> io::Result<usize> {
         self.place_own(&mut io.buffers);
         let fd = self.slot_fd(io);
+        let mut taken = 0;
         while self.writable && self.output_size() > 0 {
             let output = &mut self.output;
             let buffer = output.buffer.as_ref().expect("unsent bytes are in it");
@@ -350,6 +352,7 @@ impl LinkIo {
             match sent.result {
                 Ok(count) => {
                     output.start += count;
+                    taken += count;
                     // A short send means a full socket; its draining makes a new edge.
                     self.writable = count == offered;
                 }
@@ -360,7 +363,7 @@ impl LinkIo {
                 (self.output.start, self.output.end) = (0, 0);
             }
         }
-        Ok(())
+        Ok(taken)
     }
 
     fn place_own(&mut self, buffers: &mut Buffers) {

@@ -186,9 +186,7 @@ impl ProxyIo {
             link.seal(size)?;
             composed += size;
         }
-        let waiting = link.output_size();
-        link.flush(io)?;
-        let sent = waiting.saturating_sub(link.output_size());
+        let sent = link.flush(io)?;
         Ok(if link.is_writable() {
             composed + sent
         } else {

@@ -63,15 +63,17 @@ impl Side {
     /// Offers what was composed to the socket. Returns whether it took some of it.
     pub(super) fn flush(&mut self, io: &mut Io) -> bool {
         self.finish(io);
-        let waiting = self.link.output_size();
-        if let Err(error) = self.link.flush(io) {
-            self.fault = Some(error.into());
+        match self.link.flush(io) {
+            Ok(0) => false,
+            Ok(_) => {
+                self.silence.sent(io.now);
+                true
+            }
+            Err(error) => {
+                self.fault = Some(error.into());
+                false
+            }
         }
-        let has_sent = self.link.output_size() < waiting;
-        if has_sent {
-            self.silence.sent(io.now);
-        }
-        has_sent
     }
 }
 

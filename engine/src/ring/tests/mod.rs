@@ -4,6 +4,7 @@
     reason = "a test talks to the world, and waits for it"
 )]
 
+mod link_io;
 mod support;
 
 mod proxy;

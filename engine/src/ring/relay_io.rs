@@ -312,7 +312,7 @@ impl RelayIo {
                 }
                 finish_frame(area, End::Server, size, [0; 4])
             };
-            side.seal(size);
+            side.seal(io, size);
         }
     }
 

@@ -54,10 +54,10 @@ impl Side {
         (&mut self.composer, output)
     }
 
-    pub(super) fn seal(&mut self, size: usize) {
-        if let Err(error) = self.link.seal(size) {
-            self.fault = Some(error.into());
-        }
+    /// Seals the first `size` bytes of the link's area, which are no frame of the composer's.
+    pub(super) fn seal(&mut self, io: &mut Io, size: usize) {
+        let (_, mut output) = self.parts(io);
+        output.seal(size);
     }
 
     /// Offers what was composed to the socket. Returns whether it took some of it.

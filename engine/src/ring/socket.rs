@@ -94,8 +94,10 @@ pub(super) fn keep_unsent_short(fd: RawFd) {
 /// networks, if that is this machine: BBR paces loopback too, and everybody on the way then wakes more
 /// often for less. Reno never paces, and every Linux has it and lets everybody choose it.
 ///
-/// Called before the connection is there, for a connection that was paced once stays so in part. Where
-/// it fails (a socket that is not TCP) nothing is lost but time.
+/// Called before the connection is there where that is possible (dialling, and listeners on loopback),
+/// for a connection that was paced once stays so in part. A relay that listens on all addresses knows
+/// its peer only once it has accepted it: those links are taken out late, which is better than never.
+/// Where it fails (a socket that is not TCP) nothing is lost but time.
 pub fn unpace_loopback(socket: impl AsFd, peer: IpAddr) {
     if peer.to_canonical().is_loopback() {
         let _ = SockRef::from(&socket).set_tcp_congestion(b"reno");

@@ -1,5 +1,7 @@
 //! A driver for tests: local sockets with bounded buffers, and a WebSocket that is a byte string.
 
+mod sockets;
+
 use crate::tunnel::bulk::BULK_BUFFER_SIZE;
 use crate::tunnel::connection::State;
 use crate::tunnel::error::PeerError;
@@ -12,88 +14,13 @@ pub(super) use crate::tunnel::relay::tests::lab::{
     Message, Type, connection_reset, connection_start, data, decode_all, encode, message,
     stream_reset, stream_start,
 };
-use crate::tunnel::send::LocalReader;
 use adit_proto::ids::{Dialect, Mode};
 use adit_proto::websocket::{FrameEvent, FrameHeader, FrameReader, Opcode, Role};
-use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, IoSlice};
+use sockets::Sockets;
+pub(super) use sockets::{Ended, Socket};
+use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::time::{Duration, Instant};
-
-/// How the proxy ended a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
-    Orderly,
-    Cut,
-}
-
-/// A local socket, and the application behind it.
-#[derive(Debug)]
-pub(super) struct Socket {
-    pub(super) key: ConnectionKey,
-    /// What the application wrote and the proxy has not read.
-    pub(super) written: VecDeque<u8>,
-    /// The application sends no more.
-    pub(super) is_finished: bool,
-    /// The application reset the connection.
-    pub(super) is_broken: bool,
-    /// What the proxy wrote and the application has not read; at most `room` in all.
-    pub(super) waiting: Vec<u8>,
-    pub(super) room: usize,
-    pub(super) ended: Option<Ended>,
-}
-
-impl Socket {
-    fn new(key: ConnectionKey, room: usize) -> Self {
-        Self {
-            key,
-            written: VecDeque::new(),
-            is_finished: false,
-            is_broken: false,
-            waiting: Vec::new(),
-            room,
-            ended: None,
-        }
-    }
-
-    fn take(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        if self.is_broken {
-            return Err(io::ErrorKind::ConnectionReset.into());
-        }
-        assert_eq!(self.ended, None, "nothing is written to an ended socket");
-        let before = self.waiting.len();
-        for part in parts {
-            let taken = part.len().min(self.room - self.waiting.len());
-            self.waiting.extend_from_slice(&part[..taken]);
-        }
-        match self.waiting.len() - before {
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            count => Ok(count),
-        }
-    }
-}
-
-#[derive(Default)]
-struct Sockets(BTreeMap<u32, Socket>);
-
-impl LocalReader for Sockets {
-    fn receive(&mut self, io: u32, into: &mut [u8]) -> io::Result<usize> {
-        let socket = self.0.get_mut(&io).expect("the handle of a socket");
-        assert_eq!(socket.ended, None, "nothing is read from an ended socket");
-        assert!(!into.is_empty());
-        if socket.is_broken {
-            return Err(io::ErrorKind::ConnectionReset.into());
-        }
-        let count = into.len().min(socket.written.len());
-        for (to, from) in into.iter_mut().zip(socket.written.drain(..count)) {
-            *to = from;
-        }
-        match count {
-            0 if socket.is_finished => Ok(0),
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            count => Ok(count),
-        }
-    }
-}
 
 /// What the proxy says besides messages.
 #[derive(Debug, Default, PartialEq, Eq)]

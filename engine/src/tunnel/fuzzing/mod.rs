@@ -9,7 +9,5 @@ mod input;
 mod proxy;
 mod relay;
 
-#[cfg(test)]
-pub(super) use proxy::LIMITS;
 pub use proxy::{fuzz_destination, fuzz_source};
 pub use relay::fuzz_relay;

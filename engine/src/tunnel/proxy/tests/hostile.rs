@@ -3,7 +3,6 @@
 use super::lab::*;
 use crate::tunnel::error::PeerError;
 use crate::tunnel::flow::Flow;
-use crate::tunnel::fuzzing::LIMITS;
 use crate::tunnel::proxy::ProxySettings;
 use adit_proto::ids::{Dialect, Mode};
 use adit_proto::websocket::{Opcode, write_control};
@@ -204,15 +203,15 @@ impl World {
     fn check(&self) {
         let proxy = &self.lab.proxy;
         assert!(
-            self.lab.queued_max <= LIMITS.tunnel_buffer,
+            self.lab.queued_max <= SMALL_LIMITS.tunnel_buffer,
             "{}",
             self.lab.queued_max
         );
-        assert!(proxy.connection_count() <= LIMITS.connections_max);
+        assert!(proxy.connection_count() <= SMALL_LIMITS.connections_max);
         assert!(proxy.timers.watched_count() <= 80 && proxy.schedule.size() <= 80);
         let (mut queued, mut full) = (0, 0);
         for (_, connection) in proxy.connections.iter() {
-            assert!(connection.queue.size() <= LIMITS.connection_buffer);
+            assert!(connection.queue.size() <= SMALL_LIMITS.connection_buffer);
             queued += usize::from(!connection.queue.is_empty());
             full += usize::from(connection.is_full);
         }
@@ -241,7 +240,7 @@ proptest! {
         let mode = if is_source { Mode::Source } else { Mode::Destination };
         let names: &'static [&'static str] = if has_two { &["A", "B"] } else { &["A"] };
         let settings = ProxySettings {
-            limits: LIMITS,
+            limits: SMALL_LIMITS,
             dialect: (is_v2 && is_source).then_some(Dialect::V2),
             ..settings(mode, names)
         };

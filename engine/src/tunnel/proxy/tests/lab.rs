@@ -58,6 +58,18 @@ pub(super) struct Lab {
     pub(super) queued_max: usize,
 }
 
+/// Bounds that a few operations reach.
+pub(super) const SMALL_LIMITS: Limits = Limits {
+    payload_max: 64_512,
+    connections_max: 6,
+    service_connections_max: 4,
+    connection_buffer: 128 * 1024,
+    tunnel_buffer: 256 * 1024,
+    stall_timeout: Duration::from_secs(10),
+    ping_interval: Duration::from_secs(20),
+    half_close_grace: Duration::from_secs(2),
+};
+
 pub(super) fn settings(mode: Mode, names: &[&str]) -> ProxySettings {
     let named: Vec<String> = names
         .iter()

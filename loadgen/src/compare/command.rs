@@ -63,6 +63,12 @@ pub fn run(args: &Args) -> Result<Verdict, Error> {
         .iter()
         .map(|other| compare(base, other, &metrics))
         .collect();
+    if let Some(metric) = args.metrics.iter().find(|it| is_missing(it, &comparisons)) {
+        return Err(Error::usage(
+            format!("{} was not measured in every run", metric.name()),
+            "leave it out, or leave out the runs that failed",
+        ));
+    }
     crate::report::print(&text(&comparisons, args.json)?)?;
     let is_worse = comparisons.iter().any(Comparison::is_worse);
     Ok(if is_worse {
@@ -70,6 +76,13 @@ pub fn run(args: &Args) -> Result<Verdict, Error> {
     } else {
         Verdict::Passed
     })
+}
+
+/// Whether a metric that was asked for is judged nowhere, or not everywhere: then nothing can be said of it.
+fn is_missing(metric: &Metric, comparisons: &[Comparison]) -> bool {
+    let name = metric.name();
+    let has = |it: &Comparison| it.lines.iter().any(|line| line.metric == name);
+    !comparisons.iter().all(has)
 }
 
 fn text(comparisons: &[Comparison], is_json: bool) -> Result<String, Error> {

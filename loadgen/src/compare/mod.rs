@@ -15,6 +15,7 @@
 //!   If nothing differs, the chance that any figure at all is called better or worse is at most 5 %;
 //! * the interval beside a change is a 95 % percentile bootstrap of the ratio of medians, for the
 //!   reader's eye; the verdict does not use it;
+//! * where medians and means differ in opposite directions, nothing is called;
 //! * a change under 1 % is within noise whatever its p: it is nothing that anybody would act on.
 
 mod command;

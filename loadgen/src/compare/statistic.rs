@@ -136,6 +136,17 @@ fn below(random: &mut ChaCha8Rng, end: usize) -> usize {
     (random.next_u64() % end as u64) as usize
 }
 
+/// Whether medians, which the reader sees, and means of logarithms, which are tested, differ in the same direction. Of a
+/// few skewed runs they need not, and then a verdict would contradict the change beside it.
+pub(super) fn is_consistent(sample: &Sample) -> bool {
+    let values = sample.transformed();
+    let (base, other) = values.split_at(sample.base.len());
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let medians = median(&mut other.to_vec()) - median(&mut base.to_vec());
+    let means = mean(other) - mean(base);
+    medians * means > 0.0
+}
+
 /// The 95 % interval of the ratio of medians, other to base, less one; of two runs and more each.
 pub(super) fn interval(sample: &Sample) -> Option<(f64, f64)> {
     if sample.base.len().min(sample.other.len()) < 2 {
@@ -222,6 +233,20 @@ mod tests {
             interval(&fixed)
                 .is_some_and(|(low, high)| (low - 0.5).abs() < 1e-9 && (high - 0.5).abs() < 1e-9)
         );
+    }
+
+    #[test]
+    fn medians_and_means_may_disagree() {
+        let sample = |base: [f64; 5], other: [f64; 5]| Sample {
+            base: base.into(),
+            other: other.into(),
+        };
+        let base = [10.0, 10.0, 10.0, 10.0, 10.0];
+        assert!(is_consistent(&sample(base, [12.0; 5])));
+        assert!(is_consistent(&sample(base, [9.0, 9.0, 9.0, 9.0, 8.0])));
+        // Most are a little faster, and two are much slower.
+        assert!(!is_consistent(&sample(base, [9.0, 9.0, 9.0, 90.0, 90.0])));
+        assert!(!is_consistent(&sample(base, base)));
     }
 
     #[test]

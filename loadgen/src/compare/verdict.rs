@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     load::Group,
-    statistic::{RUNS_MIN, SIGNIFICANCE, Sample, interval, median, p_values},
+    statistic::{RUNS_MIN, SIGNIFICANCE, Sample, interval, is_consistent, median, p_values},
 };
 use crate::report::{Better, Metric, Summary};
 
@@ -70,7 +70,8 @@ impl Comparison {
     }
 }
 
-/// Compares `other` with `base` by `metrics`, those that both have in every run.
+/// Compares `other` with `base` by `metrics`, those that both have in every run. What only some runs have is told in the
+/// notes: where nothing was answered nothing was measured, and silence would pass for no difference.
 #[must_use]
 pub fn compare(base: &Group, other: &Group, metrics: &[Metric]) -> Comparison {
     let measured: Vec<(&Metric, Sample)> = metrics
@@ -91,7 +92,10 @@ pub fn compare(base: &Group, other: &Group, metrics: &[Metric]) -> Comparison {
         base_runs: base.runs.len(),
         other: other.name.clone(),
         other_runs: other.runs.len(),
-        notes: notes(base, other),
+        notes: notes(base, other)
+            .into_iter()
+            .chain(metrics.iter().filter_map(|it| gap(base, other, it)))
+            .collect(),
         lines: lines.collect(),
     }
 }
@@ -110,6 +114,28 @@ fn sample(base: &Group, other: &Group, metric: &Metric) -> Option<Sample> {
     })
 }
 
+/// Why a metric is not judged that some of the runs measured.
+fn gap(base: &Group, other: &Group, metric: &Metric) -> Option<String> {
+    let without = |group: &Group| {
+        let runs = group.runs.iter();
+        runs.filter(|run| metric.read(run).is_none()).count()
+    };
+    let all = base.runs.len() + other.runs.len();
+    let missing = without(base) + without(other);
+    (1..all).contains(&missing).then(|| {
+        format!(
+            "{} is not judged: {} of {} runs of {} and {} of {} of {} did not measure it",
+            metric.name(),
+            without(base),
+            base.runs.len(),
+            base.name,
+            without(other),
+            other.runs.len(),
+            other.name
+        )
+    })
+}
+
 fn line(metric: &Metric, sample: &Sample, p: Option<f64>) -> Line {
     let (base, other) = (
         median(&mut sample.base.clone()),
@@ -124,7 +150,7 @@ fn line(metric: &Metric, sample: &Sample, p: Option<f64>) -> Line {
     let is_small = change.map_or(other == base, |change| change.abs() < CHANGE_MIN);
     let verdict = match p {
         None => Verdict::TooFewRuns,
-        Some(p) if p > SIGNIFICANCE || is_small => Verdict::WithinNoise,
+        Some(p) if p > SIGNIFICANCE || is_small || !is_consistent(sample) => Verdict::WithinNoise,
         Some(_) if is_better => Verdict::Better,
         Some(_) => Verdict::Worse,
     };
@@ -379,6 +405,30 @@ mod tests {
         assert_eq!(verdict(1005.0), Verdict::WithinNoise);
         assert_eq!(verdict(1015.0), Verdict::Better);
         assert_eq!(verdict(985.0), Verdict::Worse);
+    }
+
+    #[test]
+    fn what_some_runs_did_not_measure_is_told() {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let base = group(&mut random, 5, 1.0);
+        let mut other = group(&mut random, 5, 1.0);
+        let metrics = [Metric::Rate, Metric::parse("p99").unwrap()];
+        assert!(compare(&base, &other, &metrics).notes.is_empty());
+        for run in &mut other.runs[..2] {
+            // Nothing was answered.
+            run.corrected = crate::report::Latency::default();
+        }
+        let comparison = compare(&base, &other, &metrics);
+        assert_eq!(comparison.lines.len(), 1);
+        let told = "p99 is not judged: 0 of 5 runs of";
+        assert!(
+            comparison.notes.iter().any(|note| note.contains(told)),
+            "{:?}",
+            comparison.notes
+        );
+        // Of a profile that has none at all there is nothing to tell.
+        let jain = [Metric::Jain];
+        assert!(compare(&base, &other, &jain).notes.is_empty());
     }
 
     #[test]

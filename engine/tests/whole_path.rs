@@ -163,7 +163,7 @@ fn with_grace(io: IoChoice, target: u16, half_close_grace: Duration) -> Stack {
         ..Limits::default()
     };
     let plain = || (Records::Plain(PlainRecords), Records::Plain(PlainRecords));
-    path::stack_with(io, &["A"], &[target], plain, limits)
+    path::stack_with(io, &["A"], &[target], plain, limits, true)
 }
 
 fn listen() -> (TcpListener, u16) {
@@ -255,10 +255,20 @@ fn connections_that_applications_end_are_held_for_the_grace_time_and_no_longer()
     });
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime")
+}
+
+/// Connections that the source has reset because they held up others.
+fn stalled_count(stack: &Stack) -> u64 {
+    let status = runtime().block_on(stack.handles[0].status(path::SOURCE));
+    status.expect("a proxy").counters.stalled
+}
+
 /// Waits until neither proxy has any.
 fn no_connections(stack: &Stack) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.expect("a runtime");
+    let runtime = runtime();
     let start = Instant::now();
     loop {
         let proxies = [
@@ -308,5 +318,88 @@ fn bytes_around_urgent_data_arrive_in_their_order_and_wait_for_nothing() {
                 assert_eq!(&read, b"before!behind", "on {io:?}");
             }
         }
+    });
+}
+
+/// A service that sends to who says 1, as fast as it is read, bytes that do not depend on who reads them.
+fn source_of_bytes() -> u16 {
+    let (listener, port) = listen();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            thread::spawn(move || {
+                let bytes = pattern(3, BLOCK);
+                while stream.write_all(&bytes).is_ok() {}
+            });
+        }
+    });
+    port
+}
+
+const BLOCK: usize = 100_000;
+
+/// Reads some blocks of such a service.
+fn read_blocks(stream: &mut TcpStream, blocks: usize) {
+    let expected = pattern(3, BLOCK);
+    let mut block = vec![0; BLOCK];
+    for _ in 0..blocks {
+        stream.read_exact(&mut block).expect("read");
+        assert!(block == expected, "bytes of somebody else");
+    }
+}
+
+/// Both ends keep to credit, so nothing waits for the application that does not read, and nothing is
+/// taken from it: far more goes to the others than all queues and socket buffers hold, and then it reads
+/// on.
+#[test]
+fn an_application_that_does_not_read_holds_up_nobody_and_loses_nothing() {
+    both(|io| {
+        let limits = Limits {
+            // Would it hold up the others for longer than this, it would be reset.
+            stall_timeout: Duration::from_millis(100),
+            ..Limits::default()
+        };
+        let plain = || (Records::Plain(PlainRecords), Records::Plain(PlainRecords));
+        let stack = path::stack_with(io, &["A"], &[source_of_bytes()], plain, limits, true);
+        let mut streams: Vec<TcpStream> = (0..4).map(|_| connect(stack.ports[0])).collect();
+        for stream in &mut streams {
+            read_blocks(stream, 10);
+        }
+        let (stalled, others) = streams.split_first_mut().expect("four streams");
+        for _ in 0..20 {
+            for stream in others.iter_mut() {
+                read_blocks(stream, 50);
+            }
+        }
+        read_blocks(stalled, 300);
+        assert_eq!(stalled_count(&stack), 0, "on {io:?}");
+    });
+}
+
+/// A slow application that goes on reading is never reset, however long its queue is full, also where
+/// the peer knows nothing of credit and the tunnel waits for it.
+#[test]
+fn a_slow_application_is_waited_for_where_there_is_no_credit() {
+    both(|io| {
+        let limits = Limits {
+            stall_timeout: Duration::from_secs(1),
+            connection_buffer: 128 * 1024,
+            ..Limits::default()
+        };
+        let plain = || (Records::Plain(PlainRecords), Records::Plain(PlainRecords));
+        let stack = path::stack_with(io, &["A"], &[source_of_bytes()], plain, limits, false);
+        let mut slow = connect(stack.ports[0]);
+        let mut other = connect(stack.ports[0]);
+        let reading =
+            thread::spawn(
+                move || while other.read(&mut [0; 65_536]).is_ok_and(|count| count > 0) {},
+            );
+        for _ in 0..30 {
+            read_blocks(&mut slow, 10);
+            thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(stalled_count(&stack), 0, "on {io:?}");
+        drop(stack);
+        reading.join().expect("the other one");
     });
 }

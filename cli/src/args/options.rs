@@ -242,7 +242,7 @@ pub static OPTIONS: &[Spelling] = &[
     Spelling {
         value: Some("SIZE"),
         own: true,
-        help: "Bytes held for one connection that does not take its data [256KiB]",
+        help: "Bytes held for one connection that does not take its data [4MiB]",
         ..row(Opt::ConnectionBuffer, "connection-buffer", LIMITS)
     },
     Spelling {

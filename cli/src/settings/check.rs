@@ -345,7 +345,7 @@ fn limits(args: &ProxyArgs, json: &JsonSettings) -> Result<Limits, BadInput> {
     if let Some(interval) = json.ping_interval {
         limits.ping_interval = interval;
     }
-    limits.apply(args)?;
+    limits.apply(args, json.connection_buffer_size.is_some())?;
     Ok(limits)
 }
 

@@ -19,7 +19,8 @@ pub struct Limits {
     /// The same for each service of a source (the reference's `tcp.max_active_connections`); `None`: the
     /// limit over all services is the only one.
     pub service_connections_max: Option<u32>,
-    /// Bytes held for one connection whose application does not take its data.
+    /// Bytes held for one connection whose application does not take its data, and with credit under
+    /// way for it. When nobody chose it, at most half of the tunnel's.
     pub connection_buffer_size: usize,
     /// Bytes held for all connections of the tunnel; at this mark the tunnel is not read.
     pub tunnel_buffer_size: usize,
@@ -39,7 +40,7 @@ impl Default for Limits {
         Self {
             connections_max: 16_384,
             service_connections_max: None,
-            connection_buffer_size: 256 << 10,
+            connection_buffer_size: 4 << 20,
             tunnel_buffer_size: 8 << 20,
             stall_timeout: Duration::from_secs(10),
             half_close_grace: Duration::from_secs(2),
@@ -50,8 +51,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Puts what was given on the command line or in a `--config` file over `self`.
-    pub fn apply(&mut self, args: &ProxyArgs) -> Result<(), BadInput> {
+    /// Puts what was given on the command line or in a `--config` file over `self`. `is_chosen`: the buffer
+    /// of a connection is not the default any more.
+    pub fn apply(&mut self, args: &ProxyArgs, is_chosen: bool) -> Result<(), BadInput> {
         count(
             args,
             Opt::MaxConnections,
@@ -79,6 +81,10 @@ impl Limits {
         )?;
         time(args, Opt::PingInterval, &PING, &mut self.ping_interval)?;
         time(args, Opt::DrainTimeout, &DRAIN, &mut self.drain_timeout)?;
+        if !is_chosen && !args.has(Opt::ConnectionBuffer) {
+            let half = self.tunnel_buffer_size / 2;
+            self.connection_buffer_size = self.connection_buffer_size.min(half);
+        }
         self.check_buffers(args)
     }
 
@@ -188,7 +194,7 @@ mod tests {
         let mut args = ProxyArgs::default();
         args.insert(option, value.into(), Origin::CommandLine);
         let mut limits = Limits::default();
-        limits.apply(&args).map(|()| limits)
+        limits.apply(&args, false).map(|()| limits)
     }
 
     #[test]
@@ -232,6 +238,8 @@ mod tests {
         );
         let limits = applied(Opt::ConnectionBuffer, "1MiB").unwrap();
         assert_eq!(limits.connection_buffer_size, 1 << 20);
+        let limits = applied(Opt::TunnelBuffer, "1MiB").unwrap();
+        assert_eq!(limits.connection_buffer_size, 512 << 10);
         let limits = applied(Opt::StallTimeout, "1500ms").unwrap();
         assert_eq!(limits.stall_timeout, Duration::from_millis(1_500));
         let limits = applied(Opt::HalfCloseGrace, "0").unwrap();

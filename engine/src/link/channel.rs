@@ -126,6 +126,7 @@ impl<S: IntoFd> Channel<S> {
             unread: self.sealed,
             channel_id,
             subprotocol,
+            carries_credit: false,
         })
     }
 }

@@ -256,12 +256,14 @@ impl Dialer {
             UpgradeResponse::Accepted {
                 channel_id,
                 subprotocol,
+                carries_credit,
             } => {
                 // Frames may follow in the same record.
                 channel.opened.drain(..size);
-                channel
-                    .into_link(channel_id.unwrap_or_default(), subprotocol)
-                    .map_err(failed)
+                let link = channel.into_link(channel_id.unwrap_or_default(), subprotocol);
+                let mut link = link.map_err(failed)?;
+                link.carries_credit = carries_credit;
+                Ok(link)
             }
             UpgradeResponse::Refused(refusal) => Err(LinkError::Refused {
                 host: host.clone(),

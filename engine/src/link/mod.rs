@@ -66,6 +66,8 @@ pub struct Link {
     pub channel_id: String,
     /// The subprotocol that was agreed on, escaped.
     pub subprotocol: String,
+    /// The relay at the other end passes credit on. Of no meaning at a relay.
+    pub carries_credit: bool,
 }
 
 impl Link {
@@ -84,6 +86,7 @@ impl Link {
             unread: Vec::new(),
             channel_id: String::new(),
             subprotocol: Subprotocol::V3.name().to_owned(),
+            carries_credit: false,
         })
     }
 }

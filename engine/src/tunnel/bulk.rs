@@ -40,7 +40,9 @@ impl Proxy {
         }
         let key = self.schedule.only(&mut self.connections)?;
         let connection = self.connections.find_mut(key)?;
-        let is_bulk = connection.fills_records && connection.state == State::Open;
+        let is_bulk = connection.fills_records
+            && connection.state == State::Open
+            && connection.credit() >= BULK_SIZE as u64;
         is_bulk.then_some(key)
     }
 

@@ -1,5 +1,6 @@
 //! One local connection inside a stream.
 
+use super::credit::Offsets;
 use super::key::{ConnectionKey, Slots};
 use super::pool::Queue;
 use super::schedule::{Turn, Turns};
@@ -50,6 +51,8 @@ pub(crate) struct Connection {
     pub(crate) reads_short: bool,
     /// The last read brought as much as makes a record of its own.
     pub(crate) fills_records: bool,
+    /// The last delivery was smaller than bulk has them.
+    pub(crate) is_small: bool,
     /// The socket takes nothing any more.
     pub(crate) is_gone: bool,
     pub(crate) last_way: LastWay,
@@ -65,6 +68,7 @@ pub(crate) struct Connection {
     pub(crate) sent: u64,
     /// Bytes that the local socket took; offset of the next one.
     pub(crate) received: u64,
+    pub(crate) offsets: Offsets,
     /// When the local socket last took bytes, or the first of those that wait came, or the
     /// connection entered its state.
     pub(crate) moved_at: Instant,
@@ -89,6 +93,7 @@ impl Connection {
             state,
             reads_short: false,
             fills_records: false,
+            is_small: false,
             is_gone: false,
             last_way: LastWay::None,
             is_full: false,
@@ -98,6 +103,7 @@ impl Connection {
             delivery: NO_DELIVERY,
             sent: 0,
             received: 0,
+            offsets: Offsets::NONE,
             moved_at: now,
         }
     }
@@ -105,6 +111,11 @@ impl Connection {
     /// Whether it is there only until the driver reports about its dial.
     pub(crate) fn is_void(&self) -> bool {
         self.state == (State::Dialling { peer_ended: true }) && self.queue.is_empty()
+    }
+
+    /// Bytes that its peer takes now, if it was told a limit.
+    pub(crate) fn credit(&self) -> u64 {
+        self.offsets.send_limit.saturating_sub(self.sent)
     }
 
     /// Whether its local socket exists (it is not being dialled).

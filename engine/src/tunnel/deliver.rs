@@ -2,6 +2,7 @@
 //! what a socket does not take is copied to its queue.
 
 use super::connection::{LastWay, NO_DELIVERY, State};
+use super::credit::SMALL_SIZE;
 use super::inbound::Place;
 use super::key::ConnectionKey;
 use super::limits::Limits;
@@ -67,12 +68,12 @@ const MESSAGE_ROOM: usize = 64 * 1024;
 const _: () = assert!(MESSAGE_ROOM.is_multiple_of(CHUNK_SIZE));
 
 /// Bytes over which a connection's queue pauses the tunnel: one more message must fit.
-fn queue_mark(limits: &Limits) -> usize {
+pub(crate) fn queue_mark(limits: &Limits) -> usize {
     limits.connection_buffer.saturating_sub(MESSAGE_ROOM).max(1)
 }
 
 /// Memory over which the pool pauses the tunnel.
-fn pool_mark(limits: &Limits) -> usize {
+pub(crate) fn pool_mark(limits: &Limits) -> usize {
     limits.tunnel_buffer.saturating_sub(MESSAGE_ROOM)
 }
 
@@ -144,6 +145,12 @@ impl Proxy {
             connection.moved_at = now;
             connection.received += taken as u64;
             self.counters.bytes_received += taken as u64;
+        }
+        // One alone may be the rest of a turn of bulk.
+        let was_small = connection.is_small;
+        connection.is_small = self.deliveries.groups[index].size < SMALL_SIZE;
+        if connection.is_small && was_small {
+            self.last_small = Some((key, now));
         }
         let mut at = first;
         while at != NO_DELIVERY {
@@ -286,6 +293,7 @@ impl Proxy {
         };
         connection.last_way = LastWay::ToLocal;
         let size = connection.queue.size();
+        let has_room = connection.received >= connection.offsets.tell_at;
         let mark = queue_mark(&self.limits);
         // Hysteresis: from the mark down to half of it.
         if !connection.is_full && size > mark {
@@ -299,6 +307,8 @@ impl Proxy {
             let io = connection.io;
             self.forget(key);
             self.act(Action::End { io });
+        } else if has_room || (size > 0 && connection.offsets.is_untold()) {
+            self.tell_limit(now, key);
         }
         self.check_pool();
         self.watch_pause(now);

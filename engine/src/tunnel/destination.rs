@@ -5,7 +5,7 @@ use super::key::ConnectionKey;
 use super::proxy::{Action, Proxy};
 use super::receive::{Message, Named};
 use super::timers::FLUSH_TIMEOUT;
-use adit_proto::ids::StreamId;
+use adit_proto::ids::{Dialect, StreamId};
 use adit_proto::message::{Control, Kind};
 use std::time::Instant;
 
@@ -72,7 +72,7 @@ impl Proxy {
         self.make_place();
         self.counters.connections += 1;
         let state = State::Dialling { peer_ended: false };
-        let connection = Connection::new(
+        let mut connection = Connection::new(
             index as u32,
             message.connection,
             message.stream,
@@ -80,6 +80,9 @@ impl Proxy {
             u32::MAX,
             now,
         );
+        if self.services[index].dialect == Dialect::V3 {
+            connection.offsets = self.offsets(message.connection);
+        }
         let key = self.connections.insert(connection);
         self.services[index].insert(message.connection, key);
         self.act(Action::Dial {

@@ -38,8 +38,10 @@ pub struct Limits {
     pub service_connections_max: usize,
     /// Bytes received for one connection that its local socket has not taken yet.
     ///
-    /// At this mark the tunnel's reading pauses, since the protocol has no credit (specification
-    /// 10.3). At least 65,535: one message must fit.
+    /// A peer that keeps to credit sends no more than that, less one message, beyond what the socket
+    /// took; so divided by the round trip between the two ends it bounds the rate of one connection:
+    /// 4 MiB carry 670 Mbit/s at 50 ms. For other peers the tunnel's reading pauses at this mark, since
+    /// the protocol has no credit (specification 10.3). At least 65,535: one message must fit.
     pub connection_buffer: usize,
     /// Same, over all connections: the size of the shared pool. At least `connection_buffer`.
     pub tunnel_buffer: usize,
@@ -61,7 +63,7 @@ impl Default for Limits {
         Self {
             connections_max: 16_384,
             service_connections_max: usize::MAX,
-            connection_buffer: 256 * 1024,
+            connection_buffer: 4 * 1024 * 1024,
             tunnel_buffer: 8 * 1024 * 1024,
             payload_max: MAX_PAYLOAD_SIZE,
             stall_timeout: Duration::from_secs(10),

@@ -9,6 +9,7 @@ pub(crate) mod bucket;
 pub mod bulk;
 pub mod compose;
 mod connection;
+pub(crate) mod credit;
 pub mod deliver;
 mod destination;
 pub mod endpoint;

@@ -2,7 +2,7 @@
 
 use super::limits::OUTBOX_SIZE;
 use adit_proto::ids::ServiceId;
-use adit_proto::message::{Control, Kind, encode_service_ids};
+use adit_proto::message::{Control, Credit, Kind, encode_service_ids};
 use adit_proto::websocket::{CloseCode, ControlPayload, Opcode, write_close, write_control};
 use std::collections::VecDeque;
 
@@ -38,6 +38,14 @@ impl Outbox {
             before,
             matches!(message.kind, Kind::StreamStart | Kind::StreamReset),
         );
+    }
+
+    /// Adds credit.
+    pub fn push_credit(&mut self, credit: &Credit<'_>) {
+        self.compact();
+        let before = self.bytes.len();
+        credit.encode(&mut self.bytes);
+        self.note(before, false);
     }
 
     /// Adds SERVICE_IDS; `ignorable` for a client that knows V1 only (specification 19).

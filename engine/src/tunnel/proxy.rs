@@ -152,6 +152,10 @@ pub struct Proxy {
     pub(crate) half_closed: usize,
     pub(crate) pool_is_full: bool,
     pub(crate) accepting: bool,
+    /// The relay passes credit on.
+    pub(crate) has_credit: bool,
+    /// The last small message, of those that follow another one: for whom, and when.
+    pub(crate) last_small: Option<(ConnectionKey, Instant)>,
     masks: ChaCha12Rng,
     /// The control frame being composed.
     pub(crate) frame: Vec<u8>,
@@ -183,6 +187,8 @@ impl Proxy {
             half_closed: 0,
             pool_is_full: false,
             accepting: true,
+            has_credit: false,
+            last_small: None,
             masks: ChaCha12Rng::from_seed(seed),
             frame: Vec::new(),
             counters: Counters::default(),
@@ -210,6 +216,7 @@ impl Proxy {
     pub fn link_lost(&mut self) {
         debug_assert!(!self.has_deliveries(), "what was received was delivered");
         self.phase = Phase::Down;
+        self.has_credit = false;
         self.inbound.reset();
         self.outbox.reset();
         self.timers.link_lost();

@@ -93,6 +93,8 @@ impl Proxy {
             Kind::ConnectionReset => self.on_connection_reset(now, &message),
             Kind::SessionReset => self.on_session_reset(now),
             Kind::ServiceIds => return self.on_service_ids(buffer, place),
+            Kind::Credit if message.ignorable => self.on_credit(buffer, place, &message),
+            Kind::Credit => return Err(PeerError::UnknownType(message.kind.raw())),
             Kind::Unknown(_) if message.ignorable => {}
             Kind::Unknown(raw) => return Err(PeerError::UnknownType(raw)),
         }
@@ -195,7 +197,7 @@ impl Proxy {
     }
 
     /// The connection that DATA is for; `None` when its stream or connection is not current.
-    fn data_target(&mut self, message: &Message) -> Option<ConnectionKey> {
+    pub(crate) fn data_target(&mut self, message: &Message) -> Option<ConnectionKey> {
         let index = self.service_meant(message)?;
         if self.services[index].stream.map(StreamId::get) != Some(message.stream) {
             return None;

@@ -75,7 +75,9 @@ impl Proxy {
             let Some(connection) = self.connections.find_mut(key) else {
                 continue;
             };
-            if connection.state != State::Open {
+            let credit = connection.credit();
+            // A connection without credit is ready again when it has some.
+            if connection.state != State::Open || credit == 0 {
                 self.schedule.drained(key, &mut connection.turn);
                 continue;
             }
@@ -87,7 +89,8 @@ impl Proxy {
                 break;
             }
             let turn = (deficit as usize).min(self.limits.payload_max);
-            let wanted = (space.len() - header_size).min(turn);
+            let room = (space.len() - header_size).min(turn);
+            let wanted = (room as u64).min(credit) as usize;
             match reader.receive(connection.io, &mut space[header_size..header_size + wanted]) {
                 Ok(count) if count > 0 => {
                     let size = header.size(count);

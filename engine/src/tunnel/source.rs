@@ -87,14 +87,10 @@ impl Proxy {
             Some(stream) if !self.services[index].is_single => (Kind::ConnectionStart, stream),
             Some(_) | None => (Kind::StreamStart, self.services[index].begin_stream(id)),
         };
-        let key = self.connections.insert(Connection::new(
-            service,
-            id,
-            StreamId::get(stream),
-            State::Open,
-            io,
-            now,
-        ));
+        let mut connection =
+            Connection::new(service, id, StreamId::get(stream), State::Open, io, now);
+        connection.offsets = self.offsets(id);
+        let key = self.connections.insert(connection);
         self.services[index].insert(id, key);
         self.outbox
             .push(&self.services[index].control(kind, stream.get(), id));

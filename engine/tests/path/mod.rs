@@ -48,16 +48,18 @@ pub(crate) fn stack(
     targets: &[u16],
     records: impl Fn() -> (Records, Records),
 ) -> Stack {
-    stack_with(io, services, targets, records, Limits::default())
+    stack_with(io, services, targets, records, Limits::default(), true)
 }
 
-/// The same with other bounds of the proxies.
+/// The same with other bounds of the proxies, and over a relay that passes credit on or does not, as that
+/// of AWS.
 pub(crate) fn stack_with(
     io: IoChoice,
     services: &[&str],
     targets: &[u16],
     records: impl Fn() -> (Records, Records),
     limits: Limits,
+    has_credit: bool,
 ) -> Stack {
     let handles: Vec<LoopHandle> = (0..3)
         .map(|at| start(format!("loop-{at}"), io).expect("start a loop").0)
@@ -96,7 +98,8 @@ pub(crate) fn stack_with(
             ProxyOptions::default(),
             events,
         );
-        let link = Link::fresh(near, near_records).expect("set a socket");
+        let mut link = Link::fresh(near, near_records).expect("set a socket");
+        link.carries_credit = has_credit;
         handle.link_up(id, link);
         let grant = Grant {
             tunnel: TunnelId::try_from("t").expect("valid"),

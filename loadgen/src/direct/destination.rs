@@ -217,8 +217,10 @@ impl End for Destination {
                 }
             }
             Kind::SessionReset => self.end_all(|_| true),
-            Kind::Unknown(_) if message.ignorable => {}
-            Kind::Unknown(kind) => bail!("a message of the unknown type {kind}"),
+            Kind::Credit | Kind::Unknown(_) if message.ignorable => {}
+            kind @ (Kind::Credit | Kind::Unknown(_)) => {
+                bail!("a message of the unknown type {}", kind.raw())
+            }
         }
         Ok(())
     }

@@ -34,8 +34,10 @@ pub(super) async fn await_route<S: AsyncRead + AsyncWrite + Unpin>(
             }
             // Of whoever was the source before.
             Kind::Data | Kind::StreamReset | Kind::ConnectionReset => Ok(()),
-            Kind::Unknown(_) if message.ignorable => Ok(()),
-            Kind::Unknown(kind) => bail!("a message of the unknown type {kind}"),
+            Kind::Credit | Kind::Unknown(_) if message.ignorable => Ok(()),
+            kind @ (Kind::Credit | Kind::Unknown(_)) => {
+                bail!("a message of the unknown type {}", kind.raw())
+            }
         });
         match arrival.await? {
             Arrival::Messages | Arrival::Pong => {}

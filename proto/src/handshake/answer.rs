@@ -1,12 +1,12 @@
 //! What a service answers to an upgrade request.
 
-use super::{accept_key, name};
+use super::{CREDIT_HEADER, CREDIT_VERSION, accept_key, name};
 use crate::escape::Escaped;
 use crate::ids::Subprotocol;
 
 /// Appends the 101 answer to a request with this `Sec-WebSocket-Key` (wire specification, section 1.4).
 ///
-/// An empty `channel_id` is left out.
+/// An empty `channel_id` is left out. The answer says that credit is carried.
 pub fn encode_accept(key: &str, subprotocol: Subprotocol, channel_id: &str, out: &mut Vec<u8>) {
     line(out, &["HTTP/1.1 101 Switching Protocols"]);
     line(out, &["Upgrade: websocket"]);
@@ -16,6 +16,7 @@ pub fn encode_accept(key: &str, subprotocol: Subprotocol, channel_id: &str, out:
     if !channel_id.is_empty() {
         line(out, &[name::CHANNEL_ID, ": ", &printable(channel_id)]);
     }
+    line(out, &[CREDIT_HEADER, ": ", CREDIT_VERSION]);
     line(out, &[]);
 }
 
@@ -102,6 +103,7 @@ mod tests {
             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
             sec-websocket-protocol: aws.iot.securetunneling-3.0\r\n\
             channel-id: c-1\r\n\
+            adit-credit: 1\r\n\
             \r\n";
         assert_eq!(text(out), expected);
     }

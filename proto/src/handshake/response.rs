@@ -3,7 +3,9 @@
 use httparse::{EMPTY_HEADER, Response, Status};
 
 use super::head::{Fields, find_end};
-use super::{HandshakeError, HeadError, accept_key, encode_key, name};
+use super::{
+    CREDIT_HEADER, CREDIT_VERSION, HandshakeError, HeadError, accept_key, encode_key, name,
+};
 use crate::escape::escape_bytes;
 use crate::limits::{
     MAX_CHUNKED_BODY_SIZE, MAX_HEADER_FIELDS, MAX_REFUSAL_BODY_SIZE, MAX_RESPONSE_HEAD_SIZE,
@@ -19,6 +21,8 @@ pub enum UpgradeResponse {
         /// What the service chose, escaped. Not checked against what was offered: the reference takes
         /// any, and the dialect does not depend on it (wire specification, sections 1.4 and 1.5).
         subprotocol: String,
+        /// The service carries [`Credit`](crate::message::Credit).
+        carries_credit: bool,
     },
     /// Any other status.
     Refused(Refusal),
@@ -147,6 +151,7 @@ fn parse_accepted(
     Ok(UpgradeResponse::Accepted {
         channel_id: first_text(fields, name::CHANNEL_ID),
         subprotocol: escape_bytes(subprotocol.unwrap_or_default()),
+        carries_credit: fields.only(CREDIT_HEADER) == Some(CREDIT_VERSION.as_bytes()),
     })
 }
 

@@ -21,6 +21,8 @@ pub enum Kind {
     ConnectionStart,
     /// One connection is over.
     ConnectionReset,
+    /// How far the peer may send; see [`Credit`](super::Credit). The protocol guides do not know it.
+    Credit,
 }
 
 impl Kind {
@@ -34,6 +36,7 @@ impl Kind {
             5 => Self::ServiceIds,
             6 => Self::ConnectionStart,
             7 => Self::ConnectionReset,
+            CREDIT => Self::Credit,
             unknown => Self::Unknown(unknown),
         }
     }
@@ -49,10 +52,11 @@ impl Kind {
             Self::ServiceIds => 5,
             Self::ConnectionStart => 6,
             Self::ConnectionReset => 7,
+            Self::Credit => CREDIT,
         }
     }
 
-    /// The name in the protocol guides; unknown numbers share one.
+    /// The name in the protocol guides, or in their style; unknown numbers share one.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Unknown(_) => "UNKNOWN",
@@ -63,9 +67,13 @@ impl Kind {
             Self::ServiceIds => "SERVICE_IDS",
             Self::ConnectionStart => "CONNECTION_START",
             Self::ConnectionReset => "CONNECTION_RESET",
+            Self::Credit => "CREDIT",
         }
     }
 }
+
+/// Far from the numbers that AWS gives out one after the other, and still one byte.
+const CREDIT: i32 = 100;
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,6 +99,8 @@ mod tests {
                 Err(_) => assert_eq!(kind, Kind::Unknown(raw)),
             }
         }
+        assert_eq!(Kind::from_raw(Kind::Credit.raw()), Kind::Credit);
+        assert!(Type::try_from(Kind::Credit.raw()).is_err());
         assert_eq!(Kind::Unknown(99).to_string(), "UNKNOWN(99)");
         assert_eq!(Kind::Data.to_string(), "DATA");
     }

@@ -5,6 +5,7 @@
 //! back. Both are held by property tests.
 
 mod control;
+mod credit;
 mod cursor;
 mod data_header;
 mod fuzzing;
@@ -18,6 +19,7 @@ mod worked_examples;
 mod writer;
 
 pub use control::{Control, encode_service_ids};
+pub use credit::Credit;
 pub use cursor::DecodeError;
 pub use data_header::DataHeader;
 pub use fuzzing::fuzz_rewrite;

@@ -22,14 +22,14 @@ const MIB: usize = 1024 * 1024;
 /// More than all queues and socket buffers of a path together, so that it must stall.
 const FLOOD_SIZE: usize = 48 * MIB;
 
-/// What a path may take in while its far end does not read: the proxy's caps (256 KiB per
+/// What a path may take in while its far end does not read: the proxy's caps (4 MiB per
 /// connection, 8 MiB per tunnel) and the kernel's socket buffers on both sides of it.
 const PATH_SIZE_MAX: usize = 32 * MIB;
 
 /// What a proxy's memory may grow by while it is flooded; its caps are a quarter of this.
 const GROWTH_MAX: usize = 40 * MIB;
 
-/// What a connection's queue holds at least, by design 256 KiB.
+/// Far less than a connection's queue holds, by design 4 MiB.
 const QUEUED: usize = 200_000;
 
 /// Sends bytes as DATA in a task of its own, and counts what went out.

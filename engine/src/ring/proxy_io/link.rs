@@ -62,6 +62,9 @@ impl ProxyIo {
                     &mut io.buffers,
                 ));
                 self.proxy.link_up(io.now);
+                if link.carries_credit {
+                    self.proxy.use_credit();
+                }
             }
             Err(error) => self.tell(TunnelEvent::LinkEnded(LinkEnd::Lost(format!(
                 "the link's socket cannot be watched: {error}"

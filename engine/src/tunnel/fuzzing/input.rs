@@ -1,7 +1,7 @@
 //! Operations and messages from bytes.
 
 use adit_proto::limits::MAX_PAYLOAD_SIZE;
-use adit_proto::message::{Control, DataHeader, Kind, encode_service_ids};
+use adit_proto::message::{Control, Credit, DataHeader, Kind, encode_service_ids};
 use adit_proto::websocket::{FrameHeader, Opcode, mask};
 
 /// The bytes that decide. When they are used up they read as zero.
@@ -79,6 +79,7 @@ pub(super) fn message(input: &mut Input<'_>, fill: impl Fn(Label) -> u8, out: &m
         11 => Kind::StreamReset,
         12 => Kind::SessionReset,
         13 => Kind::ServiceIds,
+        14 if second & 1 == 1 => Kind::Credit,
         14 => Kind::Unknown(0),
         _ => Kind::Unknown(99),
     };
@@ -87,6 +88,13 @@ pub(super) fn message(input: &mut Input<'_>, fill: impl Fn(Label) -> u8, out: &m
             let size = input.size(MAX_PAYLOAD_SIZE);
             data(label, size, fill(label), out);
         }
+        Kind::Credit => Credit {
+            stream_id: label.stream,
+            service_id: NAMES[label.name],
+            connection_id: label.connection,
+            limit: input.size(1 << 20) as u64,
+        }
+        .encode(out),
         Kind::ServiceIds => {
             let ids = NAMES.iter().take(input.below(3));
             let ids: Vec<_> = ids.filter_map(|name| name.parse().ok()).collect();

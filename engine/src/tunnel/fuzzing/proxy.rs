@@ -53,6 +53,8 @@ struct World {
     /// Received bytes that the proxy has paused in.
     unread: Option<(Vec<u8>, usize)>,
     output: Output,
+    /// Its relay passes credit on.
+    has_credit: bool,
 }
 
 impl World {
@@ -91,6 +93,7 @@ impl World {
             dials: VecDeque::new(),
             unread: None,
             output: Output::new(mode),
+            has_credit: choice & 32 != 0,
         };
         world.connect();
         world
@@ -100,6 +103,9 @@ impl World {
     fn connect(&mut self) {
         self.output.restart();
         self.proxy.link_up(self.now);
+        if self.has_credit {
+            self.proxy.use_credit();
+        }
         let mut content = Vec::new();
         encode_service_ids(self.names.iter(), false, &mut content);
         self.input(frame(&content, None));

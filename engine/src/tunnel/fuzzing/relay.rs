@@ -7,7 +7,7 @@ use crate::tunnel::relay::{Quotas, Relay, RunPlace};
 use adit_proto::framing::{Located, MessageReader};
 use adit_proto::ids::{Mode, ServiceId, Subprotocol};
 use adit_proto::limits::MAX_PAYLOAD_SIZE;
-use adit_proto::message::{Kind, MessageView};
+use adit_proto::message::{Credit, Kind, MessageView};
 use adit_proto::websocket::{CloseCode, FrameEvent, FrameReader, Opcode, Role, write_control};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
@@ -247,6 +247,7 @@ impl Peer {
             match message.kind {
                 Kind::StreamStart | Kind::ConnectionStart => assert!(is_from_source),
                 Kind::Data | Kind::StreamReset | Kind::ConnectionReset => {}
+                Kind::Credit => assert!(Credit::limit_of(&message).is_some()),
                 other => panic!("{other:?} is never forwarded"),
             }
             assert!(!is_end(last), "a start or reset ends its frame");

@@ -11,7 +11,7 @@ use crate::tunnel::error::PeerError;
 use crate::tunnel::inbound::Place;
 use adit_proto::ids::{Mode, StreamId};
 use adit_proto::limits::LENGTH_PREFIX_SIZE;
-use adit_proto::message::{Control, DataHeader, MessageView, replace_stream_id};
+use adit_proto::message::{Control, Credit, DataHeader, Kind, MessageView, replace_stream_id};
 use std::ops::Range;
 
 /// All that a message can change.
@@ -57,6 +57,9 @@ impl Exchange<'_> {
     #[inline]
     pub(super) fn handle(&mut self, mut bytes: Bytes<'_>) -> Result<(), PeerError> {
         let message = MessageView::parse(bytes.message())?;
+        if message.kind == Kind::Credit && !self.passes_credit(&message) {
+            return Ok(());
+        }
         let Some(label) = Label::check(self.from, &message)? else {
             self.own.counters.count(Reason::Ignored);
             return Ok(());
@@ -77,6 +80,19 @@ impl Exchange<'_> {
         let verdict = service.on_message(self.from, label, reach)?;
         self.carry_out(verdict, &arrival, &mut bytes);
         Ok(())
+    }
+
+    /// Whether a message about credit goes on to the other side, which has to know what it is.
+    /// Takes note of who says that it does.
+    fn passes_credit(&mut self, message: &MessageView<'_>) -> bool {
+        if message.stream_id == 0 && message.connection_id == 0 {
+            self.own.knows_credit = true;
+            return false;
+        }
+        if !self.other.knows_credit {
+            self.own.counters.count(Reason::Ignored);
+        }
+        self.other.knows_credit
     }
 
     /// What can be asked of the destination; it is the other side or, where nothing depends on it,
@@ -187,6 +203,16 @@ fn rewrite(runs: &mut Runs, label: Label, name: &str, payload: &[u8]) -> usize {
                 connection_id: label.connection.map_or(0, |id| id.get()),
             };
             runs.push_data(&header, payload)
+        }
+        Act::Credit => {
+            // It was checked to be a limit.
+            let limit = payload.try_into().map_or(0, u64::from_be_bytes);
+            runs.push_credit(&Credit {
+                stream_id: label.stream.get(),
+                service_id: name,
+                connection_id: label.connection.map_or(0, |id| id.get()),
+                limit,
+            })
         }
         Act::StreamStart | Act::ConnectionStart | Act::StreamReset | Act::ConnectionReset => {
             runs.push_control(&control(label, name), label.act.ends_frame())

@@ -83,6 +83,23 @@ impl Service {
         }
     }
 
+    /// Credit is for connections that both sides see.
+    pub(super) fn destination_credits(&self, label: Label) -> Verdict {
+        match self.stream {
+            Stream::Shared(Shared { ids, first, .. })
+                if ids.destination == label.stream && first.is_some() =>
+            {
+                Verdict::Forward(Label {
+                    stream: ids.source,
+                    ..label
+                })
+            }
+            Stream::Idle | Stream::Shared(_) | Stream::Waiting { .. } | Stream::Bridged(_) => {
+                Verdict::Drop(Reason::Stale)
+            }
+        }
+    }
+
     pub(super) fn destination_ends_stream(&mut self, stream: StreamId) -> Verdict {
         match self.stream {
             Stream::Shared(Shared { ids, .. }) if ids.destination == stream => {

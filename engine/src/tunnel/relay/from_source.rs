@@ -120,6 +120,23 @@ impl Service {
         }
     }
 
+    /// Credit is for connections that both sides see.
+    pub(super) fn source_credits(&self, label: Label) -> Verdict {
+        match self.stream {
+            Stream::Shared(Shared { ids, first, .. })
+                if ids.source == label.stream && first.is_some() =>
+            {
+                Verdict::Forward(Label {
+                    stream: ids.destination,
+                    ..label
+                })
+            }
+            Stream::Idle | Stream::Shared(_) | Stream::Waiting { .. } | Stream::Bridged(_) => {
+                Verdict::Drop(Reason::Stale)
+            }
+        }
+    }
+
     pub(super) fn source_ends_stream(&mut self, stream: StreamId) -> Verdict {
         match self.stream {
             Stream::Shared(Shared { ids, .. }) | Stream::Bridged(Bridged { ids, .. })

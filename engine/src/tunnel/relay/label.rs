@@ -3,7 +3,7 @@
 use crate::tunnel::error::PeerError;
 use adit_proto::ids::{ConnectionId, Mode, StreamId};
 use adit_proto::limits::MAX_PAYLOAD_SIZE;
-use adit_proto::message::{Kind, MessageView};
+use adit_proto::message::{Credit, Kind, MessageView};
 
 /// The messages that pass through a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(super) enum Act {
     Data,
     StreamReset,
     ConnectionReset,
+    /// Between sides that both know it.
+    Credit,
 }
 
 impl Act {
@@ -23,6 +25,7 @@ impl Act {
             Self::Data => Kind::Data,
             Self::StreamReset => Kind::StreamReset,
             Self::ConnectionReset => Kind::ConnectionReset,
+            Self::Credit => Kind::Credit,
         }
     }
 
@@ -30,7 +33,7 @@ impl Act {
     pub(super) const fn ends_frame(self) -> bool {
         match self {
             Self::StreamStart | Self::StreamReset => true,
-            Self::ConnectionStart | Self::Data | Self::ConnectionReset => false,
+            Self::ConnectionStart | Self::Data | Self::ConnectionReset | Self::Credit => false,
         }
     }
 }
@@ -84,6 +87,8 @@ impl Label {
             Kind::SessionReset | Kind::ServiceIds => {
                 return Err(misplaced(kind, "it is the service's to send"));
             }
+            Kind::Credit if message.ignorable => Act::Credit,
+            Kind::Credit => return Err(PeerError::UnknownType(kind.raw())),
             Kind::Unknown(raw) if raw != 0 && message.ignorable => return Ok(None),
             Kind::Unknown(raw) => return Err(PeerError::UnknownType(raw)),
         };
@@ -103,13 +108,17 @@ impl Label {
         };
         let connection = ConnectionId::new(message.connection_id);
         match act {
-            Act::ConnectionStart | Act::ConnectionReset if connection.is_none() => {
+            Act::ConnectionStart | Act::ConnectionReset | Act::Credit if connection.is_none() => {
                 Err(misplaced(kind, "it names no connection"))
+            }
+            Act::Credit if Credit::limit_of(message).is_none() => {
+                Err(misplaced(kind, "it carries no limit"))
             }
             Act::ConnectionStart
             | Act::ConnectionReset
             | Act::StreamStart
             | Act::StreamReset
+            | Act::Credit
             | Act::Data => Ok(Some(Self::new(act, stream, connection))),
         }
     }

@@ -31,6 +31,8 @@ pub(super) struct Link {
     pub(super) counters: Counters,
     /// What its messages show: whether they name their service. Fixed by the first one.
     names_services: Option<bool>,
+    /// It has said that it keeps to credit.
+    pub(super) knows_credit: bool,
 }
 
 /// ```text

@@ -1,7 +1,7 @@
 //! What goes to the other side: ranges of bytes, in order.
 
 use adit_proto::limits::LENGTH_PREFIX_SIZE;
-use adit_proto::message::{Control, DataHeader};
+use adit_proto::message::{Control, Credit, DataHeader};
 use std::ops::Range;
 
 /// One or more whole messages with their length prefixes, one after the other in memory.
@@ -89,6 +89,13 @@ impl Runs {
         let start = self.scratch.len();
         message.encode(&mut self.scratch);
         self.note(start, ends_frame)
+    }
+
+    /// Credit under another name of its stream or service. Returns the message's size.
+    pub(super) fn push_credit(&mut self, credit: &Credit<'_>) -> usize {
+        let start = self.scratch.len();
+        credit.encode(&mut self.scratch);
+        self.note(start, false)
     }
 
     /// Application data under another header: the one copy that a mixed pair of peers costs.

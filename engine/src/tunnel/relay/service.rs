@@ -145,6 +145,8 @@ impl Service {
             (Mode::Destination, Act::Data) => self.destination_data(label),
             (Mode::Destination, Act::StreamReset) => Ok(self.destination_ends_stream(label.stream)),
             (Mode::Destination, Act::ConnectionReset) => self.destination_ends_connection(label),
+            (Mode::Source, Act::Credit) => Ok(self.source_credits(label)),
+            (Mode::Destination, Act::Credit) => Ok(self.destination_credits(label)),
             (Mode::Destination, Act::StreamStart | Act::ConnectionStart) => {
                 Err(PeerError::Misplaced {
                     kind: label.act.kind(),

@@ -24,8 +24,10 @@ impl End for Source {
             Kind::StreamStart | Kind::ConnectionStart => {
                 bail!("{} for a source", message.kind.name())
             }
-            Kind::Unknown(_) if message.ignorable => {}
-            Kind::Unknown(kind) => bail!("a message of the unknown type {kind}"),
+            Kind::Credit | Kind::Unknown(_) if message.ignorable => {}
+            kind @ (Kind::Credit | Kind::Unknown(_)) => {
+                bail!("a message of the unknown type {}", kind.raw())
+            }
         }
         Ok(())
     }

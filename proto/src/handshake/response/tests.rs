@@ -57,6 +57,7 @@ fn accepted(bytes: &[u8]) -> (Option<String>, String) {
             UpgradeResponse::Accepted {
                 channel_id,
                 subprotocol,
+                ..
             },
             size,
         ))) => {

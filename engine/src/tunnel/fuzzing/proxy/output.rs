@@ -2,7 +2,7 @@
 
 use adit_proto::framing::{Located, MessageReader};
 use adit_proto::ids::Mode;
-use adit_proto::message::{Kind, MessageView};
+use adit_proto::message::{Credit, Kind, MessageView};
 use adit_proto::websocket::{FrameEvent, FrameReader, Role};
 use std::collections::BTreeMap;
 
@@ -13,6 +13,8 @@ pub(super) struct Output {
     messages: MessageReader,
     /// Whose bytes a connection of this link carries; a source never uses its ids again.
     owners: BTreeMap<(String, i32, u32), u8>,
+    /// The limit that a connection of this link was told last.
+    limits: BTreeMap<(String, i32, u32), u64>,
 }
 
 impl Output {
@@ -22,6 +24,7 @@ impl Output {
             frames: FrameReader::new(Role::Server, 16_384),
             messages: MessageReader::new(),
             owners: BTreeMap::new(),
+            limits: BTreeMap::new(),
         }
     }
 
@@ -49,7 +52,8 @@ impl Output {
 
     fn check(&mut self, message: &MessageView<'_>) {
         let is_source = self.mode == Mode::Source;
-        assert!(!message.has_unknown_fields && !message.ignorable);
+        assert!(!message.has_unknown_fields);
+        assert_eq!(message.ignorable, message.kind == Kind::Credit);
         match message.kind {
             Kind::StreamStart => assert!(is_source && message.stream_id > 0),
             Kind::ConnectionStart => {
@@ -61,9 +65,25 @@ impl Output {
                 assert!(message.stream_id > 0 && !message.payload.is_empty());
                 self.check_payload(message, is_source);
             }
+            Kind::Credit => self.check_credit(message, is_source),
             Kind::SessionReset | Kind::ServiceIds | Kind::Unknown(_) => {
                 panic!("no proxy sends {:?}", message.kind)
             }
+        }
+    }
+
+    /// It is announced without an id, and a limit only rises, unless it was lifted. The source that a destination has here
+    /// may use an id again.
+    fn check_credit(&mut self, message: &MessageView<'_>, is_source: bool) {
+        let limit = Credit::limit_of(message).expect("it carries a limit");
+        if message.stream_id == 0 {
+            return assert!(message.connection_id == 0 && limit == 0);
+        }
+        assert!(message.connection_id > 0);
+        if is_source {
+            let last = self.limits.entry(label_of(message)).or_default();
+            assert!(limit > *last || *last == u64::MAX, "{limit} after {last}");
+            *last = limit;
         }
     }
 
@@ -72,13 +92,16 @@ impl Output {
         let first = message.payload[0];
         assert!(message.payload.iter().all(|byte| *byte == first));
         if is_source {
-            let label = (
-                message.service_id.to_owned(),
-                message.stream_id,
-                message.connection_id,
-            );
-            let owner = *self.owners.entry(label).or_insert(first);
+            let owner = *self.owners.entry(label_of(message)).or_insert(first);
             assert_eq!(owner, first, "bytes of another connection");
         }
     }
+}
+
+fn label_of(message: &MessageView<'_>) -> (String, i32, u32) {
+    (
+        message.service_id.to_owned(),
+        message.stream_id,
+        message.connection_id,
+    )
 }

@@ -11,7 +11,17 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A source with connections whose applications read nothing unless asked to.
 fn stalled(count: usize) -> (Lab, Vec<u32>) {
-    let mut lab = Lab::source(&["A"]);
+    let limits = Limits {
+        connection_buffer: 256 * KIB,
+        ..Limits::default()
+    };
+    let mut lab = Lab::running(
+        ProxySettings {
+            limits,
+            ..settings(Mode::Source, &["A"])
+        },
+        &["A"],
+    );
     lab.room = 100;
     let ios = (0..count).map(|_| lab.accept(0).unwrap()).collect();
     lab.said();
@@ -128,6 +138,7 @@ fn a_connection_that_was_idle_has_its_full_time() {
 fn the_shared_pool_is_bounded_whatever_the_sizes_of_messages_and_batches() {
     for (size, per_frame) in [(1, 4000), (100, 600), (4097, 60), (60_000, 4)] {
         let limits = Limits {
+            connection_buffer: 256 * KIB,
             tunnel_buffer: 1024 * KIB,
             ..Limits::default()
         };

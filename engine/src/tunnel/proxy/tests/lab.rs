@@ -11,7 +11,7 @@ use crate::tunnel::limits::Limits;
 use crate::tunnel::mapping::Mapping;
 use crate::tunnel::proxy::{Action, Proxy, ProxySettings};
 pub(super) use crate::tunnel::relay::tests::lab::{
-    Message, Type, connection_reset, connection_start, data, decode_all, encode, message,
+    Message, Type, connection_reset, connection_start, credit, data, decode_all, encode, message,
     stream_reset, stream_start,
 };
 use adit_proto::ids::{Dialect, Mode};

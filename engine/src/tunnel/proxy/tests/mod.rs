@@ -3,6 +3,7 @@
 
 mod bounds;
 mod bulk;
+mod credit;
 mod destination;
 mod hostile;
 mod lab;

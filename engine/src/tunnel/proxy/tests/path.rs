@@ -81,9 +81,12 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, offered: [Subprotocol; 2]) -> Self {
+    /// `knows`: which of the proxies keep to credit.
+    fn new(seed: u64, offered: [Subprotocol; 2], knows: [bool; 2]) -> Self {
         let labs = SIDES.map(|side| {
             let mut settings = settings(side, &["A"]);
+            // Small, so that limits are met.
+            settings.limits.connection_buffer = 100_000;
             if side == Mode::Source {
                 settings.dialect = Some(match offered[0] {
                     Subprotocol::V1 => adit_proto::ids::Dialect::V1,
@@ -106,6 +109,9 @@ impl World {
         for side in SIDES {
             world.labs[at(side)].room = 1 + world.below(40_000);
             world.labs[at(side)].link_up();
+            if knows[at(side)] {
+                world.labs[at(side)].proxy.use_credit();
+            }
             world.relay.connected(side, offered[at(side)]);
         }
         world
@@ -378,8 +384,8 @@ impl World {
     }
 }
 
-fn run(seed: u64, steps: usize, offers: [Subprotocol; 2]) -> usize {
-    let mut world = World::new(seed, offers);
+fn run(seed: u64, steps: usize, offers: [Subprotocol; 2], knows: [bool; 2]) -> usize {
+    let mut world = World::new(seed, offers, knows);
     for _ in 0..steps {
         if world.below(60) == 0 {
             world.open();
@@ -393,10 +399,12 @@ fn run(seed: u64, steps: usize, offers: [Subprotocol; 2]) -> usize {
 /// The property below would hold of applications that are never heard.
 #[test]
 fn most_applications_are_heard_through() {
-    let complete: usize = (0..10)
-        .map(|seed| run(seed, 3_000, [Subprotocol::V3; 2]))
-        .sum();
-    assert!(complete > 100, "{complete}");
+    for knows in [[false; 2], [true; 2]] {
+        let complete: usize = (0..10)
+            .map(|seed| run(seed, 3_000, [Subprotocol::V3; 2], knows))
+            .sum();
+        assert!(complete > 100, "{complete}");
+    }
 }
 
 proptest! {
@@ -408,8 +416,9 @@ proptest! {
         steps in 100..3_000usize,
         source in 0..3usize,
         destination in 0..3usize,
+        knows in any::<[bool; 2]>(),
     ) {
         let offers = [Subprotocol::V3, Subprotocol::V2, Subprotocol::V1];
-        run(seed, steps, [offers[source], offers[destination]]);
+        run(seed, steps, [offers[source], offers[destination]], knows);
     }
 }

@@ -5,6 +5,7 @@ use crate::tunnel::error::PeerError;
 use crate::tunnel::flow::Flow;
 use crate::tunnel::relay::{Relay, RunPlace};
 use adit_proto::ids::{Mode, ServiceId, Subprotocol};
+use adit_proto::message::Kind;
 use adit_proto::websocket::{
     CloseCode, FrameEvent, FrameHeader, FrameReader, Opcode, Role, mask, write_control,
 };
@@ -56,6 +57,21 @@ pub(in crate::tunnel) fn data(
     Message {
         payload: payload.to_vec(),
         ..message(Type::Data, stream, service, connection)
+    }
+}
+
+/// How far the peer of a connection may send.
+pub(in crate::tunnel) fn credit(
+    stream: i32,
+    service: &str,
+    connection: u32,
+    limit: u64,
+) -> Message {
+    Message {
+        r#type: Kind::Credit.raw(),
+        ignorable: true,
+        payload: limit.to_be_bytes().to_vec(),
+        ..data(stream, service, connection, &[])
     }
 }
 

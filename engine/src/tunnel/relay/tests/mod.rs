@@ -1,5 +1,6 @@
 //! Tests of the relay. `lab` drives it as a driver would; each other file proves one thing.
 
+mod credit;
 mod dialects;
 mod hostile;
 pub(in crate::tunnel) mod lab;

@@ -28,7 +28,8 @@ Takes root (network namespaces, control groups).
   --no-install        do not install what is missing, fail
   --no-build          take the binaries in target/release as they are
   --no-render         keep the runs, write no report
-  --render FILE       no runs: render the report from a saved runs.jsonl
+  --render FILE,…     no runs: render the report from saved runs.jsonl; a later file takes the place of earlier ones
+                      in the scenarios that it has
   --results FILE      where the report goes; the plot beside it [bench/RESULTS.md]
   --help
 

@@ -154,7 +154,8 @@ class Runs:
     """All runs of one file."""
 
     def __init__(self, lines):
-        self.machine = next((line for line in lines if line["kind"] == "machine"), {})
+        self.machines = [line for line in lines if line["kind"] == "machine"]
+        self.machine = self.machines[0] if self.machines else {}
         self.runs = [line for line in lines if line["kind"] == "run"]
         self.busy = [line["share"] for line in lines if line["kind"] == "busy"]
 

@@ -1,5 +1,9 @@
 #!/usr/bin/env python3
-"""Renders saved runs: render.py RUNS.jsonl RESULTS.md. The plot goes beside the report, as an SVG."""
+"""Renders saved runs: render.py RUNS.jsonl[,RUNS.jsonl…] RESULTS.md. The plot goes beside the report, as an SVG.
+
+Later files take the place of earlier ones in the scenarios that they have, for all systems: what is compared was measured
+in the same rounds.
+"""
 
 import json
 import pathlib
@@ -39,14 +43,28 @@ WHAT = {
 BUSY_MAX = 0.1
 
 
-def main(runs_path, results_path):
-    lines = [json.loads(line) for line in pathlib.Path(runs_path).read_text().splitlines() if line.strip()]
-    runs = figures.Runs(lines)
+def main(runs_paths, results_path):
+    texts = [pathlib.Path(path).read_text() for path in runs_paths.split(",")]
+    runs = figures.Runs(merge([[json.loads(line) for line in text.splitlines() if line.strip()] for text in texts]))
     results = pathlib.Path(results_path)
     picture = results.with_suffix(".svg")
     picture.write_text(plot.draw(runs, {name: text.replace("`", "") for name, text in NAMES.items()}))
     results.write_text(document(runs, picture.name))
     print(f"{results}\n{picture}")
+
+
+def merge(files):
+    """One list of lines. Each machine's line gets the scenarios and rounds that are its file's."""
+    kept = []
+    for lines in files:
+        own = [line for line in lines if line["kind"] == "run"]
+        scenarios = list(dict.fromkeys(run["scenario"] for run in own))
+        rounds = max((run["round"] for run in own), default=0)
+        kept = [line for line in kept if line["kind"] != "run" or line["scenario"] not in scenarios]
+        kept += [
+            {**line, "scenarios": scenarios, "rounds": rounds} if line["kind"] == "machine" else line for line in lines
+        ]
+    return kept
 
 
 def document(runs, picture):
@@ -65,13 +83,11 @@ def document(runs, picture):
 
 def head(runs):
     machine = runs.machine
-    rounds = max((run["round"] for run in runs.runs), default=0)
     cores = f"{machine['cores']} cores" + (", virtual" if machine["is_virtual"] else "")
     versions = "; ".join(f"{name}: {version}" for name, version in machine["versions"].items())
     listed = [f"* {NAMES[name]}: {WHAT[name]}" for name in runs.systems()]
     rows = [
-        ("measured", f"{machine['started_at']}, commit {machine['commit']}, {rounds} rounds"),
-        ("command", f"`{machine['command']}`"),
+        *measured(runs),
         ("machine", f"{machine['cpu']}, {cores}, {machine['memory_gib']} GiB"),
         ("system", f"{machine['system']}, Linux {machine['kernel']} {machine['architecture']}"),
         ("network", f"loopback in a private namespace, congestion control {machine['congestion_control']}"),
@@ -89,6 +105,19 @@ def head(runs):
         "This file is written by the command; what it cannot measure is not in it.\n"
     )
     return "\n".join([*table, "", words, *listed, ""])
+
+
+def measured(runs):
+    """When, and by which command. Only what was measured later is named by its scenarios."""
+    rows = []
+    for machine in runs.machines:
+        when = f"{machine['started_at']}, commit {machine['commit']}, {machine['rounds']} rounds"
+        command = f"`{machine['command']}`"
+        if rows:
+            rows.append(("measured later", f"{', '.join(machine['scenarios'])}: {when}, by {command}"))
+        else:
+            rows += [("measured", when), ("command", command)]
+    return rows
 
 
 def others(shares):

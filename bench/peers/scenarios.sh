@@ -25,7 +25,7 @@ scenario_arguments() {
     connect) echo "churn --closed --connections 64 $time" ;;
     idle) echo "idle --connections 8000 $time" ;;
     fair-50) echo "bulk --direction up --connections 50 --duration 10s" ;;
-    stall-50) echo "stall --connections 50 --duration $((duration * 2))s" ;;
+    stall-50) echo "stall --connections 50 --duration 10s" ;;
     *) return 1 ;;
   esac
 }

@@ -122,7 +122,7 @@ class Report(unittest.TestCase):
         lines = [MACHINE, bulk("haproxy-3", 1, 2.0), bulk("adit", 1, 2.4)]
         lines += [run("rtt-1", "adit", exit_code=1, errors={"reset": 3}) | {"said": "first\nlast | line"}]
         lines += [{"kind": "busy", "round": 1, "share": 0.02}]
-        text = render.document(figures.Runs(lines), "plot.svg")
+        text = render.document(figures.Runs(render.merge([lines])), "plot.svg")
         self.assertIn("| others | kept the cores 2% to 2% busy in the second before each round |", text)
         row = next(line for line in text.splitlines() if line.startswith("| CPU, 1 stream up | 1.20"))
         self.assertEqual(
@@ -160,6 +160,20 @@ class Report(unittest.TestCase):
             line = record.run("2", "rtt-1", "adit", "1", directory)
         self.assertEqual(line["summary"], {"corrected": {"p50_ns": 5}})
         self.assertEqual((line["round"], line["said"]), (2, "error: no"))
+
+
+class Merged(unittest.TestCase):
+    """Several files make one report."""
+
+    def test_a_later_file_takes_the_place_of_an_earlier_one_in_its_scenarios(self):
+        first = [MACHINE, run("rtt-1", "adit"), run("idle", "adit"), run("idle", "haproxy-3", 2)]
+        later = [{**MACHINE, "commit": "feed"}, run("idle", "adit", 3)]
+        runs = figures.Runs(render.merge([first, later]))
+        self.assertEqual([(it["scenario"], it["round"]) for it in runs.runs], [("rtt-1", 1), ("idle", 3)])
+        rows = render.measured(runs)
+        self.assertEqual([name for name, _ in rows], ["measured", "command", "measured later"])
+        self.assertIn("2 rounds", rows[0][1])
+        self.assertIn("idle: 2026-01-02T03:04:05Z, commit feed, 3 rounds", rows[2][1])
 
 
 if __name__ == "__main__":

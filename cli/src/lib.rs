@@ -24,7 +24,6 @@ pub mod log;
 pub mod output;
 pub mod personality;
 pub mod plan;
-pub mod remnants;
 pub mod run;
 pub mod settings;
 pub mod world;
@@ -33,6 +32,7 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write};
 use std::process;
 
+use adit_process::core_files;
 use clap::builder::StyledStr;
 use exit::ExitCode;
 use fault::{BadInput, Class};
@@ -43,7 +43,7 @@ use world::World;
 
 /// The whole program.
 pub fn main() -> process::ExitCode {
-    remnants::write_no_core_files();
+    core_files::write_none();
     let mut arguments = std::env::args_os();
     let personality = Personality::of(arguments.next().as_deref());
     let arguments: Vec<OsString> = arguments.collect();

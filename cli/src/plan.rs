@@ -182,7 +182,7 @@ fn proxy(
     args.layer(environment::read(world)?);
     let secret = [Opt::AccessToken, Opt::ClientToken].map(|option| option.spelling().variable);
     for variable in secret.into_iter().flatten() {
-        warnings.extend(not_hidden("environment", world.hide_variable(variable)));
+        warnings.extend(not_hidden("environment", world.remove_variable(variable)));
     }
     let (settings, more) = check::proxy(args, personality, world)?;
     warnings.extend(more);

@@ -6,9 +6,8 @@ use std::io::{self, BufReader, Read};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
+use adit_process::Remnants;
 use zeroize::Zeroize as _;
-
-use crate::remnants::Remnants;
 
 /// Environment, working directory and standard input of the process.
 pub struct World {
@@ -66,17 +65,17 @@ impl World {
         self.hide(|remnants| remnants.hide_argument(secret))
     }
 
-    /// Forgets a variable, and overwrites it in the environment that the same user can see. It is set to
-    /// nothing useful for children from then on.
+    /// Forgets a variable, and removes it from the environment that the same user can see and that children
+    /// inherit.
     ///
     /// # Errors
     /// The system does not let it.
-    pub fn hide_variable(&mut self, name: &str) -> io::Result<()> {
+    pub fn remove_variable(&mut self, name: &str) -> io::Result<()> {
         let Some(value) = self.variables.remove(name) else {
             return Ok(());
         };
         value.into_vec().zeroize();
-        self.hide(|remnants| remnants.hide_variable(name))
+        self.hide(|remnants| remnants.remove_variable(name))
     }
 
     fn hide(&self, act: impl FnOnce(&Remnants) -> io::Result<()>) -> io::Result<()> {

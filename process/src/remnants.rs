@@ -2,7 +2,8 @@
 //!
 //! `/proc/PID/cmdline`, for every user of the machine, and `/proc/PID/environ`, for the same user, are
 //! windows on the page where `execve` left them. A secret among them is overwritten where it stands, by way
-//! of `/proc/self/mem`: no reference leads there without `unsafe`.
+//! of `/proc/self/mem`: no reference leads there without `unsafe`. Children inherit the environment from the
+//! same place.
 //!
 //! It takes no copy back that somebody has made before, and none that is on this process's heap.
 
@@ -11,7 +12,6 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use zeroize::Zeroizing;
 
 /// The two areas. It may be used while the process has one thread only: std and libc read there, too.
@@ -41,12 +41,12 @@ impl Remnants {
         })
     }
 
-    /// Overwrites an argument that is this secret, or an option with it as its value.
+    /// Masks an argument that is this secret, or an option with it as its value.
     ///
     /// # Errors
     /// The memory cannot be read or written.
     pub fn hide_argument(&self, secret: &str) -> io::Result<()> {
-        self.hide(&self.arguments, |item| {
+        self.overwrite(&self.arguments, MASK, |item| {
             let name = item.strip_suffix(secret.as_bytes())?;
             // `SECRET`, `--option=SECRET`, `-kt SECRET` in one.
             let is_value = name.is_empty() || name.ends_with(b"=") || name.starts_with(b"-");
@@ -54,42 +54,38 @@ impl Remnants {
         })
     }
 
-    /// Overwrites the value of a variable, in every place where it is set.
+    /// Removes a variable, name and value, in every place where it is set. libc and std skip what is left, an
+    /// entry of no bytes; a child that inherits the environment has that entry and no such variable.
     ///
     /// # Errors
     /// The memory cannot be read or written.
-    pub fn hide_variable(&self, name: &str) -> io::Result<()> {
-        self.hide(&self.variables, |item| {
-            let value = item.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-            Some(item.len() - value.len())
+    pub fn remove_variable(&self, name: &str) -> io::Result<()> {
+        self.overwrite(&self.variables, NOTHING, |item| {
+            let value = item.strip_prefix(name.as_bytes())?;
+            value.starts_with(b"=").then_some(0)
         })
     }
 
     /// `keeps` says how many bytes of an item may stay; `None` is all of them.
-    fn hide(&self, area: &Range<u64>, keeps: impl Fn(&[u8]) -> Option<usize>) -> io::Result<()> {
+    fn overwrite(
+        &self,
+        area: &Range<u64>,
+        with: u8,
+        keeps: impl Fn(&[u8]) -> Option<usize>,
+    ) -> io::Result<()> {
         let size = usize::try_from(area.end - area.start).unwrap_or(AREA_SIZE_MAX);
         let mut bytes = Zeroizing::new(vec![0; size.min(AREA_SIZE_MAX)]);
         self.memory.read_exact_at(&mut bytes, area.start)?;
         let mut at = area.start;
         for item in bytes.split(|byte| *byte == 0) {
             if let Some(kept) = keeps(item) {
-                let mask = vec![MASK; item.len() - kept];
-                self.memory.write_all_at(&mask, at + kept as u64)?;
+                let cover = vec![with; item.len() - kept];
+                self.memory.write_all_at(&cover, at + kept as u64)?;
             }
             at += item.len() as u64 + 1;
         }
         Ok(())
     }
-}
-
-/// Leaves no file with the process's memory behind when it crashes. Who wants one raises the limit again:
-/// `prlimit --core=unlimited --pid PID`. A limit that cannot be set stays what it is.
-pub fn write_no_core_files() {
-    let limit = Rlimit {
-        current: Some(0),
-        ..getrlimit(Resource::Core)
-    };
-    let _ = setrlimit(Resource::Core, limit);
 }
 
 /// Where arguments and variables are: fields 48 to 51 of `/proc/PID/stat`.
@@ -106,7 +102,11 @@ fn areas(stat: &str) -> Option<[Range<u64>; 2]> {
     Some([area()?, area()?])
 }
 
+/// Of an argument: who reads the list of processes sees that something was there.
 const MASK: u8 = b'*';
+
+/// Of a variable: it ends the text before it begins.
+const NOTHING: u8 = 0;
 
 /// More than the kernel takes: three quarters of 8 MiB (`execve(2)`).
 const AREA_SIZE_MAX: usize = 8 * 1024 * 1024;
@@ -146,11 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_is_hidden_by_its_whole_name() {
+    fn a_variable_is_removed_by_its_whole_name() {
         let directory = tempfile::tempdir().unwrap();
         let remnants = remnants(&directory, b"T=1\0", b"T=1\0TT=1\0T\0T=two=2\0T=\0U=1\0");
-        remnants.hide_variable("T").unwrap();
-        assert_eq!(left(&directory), "T=1\0T=*\0TT=1\0T\0T=*****\0T=\0U=1\0");
+        remnants.remove_variable("T").unwrap();
+        assert_eq!(
+            left(&directory),
+            "T=1\0\0\0\0\0TT=1\0T\0\0\0\0\0\0\0\0\0\0\0\0U=1\0"
+        );
     }
 
     #[test]

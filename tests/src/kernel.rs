@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 
+use crate::programs;
 use crate::scenario::Scenario;
 
 /// Whether programs here may use io_uring.
@@ -59,6 +60,39 @@ pub fn processor_ticks(process: u32) -> Result<u64> {
             .parse()?)
     };
     Ok(field(11)? + field(12)?)
+}
+
+/// Lets this process, and what it starts from now on, leave small core files, so that a test sees who forbids them
+/// to itself: on most machines nobody may leave any unless told so. `false`, with the reason printed, where that
+/// cannot be had.
+///
+/// # Errors
+/// It cannot be had, and `ADIT_REQUIRE_PROGRAMS=1` says that it must.
+pub fn allow_core_files(scenario: &Scenario) -> Result<bool> {
+    let Some([prlimit]) = programs::find(scenario, ["prlimit"])? else {
+        return Ok(false);
+    };
+    let status = programs::command(&prlimit)
+        .args(["--pid", &std::process::id().to_string(), "--core=4096:"])
+        .status()?;
+    match status.success() {
+        true => Ok(true),
+        false => Ok(programs::lacking::<()>(scenario, "a limit of core files above 0")?.is_some()),
+    }
+}
+
+/// The limit of core files that a process has: bytes, or `unlimited`.
+///
+/// # Errors
+/// The process is gone.
+pub fn core_file_limit(process: u32) -> Result<String> {
+    let limits = std::fs::read_to_string(format!("/proc/{process}/limits"))
+        .with_context(|| format!("process {process} is gone"))?;
+    let core = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max core file size"));
+    let soft = core.and_then(|limits| limits.split_whitespace().next());
+    Ok(soft.context("no core file size in its limits")?.to_owned())
 }
 
 fn release_of(version: &str) -> (u32, u32) {

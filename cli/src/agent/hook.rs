@@ -13,14 +13,17 @@
 //! | `ADIT_TUNNEL_ENDPOINT` | `host:port` of the data plane |
 //! | `ADIT_REASON` | why it was opened or closed, else empty |
 //!
-//! No token is ever in it. What the program writes goes where the agent's own words go. Runs follow one another in the order of the events, so that `closed` never
-//! overtakes `opened`. A run that fails or takes too long is told in the log and changes nothing.
+//! No token is ever in it. What the program writes goes where the agent's own words go. Runs follow one
+//! another in the order of the events, so that `closed` never overtakes `opened`. A run that fails or takes
+//! too long is told in the log and changes nothing. Its core files are limited as the agent's were before it
+//! allowed itself none.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use adit_process::core_files;
 use adit_proto::escape::Escaped;
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -148,13 +151,14 @@ async fn execute(program: &Path, run: &Run) -> std::io::Result<ExitStatus> {
         ("ADIT_REASON", Escaped(&run.reason).to_string()),
     ];
     let told = told.map(|(name, value)| (name, OsString::from(value)));
-    Command::new(program)
+    let mut child = Command::new(program)
         .env_clear()
         .envs(kept.chain(told))
         .stdin(Stdio::null())
         .kill_on_drop(true)
-        .status()
-        .await
+        .spawn()?;
+    child.id().into_iter().for_each(core_files::restore);
+    child.wait().await
 }
 
 /// What programs need to run at all.

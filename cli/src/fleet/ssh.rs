@@ -13,6 +13,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+use adit_process::core_files;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::SignalKind;
 use uuid::Uuid;
@@ -128,6 +129,7 @@ async fn run(settings: &SshSettings, proxy_command: &str, stop: &mut Stop) -> Re
         Trouble::new(message, hint, ExitCode::Failure)
     };
     let mut child = command.spawn().map_err(trouble)?;
+    child.id().into_iter().for_each(core_files::restore);
     let status = tokio::select! {
         status = child.wait() => return status.map(End::Ssh).map_err(trouble),
         kind = stop.next() => {

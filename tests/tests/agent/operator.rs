@@ -3,10 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 
 use adit_tests::deadline::until;
-use adit_tests::on_own_choice;
 use adit_tests::output::Channel;
 use adit_tests::process::Signal;
 use adit_tests::scenario::Scenario;
+use adit_tests::{kernel, on_own_choice};
 use anyhow::{Result, ensure};
 
 use super::stage::{READY, Stage, THING, terminate};
@@ -64,6 +64,35 @@ async fn the_hook_has_the_facts_and_never_a_token(scenario: Scenario) -> Result<
             "{secret} is in the hook's environment"
         );
     }
+    terminate(agent).await
+}
+
+/// The agent forbids core files to itself, and no program that it starts.
+async fn the_hook_may_leave_core_files_as_before(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    if !kernel::allow_core_files(&scenario)? {
+        return Ok(());
+    }
+    let out = scenario.path("hook.out");
+    // It is told once it runs.
+    let text = format!(
+        "#!/bin/sh\nwhile [ \"$(ulimit -c)\" = 0 ]; do sleep 0.05; done\necho \"$ADIT_EVENT\" >> '{}'\n",
+        out.display()
+    );
+    let hook = scenario.write("hook", text)?;
+    std::fs::set_permissions(&hook, PermissionsExt::from_mode(0o755))?;
+    let agent = stage.launch(&["--on-tunnel", &hook.display().to_string()])?;
+    agent.line(READY).await?;
+    ensure!(kernel::core_file_limit(agent.id())? == "0");
+    stage.carries(&["SSH"]).await?;
+    until("waiting for the runs", || {
+        let text = std::fs::read_to_string(&out).unwrap_or_default();
+        text.starts_with("opened\nconnected\n")
+    })
+    .await?;
+    ensure!(kernel::core_file_limit(agent.id())? == "0");
     terminate(agent).await
 }
 
@@ -152,6 +181,7 @@ async fn check_reads_everything_and_connects_to_nothing(scenario: Scenario) -> R
 
 on_own_choice!(
     the_hook_has_the_facts_and_never_a_token,
+    the_hook_may_leave_core_files_as_before,
     a_hook_that_cannot_run_harms_no_tunnel,
     the_services_are_read_again_on_sighup_and_a_bad_file_changes_nothing,
     what_is_kept_is_its_owners_alone,

@@ -1,12 +1,13 @@
 //! `adit ssh` and `adit connect`, through a tunnel to a device whose end is an `adit proxy`.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
 use adit_tests::deadline::{pause, within};
 use adit_tests::process::{Process, Signal};
 use adit_tests::scenario::Scenario;
-use adit_tests::{on_own_choice, ports};
+use adit_tests::{kernel, on_own_choice, ports};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
@@ -24,11 +25,11 @@ const OPEN: [&str; 7] = [
 ];
 
 /// A tunnel to the device, and the device on it.
-async fn device(desk: &Desk, sshd: &Sshd) -> Result<Process> {
+async fn device(desk: &Desk, port: u16) -> Result<Process> {
     desk.done(&["thing", "create", "lamp"]).await?;
     let words: Vec<&str> = OPEN.into_iter().chain(["tokens"]).collect();
     desk.done(&words).await?;
-    let device = desk.device(&format!("SSH=127.0.0.1:{}", sshd.port), "tokens")?;
+    let device = desk.device(&format!("SSH=127.0.0.1:{port}"), "tokens")?;
     within("waiting for the device", async {
         while !summaries(desk)
             .await?
@@ -87,7 +88,7 @@ async fn ssh_runs_over_a_tunnel_that_is_open(scenario: Scenario) -> Result<()> {
     let Some(sshd) = Sshd::start(&scenario).await? else {
         return Ok(());
     };
-    let _device = device(&desk, &sshd).await?;
+    let _device = device(&desk, sshd.port).await?;
     let login = sshd.login();
     let (user, _) = login.split_once('@').context("a user")?;
     let known = scenario.path("known hosts");
@@ -128,6 +129,27 @@ async fn ssh_runs_over_a_tunnel_that_is_open(scenario: Scenario) -> Result<()> {
 }
 
 /// All of it: registered, told over MQTT, reached by its name, and nothing left open.
+/// adit forbids core files to itself, and not to the ssh that it starts.
+async fn ssh_may_leave_core_files_as_before(scenario: Scenario) -> Result<()> {
+    if !kernel::allow_core_files(&scenario)? {
+        return Ok(());
+    }
+    let desk = Desk::open(&scenario).await?;
+    let _device = device(&desk, ports::free()?).await?;
+    // It is told once it runs.
+    let text = "#!/bin/sh\nwhile [ \"$(ulimit -c)\" = 0 ]; do sleep 0.05; done\n\
+                grep 'Max core' /proc/$PPID/limits\n";
+    let program = scenario.write("ssh", text)?;
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
+    let mut command = desk.command(&["ssh", "lamp"]);
+    command.arg("--ssh").arg(&program);
+    let said = run(command).await?;
+    ensure!(said.code == Some(0), "{:?}: {}", said.code, said.stderr);
+    let own = said.stdout.split_whitespace().nth(4);
+    ensure!(own == Some("0"), "of adit itself: {}", said.stdout);
+    Ok(())
+}
+
 async fn ssh_reaches_a_device_whose_agent_waits(scenario: Scenario) -> Result<()> {
     let desk = Desk::open(&scenario).await?;
     let Some(sshd) = Sshd::start(&scenario).await? else {
@@ -242,7 +264,7 @@ async fn connect_holds_its_port_over_a_token_that_is_taken_away(scenario: Scenar
     let Some(sshd) = Sshd::start(&scenario).await? else {
         return Ok(());
     };
-    let _device = device(&desk, &sshd).await?;
+    let _device = device(&desk, sshd.port).await?;
     let port = ports::free()?;
     let mut connect = desk.command(&["connect", "lamp", &format!("SSH={port}"), "-b", "127.0.0.1"]);
     without_web_proxy(&mut connect)?;
@@ -302,6 +324,7 @@ async fn connect_closes_what_it_opened(scenario: Scenario) -> Result<()> {
 
 on_own_choice!(
     ssh_runs_over_a_tunnel_that_is_open,
+    ssh_may_leave_core_files_as_before,
     ssh_reaches_a_device_whose_agent_waits,
     a_device_that_does_not_come_is_said_and_nothing_stays_open,
     a_device_that_missed_its_tunnel_is_told_again,

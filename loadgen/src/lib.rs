@@ -44,5 +44,8 @@ use clap::Parser as _;
 #[must_use]
 pub fn main() -> process::ExitCode {
     let args = args::Args::parse();
+    if let Some(tunnel) = args.tunnel() {
+        tunnel.hide_tokens();
+    }
     exit::say(settings::Settings::of(args).and_then(run::run))
 }

@@ -29,6 +29,29 @@ pub struct Args {
     pub command: Command,
 }
 
+impl Args {
+    /// What the command takes about a tunnel by its tokens, if it takes any.
+    pub(crate) fn tunnel(&self) -> Option<&Tunnel> {
+        match &self.command {
+            Command::Latency { common, .. }
+            | Command::Bulk { common, .. }
+            | Command::Mixed { common, .. }
+            | Command::Churn { common, .. }
+            | Command::Idle { common }
+            | Command::Stall { common }
+            | Command::SshTyping { common }
+            | Command::HttpMix { common } => Some(&common.place.tunnel),
+            Command::Serve(serve) => Some(&serve.tunnel),
+            Command::Storm(_)
+            | Command::ManyTunnels(_)
+            | Command::System(_)
+            | Command::Part
+            | Command::Report(_)
+            | Command::Compare(_) => None,
+        }
+    }
+}
+
 /// The profiles, and what goes with them.
 #[derive(Debug, Subcommand)]
 pub enum Command {

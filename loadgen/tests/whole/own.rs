@@ -1,12 +1,13 @@
 //! Profiles on a system that the generator starts for them, and on a tunnel by its tokens.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use adit_loadgen::report::Summary;
 
-use crate::support::{EXECUTABLE, KeptUp, both};
+use crate::support::{EXECUTABLE, KeptUp, PATIENCE, both};
 
 fn run(arguments: &[&str], out: &Path) -> Output {
     let output = Command::new(EXECUTABLE)
@@ -162,6 +163,63 @@ fn a_server_answers_as_the_destination_behind_a_real_source() {
         words.contains("the connection was cut") && !words.contains("https://"),
         "{words}"
     );
+}
+
+/// A listener that answers nothing, and the arguments and variables of a process that has come to it.
+fn shown_once_it_dials(arguments: &[&str], variables: &[(&str, &str)]) -> [String; 2] {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let endpoint = format!("wss://{}", listener.local_addr().unwrap());
+    let mut child = Command::new(EXECUTABLE)
+        .args(arguments)
+        .args(["--endpoint", &endpoint])
+        .envs(variables.iter().copied())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (came, comes) = std::sync::mpsc::channel();
+    std::thread::spawn(move || came.send(listener.accept()));
+    let connection = comes.recv_timeout(PATIENCE);
+    let shown = ["cmdline", "environ"].map(|file| {
+        let bytes = std::fs::read(format!("/proc/{}/{file}", child.id())).unwrap();
+        String::from_utf8(bytes).unwrap()
+    });
+    let _ = child.kill();
+    let output = child.wait_with_output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(connection.is_ok(), "{arguments:?}: {words}");
+    shown
+}
+
+/// Threats T-01 and T-02: a run may be long, and its tokens are seen in it by nobody.
+#[test]
+fn tokens_are_shown_to_nobody_once_they_were_read() {
+    let (source, destination) = ("canary-of-the-source", "canary-of-the-destination");
+    let source_variable = ("ADIT_LOADGEN_SOURCE_TOKEN", source);
+    let destination_variable = ("ADIT_LOADGEN_DESTINATION_TOKEN", destination);
+    let source_option = ["--source-token", source];
+    let destination_option = format!("--destination-token={destination}");
+    let destination_option = [destination_option.as_str()];
+    for (command, options, variables) in [
+        (
+            "latency",
+            &[][..],
+            &[source_variable, destination_variable][..],
+        ),
+        ("latency", &source_option, &[destination_variable]),
+        ("bulk", &source_option, &[]),
+        ("serve", &destination_option, &[]),
+        ("serve", &[], &[destination_variable]),
+    ] {
+        let arguments = [&[command], options].concat();
+        let [line, environment] = shown_once_it_dials(&arguments, variables);
+        assert!(
+            line.contains("--endpoint") && !line.contains("canary"),
+            "{line:?}"
+        );
+        assert_eq!(line.contains("****"), !options.is_empty(), "{line:?}");
+        assert!(environment.contains("PATH="), "{environment:?}");
+        assert!(!environment.contains("canary"), "{environment:?}");
+    }
 }
 
 #[test]

@@ -300,8 +300,8 @@ fn serve(args: ServeArgs, world: &World) -> Result<(ServeSettings, Vec<String>),
         BadInput::usage(format!("{option}: {fault}"), hint)
     })?;
     let mut warnings = Vec::new();
-    // A URL may hold a password.
-    if args.store.0.contains('@') {
+    // A URL may hold a password, in front of its host or as a parameter, and so may a slip that is no URL.
+    if !matches!(args.store.0.as_str(), "memory" | "sqlite") {
         let outcome = world.hide_argument(&args.store.0);
         warnings.extend(not_hidden("command line", outcome));
     }

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use adit_tests::deadline::within;
 use adit_tests::on_own_choice;
 use adit_tests::output::Channel;
 use adit_tests::ports;
@@ -147,7 +148,42 @@ async fn a_second_service_on_the_same_ports_harms_nobody(scenario: Scenario) -> 
     Ok(())
 }
 
+/// Threat T-01. The database is a listener that never answers, so that the service waits for it.
+async fn the_url_of_a_store_shows_no_password(scenario: Scenario) -> Result<()> {
+    let database = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+    let port = database.local_addr()?.port();
+    let data = scenario.path("service").display().to_string();
+    for url in [
+        format!("postgres://adit:hunter2@127.0.0.1:{port}/adit"),
+        format!("postgresql:///adit?host=127.0.0.1&port={port}&user=adit&password=hunter2"),
+        format!("postgresql://127.0.0.1:{port}/adit?user=adit&password=hunter2"),
+    ] {
+        for words in [
+            vec!["--store".to_owned(), url.clone()],
+            vec![format!("--store={url}")],
+        ] {
+            let mut arguments = vec!["--data-dir", &data, "--api-listen", "127.0.0.1:0"];
+            arguments.extend(["--tunnel-listen", "127.0.0.1:0"]);
+            arguments.extend(words.iter().map(String::as_str));
+            let mut process = serve(&scenario, &arguments)?;
+            let came = within("waiting for the service to ask its database", async {
+                Ok(database.accept().await?)
+            });
+            let _connection = came.await?;
+            let line = std::fs::read(format!("/proc/{}/cmdline", process.id()))?;
+            let line = String::from_utf8_lossy(&line);
+            ensure!(
+                line.contains("--store") && !line.contains("hunter2"),
+                "{words:?}: {line:?}"
+            );
+            process.kill().await?;
+        }
+    }
+    Ok(())
+}
+
 on_own_choice!(
+    the_url_of_a_store_shows_no_password,
     a_ready_service_says_where_it_is,
     the_authority_outlives_a_restart,
     no_key_is_readable_by_others,

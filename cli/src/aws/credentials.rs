@@ -51,7 +51,11 @@ fn from_environment(world: &World) -> Result<Option<Credentials>, BadInput> {
     let secret = text(world, SECRET_ACCESS_KEY)?;
     let token = text(world, SESSION_TOKEN)?;
     match (id, secret) {
-        (Some(id), Some(secret)) => Ok(Some(credentials(id, secret, token))),
+        (Some(id), Some(secret)) => {
+            check_id(ACCESS_KEY_ID, id)?;
+            check_session_token(SESSION_TOKEN, token)?;
+            Ok(Some(credentials(id, secret, token)))
+        }
         (None, None) => Ok(None),
         (Some(_), None) => Err(half(ACCESS_KEY_ID, SECRET_ACCESS_KEY)),
         (None, Some(_)) => Err(half(SECRET_ACCESS_KEY, ACCESS_KEY_ID)),
@@ -90,11 +94,52 @@ fn from_section(
         .in_file()
     };
     match (value("aws_access_key_id"), value("aws_secret_access_key")) {
-        (Some(id), Some(secret)) => Ok(Some(credentials(id, secret, value("aws_session_token")))),
+        (Some(id), Some(secret)) => {
+            let token = value("aws_session_token");
+            let place = |key: &str| format!("{file}: profile `{}`: {key}", Escaped(profile));
+            check_id(&place("aws_access_key_id"), id).map_err(BadInput::in_file)?;
+            check_session_token(&place("aws_session_token"), token).map_err(BadInput::in_file)?;
+            Ok(Some(credentials(id, secret, token)))
+        }
         (None, None) => Ok(None),
         (Some(_), None) => Err(half("aws_access_key_id", "aws_secret_access_key")),
         (None, Some(_)) => Err(half("aws_secret_access_key", "aws_access_key_id")),
     }
+}
+
+/// An id stands among other things in the `Authorization` header, and a `,` or `/` in it would change what
+/// they are. The message does not repeat it: where id and secret were swapped, it is the secret.
+fn check_id(place: &str, id: &str) -> Result<(), BadInput> {
+    let allowed = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    let problem = match id.chars().position(|character| !allowed(character)) {
+        Some(at) => format!("character {} is no letter, digit or _", at + 1),
+        None if id.len() > ID_SIZE_MAX => {
+            format!(
+                "it has {} characters, and {ID_SIZE_MAX} is the limit",
+                id.len()
+            )
+        }
+        None => return Ok(()),
+    };
+    Err(BadInput::fatal(
+        format!("{place}: this is no access key id: {problem}"),
+        "copy it again; it is the shorter one of the two, like AKIAIOSFODNN7EXAMPLE",
+    ))
+}
+
+/// It has a header of its own.
+fn check_session_token(place: &str, token: Option<&str>) -> Result<(), BadInput> {
+    let Some(at) = token.and_then(|token| token.chars().position(|it| !it.is_ascii_graphic()))
+    else {
+        return Ok(());
+    };
+    Err(BadInput::fatal(
+        format!(
+            "{place}: this is no session token: character {} is not visible ASCII",
+            at + 1
+        ),
+        "copy it again, in one line",
+    ))
 }
 
 fn credentials(id: &str, secret: &str, token: Option<&str>) -> Credentials {
@@ -165,6 +210,9 @@ fn missing(sources: &Sources) -> BadInput {
     };
     BadInput::usage(message, hint)
 }
+
+/// As AWS and `adit serve` have it.
+const ID_SIZE_MAX: usize = 128;
 
 const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";

@@ -182,6 +182,42 @@ fn a_missing_key_names_every_place_and_the_way_out() {
     assert!(half.fault().message().contains("no aws_access_key_id"));
 }
 
+/// Id and secret are swapped more easily than a character is mistyped, so neither is ever shown.
+#[test]
+fn what_is_no_access_key_id_is_told_by_its_place() {
+    for (id, problem) in [
+        ("canary/b", "character 7 is no letter, digit or _"),
+        (
+            "canary, Signature=x",
+            "character 7 is no letter, digit or _",
+        ),
+        ("canaryé", "character 7 is no letter, digit or _"),
+        (
+            &"canary".repeat(22),
+            "it has 132 characters, and 128 is the limit",
+        ),
+    ] {
+        let text = format!("[default]\naws_access_key_id={id}\naws_secret_access_key=canary\n");
+        let bench = Bench::new()
+            .variable("AWS_REGION", "r")
+            .file(".aws/credentials", &text);
+        let fault = bench.fault();
+        let place =
+            ".aws/credentials: profile `default`: aws_access_key_id: this is no access key id: ";
+        assert!(
+            fault.message().ends_with(&format!("{place}{problem}")),
+            "{fault:?}"
+        );
+        assert_eq!(fault.code(), ExitCode::BadConfiguration);
+    }
+    let bench = Bench::keyed().variable("AWS_REGION", "r");
+    let fault = bench.variable("AWS_SESSION_TOKEN", "canary canary").fault();
+    assert_eq!(
+        fault.message(),
+        "AWS_SESSION_TOKEN: this is no session token: character 7 is not visible ASCII"
+    );
+}
+
 #[test]
 fn ways_that_need_aws_own_tool_are_sent_there() {
     for line in [

@@ -48,10 +48,12 @@ pub fn main() -> process::ExitCode {
     let personality = Personality::of(arguments.next().as_deref());
     let arguments: Vec<OsString> = arguments.collect();
     let mut world = World::of_process();
+    let outcome = plan::plan(personality, &arguments, &mut world);
+    // Not before: whoever reads it may let us wait, and until then a token on the command line can be seen.
     if personality == Personality::Localproxy {
         say(&mut io::stdout(), &format!("{}\n", output::BANNER));
     }
-    let code = match plan::plan(personality, &arguments, &mut world) {
+    let code = match outcome {
         Ok(plan) => carry_out(plan, personality, &world),
         Err(refusal) => {
             report(&refusal, personality, &world);

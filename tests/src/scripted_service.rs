@@ -109,6 +109,14 @@ impl ScriptedService {
     /// None comes, its TLS fails, or it is no HTTP.
     pub async fn knock(&self) -> Result<Knock> {
         let tcp = self.accept_tcp().await?;
+        self.knock_on(tcp).await
+    }
+
+    /// Takes the upgrade request of a connection that [`Self::accept_tcp`] gave.
+    ///
+    /// # Errors
+    /// Its TLS fails, or it is no HTTP.
+    pub async fn knock_on(&self, tcp: TcpStream) -> Result<Knock> {
         within("waiting for an upgrade request", self.greet(tcp)).await
     }
 

@@ -12,9 +12,6 @@ use adit_tests::scripted_service::ScriptedService;
 use adit_tests::wire::{Message, v3};
 use anyhow::{Context, Result, ensure};
 
-/// Service ids that a peer may try.
-const IDS: usize = 10_000;
-
 /// Service ids tried between two questions whether the proxy is still there.
 const BATCH: usize = 100;
 
@@ -77,10 +74,28 @@ fn hostile_ids(trap: u16, socket: &Path) -> Vec<String> {
         ids.push("S".repeat(size));
         ids.push(format!("{}:{trap}", "127.0.0.1 ".repeat(size / 10)));
     }
-    assert!(ids.len() >= IDS, "{} ids", ids.len());
-    (0..IDS)
-        .map(|index| ids[index * ids.len() / IDS].clone())
-        .collect()
+    ids
+}
+
+#[test]
+fn every_place_is_tried_as_it_is_and_decorated() {
+    let ids = hostile_ids(7, Path::new("/trap"));
+    let sizes = [129, 1_024, 60_000].map(|size| "S".repeat(size));
+    let plain = [
+        "[::ffff:127.0.0.1]:7",
+        "SSH=7",
+        "unix:/trap",
+        "../../etc/passwd",
+        "*",
+        "SSH\0",
+        " SSH",
+    ];
+    for id in plain.into_iter().chain(sizes.iter().map(String::as_str)) {
+        assert!(ids.iter().any(|it| it == id), "{id:?}");
+    }
+    assert!(!ids.iter().any(|id| id == "SSH"), "that one is mapped");
+    // 18 places with one of 20 decorations on each side, with and without the mapped name in front.
+    assert_eq!(ids.len(), 18 * 20 * 20 * 2 - 1 + 6);
 }
 
 /// The places that a trace of `connect` calls has seen, as strace writes them.

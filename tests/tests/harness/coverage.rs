@@ -1,24 +1,11 @@
 //! Every row and every rule that the project promises a test for has one, by its name.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
 
-/// The names of all scenarios below a directory of tests.
-fn scenarios_in(directory: &str) -> Vec<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests")
-        .join(directory);
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(root).expect("the tests are where they were built") {
-        let path = entry.expect("an entry").path();
-        let source = std::fs::read_to_string(path).expect("a source file");
-        let functions = source.split("\nasync fn ").skip(1);
-        names.extend(functions.filter_map(|rest| Some(rest.split('(').next()?.to_owned())));
-    }
-    names
-}
+use super::sources::{parts, read, root, tests, tests_below};
 
-fn missing(names: &[String], prefixes: impl Iterator<Item = String>) -> String {
+fn missing(names: &BTreeSet<String>, prefixes: impl Iterator<Item = String>) -> String {
     let mut missing = String::new();
     for prefix in prefixes {
         if !names
@@ -34,7 +21,7 @@ fn missing(names: &[String], prefixes: impl Iterator<Item = String>) -> String {
 /// Wire specification, section 17.
 #[test]
 fn every_defect_of_the_reference_has_its_test() {
-    let names = scenarios_in("proxy");
+    let names = tests_below("tests/tests/proxy");
     let rows = (1..=38).map(|row| format!("q{row:02}_"));
     assert_eq!(missing(&names, rows.chain(["q17b_".to_owned()])), "");
 }
@@ -42,7 +29,7 @@ fn every_defect_of_the_reference_has_its_test() {
 /// Wire specification, section 12.
 #[test]
 fn every_rule_of_the_relay_has_its_test() {
-    let names = scenarios_in("relay");
+    let names = tests_below("tests/tests/relay");
     assert_eq!(
         missing(&names, (1..=14).map(|rule| format!("rule{rule}_"))),
         ""
@@ -51,8 +38,7 @@ fn every_rule_of_the_relay_has_its_test() {
 
 /// A row of `RULES.md`: its rule, and the file and the function of each of its tests.
 fn rules() -> Vec<(String, Vec<(String, String)>)> {
-    let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("RULES.md");
-    let table = std::fs::read_to_string(table).expect("the table of rules");
+    let table = read("tests/RULES.md");
     let rows = table.lines().filter(|line| line.starts_with("| "));
     let rows = rows.filter_map(|row| {
         let mut cells = row.trim_matches('|').split('|').map(str::trim);
@@ -73,16 +59,16 @@ fn rules() -> Vec<(String, Vec<(String, String)>)> {
 /// Wire specification, sections 1 to 16.
 #[test]
 fn every_rule_of_the_wire_has_its_test() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let known = tests();
     let (mut wrong, mut ids) = (String::new(), Vec::new());
     for (id, tests) in rules() {
         if tests.is_empty() {
             let _ = writeln!(wrong, "{id} has no test");
         }
         for (file, name) in tests {
-            let source = std::fs::read_to_string(root.join(&file)).unwrap_or_default();
-            if !source.contains(&format!("fn {name}(")) {
-                let _ = writeln!(wrong, "{id}: there is no {name} in {file}");
+            let source = std::fs::read_to_string(root().join(&file)).unwrap_or_default();
+            if !source.contains(&format!("fn {name}(")) || !known.contains(&name) {
+                let _ = writeln!(wrong, "{id}: there is no test {name} in {file}");
             }
         }
         ids.push(id);
@@ -104,15 +90,9 @@ fn every_rule_of_the_wire_has_its_test() {
 /// Names of tests, files and parts of `tests/release` in the table of `SECURITY.md`.
 #[test]
 fn what_shows_that_a_threat_is_met_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let read =
-        |file: &str| std::fs::read_to_string(root.join(file)).expect("a file of the project");
-    let sources = sources_of(&root);
-    let is_test = |name: &str| {
-        let head = format!("fn {name}(");
-        sources.iter().any(|source| source.contains(&head))
-    };
-    let (text, release) = (read("SECURITY.md"), read("tests/release"));
+    let known = tests();
+    let parts = parts(&read("tests/release"));
+    let text = read("SECURITY.md");
     let (mut wrong, mut count) = (String::new(), 0);
     for row in text.lines().filter(|line| line.starts_with("| T-")) {
         let shown_by = row.trim_end_matches([' ', '|']).rsplit(" | ").next();
@@ -120,9 +100,9 @@ fn what_shows_that_a_threat_is_met_exists() {
         for name in names {
             count += 1;
             let file = name.split(' ').next().unwrap_or_default();
-            let is_there = is_test(name)
-                || file.contains('/') && root.join(file).exists()
-                || release.contains(&format!("\n{name}() {{"));
+            let is_there = known.contains(name)
+                || file.contains('/') && root().join(file).exists()
+                || parts.contains(name);
             if !is_there {
                 let _ = writeln!(wrong, "there is no {name}: {row}");
             }
@@ -130,31 +110,6 @@ fn what_shows_that_a_threat_is_met_exists() {
     }
     assert_eq!(wrong, "");
     assert!(count > 30, "only {count} names are read");
-}
-
-/// Every Rust source of the crates.
-fn sources_of(root: &Path) -> Vec<String> {
-    let crates = [
-        "cli",
-        "engine",
-        "proto",
-        "service",
-        "tests/src",
-        "tests/tests",
-    ];
-    let mut directories: Vec<_> = crates.map(|name| root.join(name)).into();
-    let mut sources = Vec::new();
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(&directory).expect("a directory of the project") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|kind| kind == "rs") {
-                sources.push(std::fs::read_to_string(&path).expect("a source file"));
-            }
-        }
-    }
-    sources
 }
 
 /// How many rules each section has, so that none is lost unseen.

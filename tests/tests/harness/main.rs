@@ -4,3 +4,4 @@
 mod coverage;
 mod links;
 mod processes;
+mod sources;

@@ -13,14 +13,38 @@ use super::{
 /// The time plot; `None` where there is no series.
 #[must_use]
 pub(crate) fn time_plot(summary: &Summary) -> Option<Drawing> {
-    let last = summary.series.last()?;
-    let seconds = f64::from(last.second).max(1.0);
-    let mut drawing = Drawing::new(WIDTH, 760.0, format!("Seconds of {}", summary.run.profile));
+    let shown = shown(summary);
+    let seconds = f64::from(shown.last()?.second).max(1.0);
+    let title = format!("Seconds of {}", summary.run.profile);
+    let has_operations = summary.run.offered_rate.is_some()
+        || shown.iter().any(|it| it.operations + it.errors_total() > 0);
+    // Of bulk alone there are no latencies, and an empty panel would look like a run that failed.
+    if !has_operations {
+        let mut drawing = Drawing::new(WIDTH, 410.0, title);
+        heading(&mut drawing, summary);
+        throughput(&mut drawing, shown, frame(122.0, 230.0, seconds));
+        return Some(drawing);
+    }
+    let mut drawing = Drawing::new(WIDTH, 760.0, title);
     heading(&mut drawing, summary);
-    latency(&mut drawing, summary, frame(122.0, 230.0, seconds));
-    rate(&mut drawing, summary, frame(402.0, 120.0, seconds));
-    throughput(&mut drawing, summary, frame(572.0, 130.0, seconds));
+    latency(&mut drawing, shown, frame(122.0, 230.0, seconds));
+    rate(&mut drawing, summary, shown, frame(402.0, 120.0, seconds));
+    throughput(&mut drawing, shown, frame(572.0, 130.0, seconds));
     Some(drawing)
+}
+
+/// The seconds without those behind the measured time in which nothing happened: a line down to them would look like a
+/// breakdown. Answers that came late stay.
+fn shown(summary: &Summary) -> &[Second] {
+    let mut shown = &summary.series[..];
+    while let [rest @ .., last] = shown
+        && !rest.is_empty()
+        && f64::from(last.second) >= summary.elapsed_s
+        && last.operations + last.errors_total() + last.bytes_up + last.bytes_down == 0
+    {
+        shown = rest;
+    }
+    shown
 }
 
 fn frame(top: f32, height: f32, seconds: f64) -> Frame {
@@ -39,7 +63,7 @@ fn frame(top: f32, height: f32, seconds: f64) -> Frame {
     }
 }
 
-fn latency(drawing: &mut Drawing, summary: &Summary, frame: Frame) {
+fn latency(drawing: &mut Drawing, shown: &[Second], frame: Frame) {
     type Figure = fn(&Second) -> u64;
     let lines: [(Figure, Colour, f32); 3] = [
         (|second| second.max_ns, SILVER, 1.5),
@@ -48,7 +72,7 @@ fn latency(drawing: &mut Drawing, summary: &Summary, frame: Frame) {
     ];
     let all = lines
         .iter()
-        .flat_map(|(figure, ..)| summary.series.iter().map(|second| figure(second) as f64));
+        .flat_map(|(figure, ..)| shown.iter().map(|second| figure(second) as f64));
     let frame = Frame {
         up: Axis::logarithmic(all),
         ..frame
@@ -57,8 +81,7 @@ fn latency(drawing: &mut Drawing, summary: &Summary, frame: Frame) {
     for (figure, colour, width) in lines {
         // A second without an operation has no latency, which is not the same as none at all.
         let value = |second: &Second| (second.operations > 0).then(|| figure(second) as f64);
-        let values: Vec<_> = summary
-            .series
+        let values: Vec<_> = shown
             .iter()
             .map(|second| (f64::from(second.second), value(second)))
             .collect();
@@ -68,9 +91,9 @@ fn latency(drawing: &mut Drawing, summary: &Summary, frame: Frame) {
     frame.key(drawing, "Latency, from the intended start", &key);
 }
 
-fn rate(drawing: &mut Drawing, summary: &Summary, frame: Frame) {
-    let achieved: Vec<_> = series(summary, |second| second.operations as f64);
-    let failed: Vec<_> = series(summary, |second| second.errors_total() as f64);
+fn rate(drawing: &mut Drawing, summary: &Summary, shown: &[Second], frame: Frame) {
+    let achieved: Vec<_> = series(shown, |second| second.operations as f64);
+    let failed: Vec<_> = series(shown, |second| second.errors_total() as f64);
     let offered = summary.run.offered_rate;
     let all = achieved
         .iter()
@@ -98,9 +121,9 @@ fn rate(drawing: &mut Drawing, summary: &Summary, frame: Frame) {
     frame.key(drawing, "Operations", &key);
 }
 
-fn throughput(drawing: &mut Drawing, summary: &Summary, frame: Frame) {
-    let up: Vec<_> = series(summary, |second| second.bytes_up as f64 * 8.0);
-    let down: Vec<_> = series(summary, |second| second.bytes_down as f64 * 8.0);
+fn throughput(drawing: &mut Drawing, shown: &[Second], frame: Frame) {
+    let up: Vec<_> = series(shown, |second| second.bytes_up as f64 * 8.0);
+    let down: Vec<_> = series(shown, |second| second.bytes_down as f64 * 8.0);
     let frame = Frame {
         up: Axis::from_zero(up.iter().chain(&down).map(|(_, value)| *value)),
         ..frame
@@ -135,9 +158,8 @@ fn grid(drawing: &mut Drawing, frame: Frame, has_words: bool, show: fn(f64) -> S
     frame.grid_across(drawing, &marks);
 }
 
-fn series(summary: &Summary, figure: fn(&Second) -> f64) -> Vec<(f64, f64)> {
-    summary
-        .series
+fn series(shown: &[Second], figure: fn(&Second) -> f64) -> Vec<(f64, f64)> {
+    shown
         .iter()
         .map(|second| (f64::from(second.second), figure(second)))
         .collect()
@@ -145,4 +167,40 @@ fn series(summary: &Summary, figure: fn(&Second) -> f64) -> Vec<(f64, f64)> {
 
 fn present(values: &[(f64, f64)]) -> Vec<(f64, Option<f64>)> {
     values.iter().map(|(x, y)| (*x, Some(*y))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{super::sample, svg::svg};
+    use super::*;
+
+    #[test]
+    fn a_second_behind_the_end_is_drawn_only_if_something_happened_in_it() {
+        let mut summary = sample::summary();
+        let seconds = summary.series.len();
+        summary.elapsed_s = seconds as f64;
+        summary.series.push(Second {
+            second: seconds as u32,
+            ..Second::default()
+        });
+        assert_eq!(shown(&summary).len(), seconds);
+        summary.series[seconds].operations = 1;
+        assert_eq!(shown(&summary).len(), seconds + 1);
+    }
+
+    #[test]
+    fn bulk_alone_has_no_panel_of_latencies() {
+        let mut summary = sample::summary();
+        assert!(svg(&time_plot(&summary).expect("a drawing")).contains("Latency"));
+        summary.run.offered_rate = None;
+        for second in &mut summary.series {
+            *second = Second {
+                second: second.second,
+                bytes_up: 1_000_000,
+                ..Second::default()
+            };
+        }
+        let text = svg(&time_plot(&summary).expect("a drawing"));
+        assert!(!text.contains("Latency") && text.contains("Throughput"));
+    }
 }

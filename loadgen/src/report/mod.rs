@@ -6,6 +6,7 @@
 //! ```
 
 mod command;
+mod command_line;
 mod csv;
 mod error_kind;
 mod hlog;
@@ -32,6 +33,7 @@ pub(crate) mod units;
 mod view;
 
 pub use command::{Args, conclude, print, run};
+pub(crate) use command_line::command_line;
 pub use csv::{CSV_FILE, csv};
 pub use error_kind::{ErrorCounts, ErrorKind};
 pub use hlog::HLOG_FILE;

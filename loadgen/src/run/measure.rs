@@ -121,7 +121,7 @@ pub(super) fn facts(drive: &Drive, target: String, backend: &str) -> RunFacts {
         Model::Closed => (report::Model::Closed, None),
     };
     RunFacts {
-        command_line: std::env::args().collect(),
+        command_line: report::command_line(std::env::args_os()),
         started_at: timestamp(),
         profile: drive.profile.name().to_owned(),
         target,

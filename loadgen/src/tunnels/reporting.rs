@@ -49,7 +49,7 @@ impl Reporting {
             ("system-io".to_owned(), system.io.to_string()),
         ];
         let facts = RunFacts {
-            command_line: std::env::args().collect(),
+            command_line: report::command_line(std::env::args_os()),
             started_at: timestamp(),
             profile: profile.to_owned(),
             target: "a system of its own, on loopback".to_owned(),

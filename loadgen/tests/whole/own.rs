@@ -115,6 +115,13 @@ fn a_tunnel_is_driven_by_both_its_tokens() {
     let profile = ["latency", "--closed", "--connections", "4"];
     let summary = passed(&[&profile[..], &place, &tokens].concat());
     assert!(summary.operations > 10, "{}", summary.operations);
+    // A summary is shown to others.
+    let told = summary.run.command_line.join(" ");
+    assert!(
+        !told.contains(&source) && !told.contains(&destination),
+        "{told}"
+    );
+    assert!(told.contains("--source-token (hidden)"), "{told}");
 
     // The tokens are bound to the run that is over.
     let directory = tempfile::tempdir().unwrap();

@@ -86,12 +86,12 @@ def tunnels(runs):
     rate = f"{kept:.3f} ({low:.3f}–{high:.3f})"
     return [
         (what + "share of their rate that the active ones keep", rate, "≥ 0.95", kept >= 0.95),
-        (what + "user memory of the relay for an idle one", f"{memory:.1f} KiB", "≤ 40 KiB", memory <= 40),
+        (what + "user memory of the relay for an idle one, on the generator's allocator", f"{memory:.1f} KiB", "≤ 40 KiB", memory <= 40),
     ]
 
 
 def handshakes(runs):
-    """The same storm over more and more tunnels."""
+    """The same storm over more and more tunnels. With 500 it is the clients' jitter that bounds the rate."""
     rows, first = [], None
     for count in (500, 2000, 5000):
         name = f"handshakes-{count}"
@@ -103,15 +103,19 @@ def handshakes(runs):
             rows.append((what, "the run failed", "", False))
             continue
         figures = summary["figures"]
-        attempts = figures["attempts_count"]
-        rate = attempts / figures["both_links_back_max_s"]
+        attempts, peak = figures["attempts_count"], figures["attempts_max_per_second"]
         cpu = sum(
             use["cpu_user_s"] + use["cpu_system_s"] for use in summary["processes"] if use["name"].startswith("service")
         )
         each = cpu / attempts * 1e3
-        figure = f"{rate:,.0f}/s until the last is back; relay {each:.2f} ms of processor time each"
-        first = first or rate
-        rows.append((what, figure, "not fewer than with 500", rate >= first))
+        figure = (
+            f"{peak:,.0f} in the fullest second; {each:.2f} ms of the relay's processor time each; "
+            f"{figures['failed_attempts_count']:,.0f} refused and tried again; all back after "
+            f"{figures['both_links_back_max_s']:.1f} s"
+        )
+        first = first or (peak, each)
+        is_met = peak >= first[0] and each <= first[1]
+        rows.append((what, figure, "not fewer in a second, nor dearer, than with 500", is_met))
     return rows
 
 

@@ -12,7 +12,7 @@ use super::inbound::Place;
 use super::key::ConnectionKey;
 use super::proxy::Proxy;
 use super::receive::Message;
-use adit_proto::ids::Dialect;
+use adit_proto::ids::{Dialect, StreamId};
 use adit_proto::message::Credit;
 use std::time::{Duration, Instant};
 
@@ -64,13 +64,14 @@ impl Proxy {
     }
 
     /// The peer says how far one connection may send.
+    #[cold]
     pub(crate) fn on_credit(&mut self, buffer: &[u8], place: &Place, message: &Message) {
         let bytes = match place {
             Place::Buffer(_) => &buffer[message.payload.clone()],
             Place::Assembled => &self.inbound.assembled()[message.payload.clone()],
         };
         let limit = bytes.try_into().map(u64::from_be_bytes);
-        let (Ok(limit), Some(key)) = (limit, self.data_target(message)) else {
+        let (Ok(limit), Some(key)) = (limit, self.credit_target(message)) else {
             return self.counters.stale += 1;
         };
         let Some(connection) = self.connections.find_mut(key) else {
@@ -87,8 +88,18 @@ impl Proxy {
         }
     }
 
+    /// The connection that a message means, if its stream is current.
+    fn credit_target(&self, message: &Message) -> Option<ConnectionKey> {
+        let service = &self.services[self.service_meant(message)?];
+        let is_current = service.stream.map(StreamId::get) == Some(message.stream);
+        is_current
+            .then(|| service.find(message.connection))
+            .flatten()
+    }
+
     /// Tells the peer how far it may send now: the local socket has taken what was asked for, or takes
     /// nothing and the peer was told no limit yet. A lone connection holds up nobody and has none.
+    #[cold]
     pub(crate) fn tell_limit(&mut self, now: Instant, key: ConnectionKey) {
         let room = match self.connections.count() {
             1 => None,

@@ -128,10 +128,8 @@ impl Proxy {
         buffer: &[u8],
         result: io::Result<usize>,
     ) {
-        let (key, first) = (
-            self.deliveries.groups[index].key,
-            self.deliveries.groups[index].first,
-        );
+        let group = &self.deliveries.groups[index];
+        let (key, first, is_small) = (group.key, group.first, group.size < SMALL_SIZE);
         let Some(connection) = self.connections.find_mut(key) else {
             return;
         };
@@ -147,9 +145,8 @@ impl Proxy {
             self.counters.bytes_received += taken as u64;
         }
         // One alone may be the rest of a turn of bulk.
-        let was_small = connection.is_small;
-        connection.is_small = self.deliveries.groups[index].size < SMALL_SIZE;
-        if connection.is_small && was_small {
+        let was_small = std::mem::replace(&mut connection.is_small, is_small);
+        if is_small && was_small {
             self.last_small = Some((key, now));
         }
         let mut at = first;

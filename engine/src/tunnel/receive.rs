@@ -145,7 +145,7 @@ impl Proxy {
 
     /// The service that a message means, by its index. A V1 peer names none: then it is the only
     /// one (specification 17, Q-11).
-    fn service_meant(&self, message: &Message) -> Option<usize> {
+    pub(crate) fn service_meant(&self, message: &Message) -> Option<usize> {
         match message.service {
             Named::Known(index) => Some(index as usize),
             Named::Absent if self.services.len() == 1 => Some(0),
@@ -197,7 +197,7 @@ impl Proxy {
     }
 
     /// The connection that DATA is for; `None` when its stream or connection is not current.
-    pub(crate) fn data_target(&mut self, message: &Message) -> Option<ConnectionKey> {
+    fn data_target(&mut self, message: &Message) -> Option<ConnectionKey> {
         let index = self.service_meant(message)?;
         if self.services[index].stream.map(StreamId::get) != Some(message.stream) {
             return None;

@@ -57,13 +57,15 @@ impl Exchange<'_> {
     #[inline]
     pub(super) fn handle(&mut self, mut bytes: Bytes<'_>) -> Result<(), PeerError> {
         let message = MessageView::parse(bytes.message())?;
-        if message.kind == Kind::Credit && !self.passes_credit(&message) {
-            return Ok(());
-        }
         let Some(label) = Label::check(self.from, &message)? else {
-            self.own.counters.count(Reason::Ignored);
+            self.not_forwarded(message.kind);
             return Ok(());
         };
+        // Who does not know credit is not told of it.
+        if label.act == Act::Credit && !self.other.knows_credit {
+            self.own.counters.count(Reason::Ignored);
+            return Ok(());
+        }
         self.quota.said(label);
         let index = self.table.find(message.service_id)?;
         let is_named = !message.service_id.is_empty();
@@ -82,17 +84,14 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// Whether a message about credit goes on to the other side, which has to know what it is.
-    /// Takes note of who says that it does.
-    fn passes_credit(&mut self, message: &MessageView<'_>) -> bool {
-        if message.stream_id == 0 && message.connection_id == 0 {
+    /// A message that ends here: the sender's word that it knows credit, or one that nobody knows.
+    #[cold]
+    fn not_forwarded(&mut self, kind: Kind) {
+        if kind == Kind::Credit {
             self.own.knows_credit = true;
-            return false;
-        }
-        if !self.other.knows_credit {
+        } else {
             self.own.counters.count(Reason::Ignored);
         }
-        self.other.knows_credit
     }
 
     /// What can be asked of the destination; it is the other side or, where nothing depends on it,

@@ -67,10 +67,10 @@ impl Label {
         Self::new(Act::ConnectionReset, stream, Some(connection))
     }
 
-    /// Checks all of specification 12, item 5, that needs no memory. `None`: a message of a type
-    /// that we do not know and that may be ignored.
+    /// Checks all of specification 12, item 5, that needs no memory. `None`: an announcement of credit, or
+    /// a message of a type that we do not know and that may be ignored.
     ///
-    /// Such a message ends here and is not forwarded: what it means has to be agreed on first, and
+    /// The latter ends here and is not forwarded: what it means has to be agreed on first, and
     /// the reference stops reading when the type comes at the wrong time (specification 7.8).
     #[inline]
     pub(super) fn check(from: Mode, message: &MessageView<'_>) -> Result<Option<Self>, PeerError> {
@@ -87,6 +87,8 @@ impl Label {
             Kind::SessionReset | Kind::ServiceIds => {
                 return Err(misplaced(kind, "it is the service's to send"));
             }
+            // To the relay itself.
+            Kind::Credit if message.ignorable && is_unaddressed(message) => return Ok(None),
             Kind::Credit if message.ignorable => Act::Credit,
             Kind::Credit => return Err(PeerError::UnknownType(kind.raw())),
             Kind::Unknown(raw) if raw != 0 && message.ignorable => return Ok(None),
@@ -122,6 +124,11 @@ impl Label {
             | Act::Data => Ok(Some(Self::new(act, stream, connection))),
         }
     }
+}
+
+/// Whether it is about no stream and no connection.
+fn is_unaddressed(message: &MessageView<'_>) -> bool {
+    message.stream_id == 0 && message.connection_id == 0
 }
 
 fn misplaced(kind: Kind, why: &'static str) -> PeerError {

@@ -32,8 +32,6 @@ fn it_ends_at_the_relay_where_the_other_side_does_not_know_it() {
         let mut lab = lab(&[knowing]);
         assert_eq!(lab.pass(from, &[credit(1, "A", 1, 70_000)]), []);
         assert_eq!(lab.relay.counters(from).ignored, 1);
-        // What nobody looks at is not held against its sender.
-        assert_eq!(lab.pass(from, &[credit(-5, "A", 1, 0)]), []);
     }
 }
 

@@ -8,6 +8,11 @@
 //!
 //! All numbers are big endian. The bytes follow from seed and id, so the first wrong one
 //! is named with its offset; the hashes hold for a receiver that knows neither.
+//!
+//! [`Outgoing`] and [`Incoming`] are the format, without IO; [`Transfer`] sends and receives with them.
+
+mod incoming;
+mod outgoing;
 
 use std::fmt;
 
@@ -16,6 +21,9 @@ use aws_lc_rs::digest;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+pub use incoming::Incoming;
+pub use outgoing::Outgoing;
 
 /// The most seeded bytes of one block.
 const BLOCK_SIZE: usize = 16 * 1024;
@@ -78,14 +86,7 @@ impl Transfer {
     /// # Errors
     /// A byte, a hash or the trailer is wrong.
     pub async fn receive(from: &mut (impl AsyncRead + Unpin), seed: u64) -> Result<Outcome> {
-        let (Some(id), Some(length)) = (number(from).await?, number(from).await?) else {
-            return Ok(Outcome::Cut { received: 0 });
-        };
-        let transfer = Self { id, length, seed };
-        transfer
-            .receive_rest(from)
-            .await
-            .with_context(|| format!("receive {transfer}"))
+        receive_rest(from, Incoming::new(seed)).await
     }
 
     /// Sends this transfer and receives the peer's at the same time; the peer runs
@@ -113,65 +114,16 @@ impl Transfer {
     }
 
     async fn write(&self, to: &mut (impl AsyncWrite + Unpin)) -> Result<()> {
-        to.write_u64(self.id).await?;
-        to.write_u64(self.length).await?;
-        let mut bytes = self.bytes();
-        let mut hash = digest::Context::new(&digest::SHA256);
-        let mut left = self.length;
-        let mut block = vec![0; BLOCK_SIZE];
-        while left > 0 {
-            let size = left.min(BLOCK_SIZE as u64) as usize;
-            bytes.fill_bytes(&mut block[..size]);
-            hash.update(&block[..size]);
-            let framed = [
-                &(size as u32).to_be_bytes(),
-                &block[..size],
-                &running(&hash),
-            ];
-            to.write_all(&framed.concat()).await?;
-            left -= size as u64;
-        }
-        let trailer = [&0_u32.to_be_bytes(), hash.finish().as_ref()].concat();
-        to.write_all(&trailer).await?;
-        to.flush().await?;
-        Ok(())
-    }
-
-    async fn receive_rest(&self, from: &mut (impl AsyncRead + Unpin)) -> Result<Outcome> {
-        let mut expected = self.bytes();
-        let mut hash = digest::Context::new(&digest::SHA256);
-        let mut received = 0;
-        while let Some(size) = block_size(from).await? {
-            if size == 0 {
-                return self.receive_trailer(from, hash, received).await;
+        let mut outgoing = Outgoing::new(*self);
+        loop {
+            let waiting = outgoing.waiting();
+            if waiting.is_empty() {
+                return Ok(to.flush().await?);
             }
-            ensure!(size <= BLOCK_SIZE, "a block of {size} bytes");
-            let mut block = vec![0; size + 8];
-            if !filled(from, &mut block).await? {
-                break;
-            }
-            let (bytes, claimed) = block.split_at(size);
-            compare(bytes, &mut expected, received)?;
-            hash.update(bytes);
-            received += size as u64;
-            ensure!(claimed == running(&hash), "the hash at {received} is wrong");
+            let count = waiting.len();
+            to.write_all(waiting).await?;
+            outgoing.sent(count);
         }
-        Ok(Outcome::Cut { received })
-    }
-
-    async fn receive_trailer(
-        &self,
-        from: &mut (impl AsyncRead + Unpin),
-        hash: digest::Context,
-        received: u64,
-    ) -> Result<Outcome> {
-        let mut trailer = [0; 32];
-        if !filled(from, &mut trailer).await? {
-            return Ok(Outcome::Cut { received });
-        }
-        ensure!(trailer == hash.finish().as_ref(), "the trailer is wrong");
-        ensure!(received == self.length, "only {received} bytes");
-        Ok(Outcome::Complete(*self))
     }
 
     fn bytes(&self) -> ChaCha8Rng {
@@ -188,12 +140,15 @@ impl Transfer {
 /// Either direction fails. A peer that never begins is no error.
 pub async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), seed: u64) -> Result<()> {
     let (mut read, mut write) = tokio::io::split(stream);
-    let (Some(id), Some(length)) = (number(&mut read).await?, number(&mut read).await?) else {
-        return Ok(());
-    };
-    let transfer = Transfer { id, length, seed };
-    let reply = transfer.answered();
-    let (sent, received) = tokio::join!(reply.send(&mut write), transfer.receive_rest(&mut read));
+    let mut incoming = Incoming::new(seed);
+    while incoming.transfer().is_none() {
+        if !receive_part(&mut read, &mut incoming).await? {
+            return Ok(());
+        }
+    }
+    let reply = incoming.transfer().map(|transfer| transfer.answered());
+    let reply = reply.expect("its header was read");
+    let (sent, received) = tokio::join!(reply.send(&mut write), receive_rest(&mut read, incoming));
     received?.complete()?;
     sent
 }
@@ -227,30 +182,34 @@ fn running(hash: &digest::Context) -> [u8; 8] {
         .expect("a SHA-256 has more than eight bytes")
 }
 
-fn compare(bytes: &[u8], expected: &mut ChaCha8Rng, offset: u64) -> Result<()> {
-    let mut right = vec![0; bytes.len()];
-    expected.fill_bytes(&mut right);
-    if let Some(index) = (0..bytes.len()).find(|&index| bytes[index] != right[index]) {
-        bail!(
-            "the byte at offset {} is {:#04x} instead of {:#04x}",
-            offset + index as u64,
-            bytes[index],
-            right[index]
-        );
+async fn receive_rest(
+    from: &mut (impl AsyncRead + Unpin),
+    mut incoming: Incoming,
+) -> Result<Outcome> {
+    while incoming.wanted() > 0 {
+        let more = receive_part(from, &mut incoming).await;
+        let is_more = more.with_context(|| match incoming.transfer() {
+            Some(transfer) => format!("receive {transfer}"),
+            None => "receive a transfer".to_owned(),
+        })?;
+        if !is_more {
+            break;
+        }
     }
-    Ok(())
+    Ok(incoming.outcome())
 }
 
-async fn number(from: &mut (impl AsyncRead + Unpin)) -> Result<Option<u64>> {
-    let mut bytes = [0; 8];
+/// Reads what the part under way lacks. False when the connection ended or was reset before.
+async fn receive_part(
+    from: &mut (impl AsyncRead + Unpin),
+    incoming: &mut Incoming,
+) -> Result<bool> {
+    let mut bytes = vec![0; incoming.wanted()];
     let is_whole = filled(from, &mut bytes).await?;
-    Ok(is_whole.then(|| u64::from_be_bytes(bytes)))
-}
-
-async fn block_size(from: &mut (impl AsyncRead + Unpin)) -> Result<Option<usize>> {
-    let mut bytes = [0; 4];
-    let is_whole = filled(from, &mut bytes).await?;
-    Ok(is_whole.then(|| u32::from_be_bytes(bytes) as usize))
+    if is_whole {
+        incoming.take(&bytes)?;
+    }
+    Ok(is_whole)
 }
 
 /// False when the connection ended or was reset before all came.
@@ -284,6 +243,19 @@ mod tests {
         let bytes = sent().await;
         let outcome = Transfer::receive(&mut bytes.as_slice(), 1).await.unwrap();
         assert_eq!(outcome, Outcome::Complete(TRANSFER));
+    }
+
+    #[tokio::test]
+    async fn pieces_of_any_size_are_the_same_transfer() {
+        let bytes = [sent().await, vec![1, 2, 3]].concat();
+        for size in [1, 7, 4096, bytes.len()] {
+            let mut incoming = Incoming::new(1);
+            let taken = bytes
+                .chunks(size)
+                .map(|piece| incoming.take(piece).unwrap());
+            assert_eq!(taken.sum::<usize>(), bytes.len() - 3, "{size}");
+            assert_eq!(incoming.outcome(), Outcome::Complete(TRANSFER), "{size}");
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! The harness of adit's black-box tests: everything here drives the real program over
 //! real sockets and looks at it only from outside. It is *not* a place for tests of the
-//! product's insides, and it takes no code of the product.
+//! product's insides, and it takes no code of the product. [`simulation`] is the exception: there
+//! the product's cores run on a network that is made up.
 //!
 //! ```text
 //! scenario    one test's surroundings: loop, directory, deadline, evidence
@@ -40,6 +41,7 @@ pub mod rig;
 pub mod scenario;
 pub mod scripted_proxy;
 pub mod scripted_service;
+pub mod simulation;
 pub mod stack;
 pub mod verifier;
 pub mod web_proxy;

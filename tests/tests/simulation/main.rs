@@ -1,0 +1,57 @@
+//! The simulator in the budget of an ordinary run, and the simulator judged by itself.
+
+use adit_tests::simulation::{Bug, Run, run_all};
+
+const SEEDS: u64 = 64;
+const STEPS: u64 = 20_000;
+
+#[test]
+fn every_application_sees_what_it_must() {
+    let tally = run_all(0, SEEDS, STEPS, None).unwrap_or_else(|failure| panic!("{failure}"));
+    eprintln!("{SEEDS} seeds of {STEPS} steps: {tally:?}");
+    // That much happens, or the test has gone blind.
+    assert!(tally.complete > 8_000 && tally.cut > 5_000, "{tally:?}");
+    assert!(tally.links_lost > 2_000, "{tally:?}");
+}
+
+#[test]
+fn every_planted_mistake_is_found() {
+    let missed: Vec<Bug> = Bug::ALL
+        .into_iter()
+        .filter(|bug| match run_all(0, SEEDS, STEPS, Some(*bug)) {
+            Ok(_) => true,
+            Err(failure) => {
+                eprintln!("{bug:?}: {failure}");
+                false
+            }
+        })
+        .collect();
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+/// What a failure prints is all that it takes to see it again.
+#[test]
+fn a_failure_is_repeated_by_its_line() {
+    let first = run_all(0, SEEDS, STEPS, Some(Bug::LostData)).expect_err("a mistake is planted");
+    let again = first.run.go().expect_err("the same mistake is planted");
+    assert_eq!((first.step, &first.reason), (again.step, &again.reason));
+    let Run { seed, steps, .. } = first.run;
+    let line = format!("replay: simulate --seed {seed} --steps {steps} --bug LostData");
+    assert_eq!(first.to_string().lines().last(), Some(line.as_str()));
+}
+
+#[test]
+fn a_seed_repeats_itself() {
+    let run = |seed| {
+        let run = Run {
+            seed,
+            steps: 2_500,
+            bug: None,
+            has_trace: false,
+        };
+        run.go().unwrap_or_else(|failure| panic!("{failure}"))
+    };
+    for seed in 100..104 {
+        assert_eq!(run(seed), run(seed), "seed {seed}");
+    }
+}

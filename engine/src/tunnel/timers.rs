@@ -25,6 +25,10 @@ const ENDED_MAX: usize = 64;
 /// connected (specification 2.1).
 const UNANSWERED_PINGS_MAX: u32 = 3;
 
+/// Unanswered pings that end a link without connections in any case, some ten minutes: a proxy on the way
+/// acknowledges what it gets whether or not anybody is behind it.
+const DRAINING_PINGS_MAX: u32 = 30;
+
 #[derive(Default)]
 pub(crate) struct Timers {
     /// Connections to look at: quiet after a half-close, or flushing. One entry for each, not
@@ -165,8 +169,9 @@ impl Proxy {
             // Without connections a new link costs nothing. With some, silence may as well be
             // back-pressure: a service that cannot pass our data on does not read our pings. So it
             // is while what an ended connection sent is on its way, on a slow network or to a
-            // service that holds to a quota.
-            if self.connections.count() == 0 && timers.sent_behind.is_none() {
+            // service that holds to a quota; but not for ever.
+            let may_drain = timers.sent_behind.is_some() && timers.unanswered < DRAINING_PINGS_MAX;
+            if self.connections.count() == 0 && !may_drain {
                 timers.next_ping = None;
                 return self.act(Action::LinkDead);
             }

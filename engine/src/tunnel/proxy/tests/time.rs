@@ -262,6 +262,23 @@ fn a_link_that_still_carries_what_an_ended_connection_sent_is_only_suspect() {
 }
 
 #[test]
+fn a_link_without_connections_is_not_suspected_for_ever() {
+    let mut lab = Lab::destination(&["A"]);
+    lab.wait(Duration::ZERO);
+    pong(&mut lab, b"1");
+    lab.gets(&[stream_start(1, "A", 1)]);
+    let io = lab.dialled().unwrap();
+    lab.writes(io, &[7; 100]);
+    lab.finishes(io);
+    lab.said();
+    // Whoever acknowledges is a proxy on the way, and behind it nobody is left.
+    lab.wait(SECOND * 500);
+    assert!(!lab.is_link_dead);
+    lab.wait(SECOND * 200);
+    assert!(lab.is_link_dead);
+}
+
+#[test]
 fn with_connections_open_a_silent_link_is_only_suspect() {
     let mut lab = Lab::source(&["A"]);
     lab.accept(0).unwrap();

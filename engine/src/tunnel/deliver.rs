@@ -72,6 +72,12 @@ pub(crate) fn queue_mark(limits: &Limits) -> usize {
     limits.connection_buffer.saturating_sub(MESSAGE_ROOM).max(1)
 }
 
+/// Bytes of a queue at which the tunnel goes on: some below the mark, so that a reader of few bytes a
+/// second lets it go on after seconds.
+fn resume_mark(mark: usize) -> usize {
+    mark - (mark / 2).min(2 * MESSAGE_ROOM)
+}
+
 /// Memory over which the pool pauses the tunnel.
 pub(crate) fn pool_mark(limits: &Limits) -> usize {
     limits.tunnel_buffer.saturating_sub(MESSAGE_ROOM)
@@ -292,11 +298,11 @@ impl Proxy {
         let size = connection.queue.size();
         let has_room = connection.received >= connection.offsets.tell_at;
         let mark = queue_mark(&self.limits);
-        // Hysteresis: from the mark down to half of it.
+        // Hysteresis, a little below the mark: who waits for this one should not wait for megabytes.
         if !connection.is_full && size > mark {
             connection.is_full = true;
             self.full_queues += 1;
-        } else if connection.is_full && size <= mark / 2 {
+        } else if connection.is_full && size <= resume_mark(mark) {
             connection.is_full = false;
             self.full_queues -= 1;
         }

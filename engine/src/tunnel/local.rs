@@ -26,6 +26,11 @@ impl Proxy {
             return;
         };
         connection.is_gone = true;
+        if connection.state == State::Open && connection.credit() == 0 {
+            // Nothing reads it now, so that nothing would find the error.
+            self.schedule.ready(key, &mut connection.turn);
+            return;
+        }
         // Reading shows no error behind an end.
         if connection.state == State::LocalEnded {
             self.local_failed(key);

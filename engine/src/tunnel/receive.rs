@@ -93,7 +93,11 @@ impl Proxy {
             Kind::ConnectionReset => self.on_connection_reset(now, &message),
             Kind::SessionReset => self.on_session_reset(now),
             Kind::ServiceIds => return self.on_service_ids(buffer, place),
-            Kind::Credit if message.ignorable => self.on_credit(buffer, place, &message),
+            Kind::Credit if message.ignorable && self.has_credit => {
+                self.on_credit(buffer, place, &message);
+            }
+            // Not ours: nobody agreed on it.
+            Kind::Credit if message.ignorable => {}
             Kind::Credit => return Err(PeerError::UnknownType(message.kind.raw())),
             Kind::Unknown(_) if message.ignorable => {}
             Kind::Unknown(raw) => return Err(PeerError::UnknownType(raw)),

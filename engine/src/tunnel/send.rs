@@ -79,6 +79,9 @@ impl Proxy {
             // A connection without credit is ready again when it has some.
             if connection.state != State::Open || credit == 0 {
                 self.schedule.drained(key, &mut connection.turn);
+                if connection.state == State::Open && connection.is_gone {
+                    self.wait_for_credit_of_gone(now, key);
+                }
                 continue;
             }
             let header = data_header(&self.services, connection);

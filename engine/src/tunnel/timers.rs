@@ -199,6 +199,7 @@ impl Proxy {
             let patience = match connection.state {
                 State::LocalEnded => grace,
                 State::Flushing => FLUSH_TIMEOUT,
+                State::Open if connection.is_gone && connection.credit() == 0 => FLUSH_TIMEOUT,
                 State::Dialling { .. } | State::Open => continue,
             };
             let due = connection.moved_at + patience;
@@ -209,9 +210,21 @@ impl Proxy {
             } else if connection.state == State::LocalEnded {
                 // It still has bytes to take; the stall clock decides about those.
                 self.watch(key, now, patience.max(RECHECK));
+            } else if connection.state == State::Open {
+                self.local_failed(key);
             } else {
                 self.abort(key);
             }
+        }
+    }
+
+    /// The application is gone, and what it sent last may not leave: the peer has so long to let it.
+    pub(crate) fn wait_for_credit_of_gone(&mut self, now: Instant, key: ConnectionKey) {
+        if let Some(connection) = self.connections.find_mut(key)
+            && !connection.is_watched
+        {
+            connection.moved_at = now;
+            self.watch(key, now, FLUSH_TIMEOUT);
         }
     }
 

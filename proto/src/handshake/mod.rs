@@ -25,7 +25,6 @@ pub use response::{
 };
 pub use server_request::{ServerRequest, fuzz_upgrade_request, parse_upgrade_request};
 
-/// Header names of the wire (wire specification, sections 1.2 and 1.4), lower case.
 /// The header of an answer by which a relay says that it carries
 /// [`Credit`](crate::message::Credit); its value is 1. Other clients skip it.
 pub const CREDIT_HEADER: &str = "adit-credit";
@@ -33,6 +32,7 @@ pub const CREDIT_HEADER: &str = "adit-credit";
 /// The one way to give credit that there is.
 const CREDIT_VERSION: &str = "1";
 
+/// Header names of the wire (wire specification, sections 1.2 and 1.4), lower case.
 mod name {
     pub(super) const ACCESS_TOKEN: &str = "access-token";
     pub(super) const CHANNEL_ID: &str = "channel-id";

@@ -199,6 +199,22 @@ fn an_end_behind_the_limit_is_told_after_the_rest() {
 }
 
 #[test]
+fn a_broken_connection_without_credit_does_not_stay_for_ever() {
+    let (mut lab, ios) = stalled(2);
+    lab.gets(&[credit(1, "A", 1, 0)]);
+    lab.writes(ios[0], &[1; 1_000]);
+    lab.breaks(ios[0]);
+    lab.said();
+    lab.wait(Duration::from_secs(290));
+    assert_eq!(lab.ending(ios[0]), None, "the peer may still take the rest");
+    lab.wait(Duration::from_secs(20));
+    assert!(lab.ending(ios[0]).is_some());
+    let said = lab.said().messages;
+    let reset = |said: &&Message| said.r#type == Kind::ConnectionReset.raw();
+    assert_eq!(said.iter().filter(reset).count(), 1);
+}
+
+#[test]
 fn credit_that_means_nothing_is_dropped() {
     let (mut lab, ios) = stalled(1);
     let short = Message {

@@ -1,28 +1,26 @@
 //! A PostgreSQL server that any number of nodes share.
 
 mod node;
+mod operation;
 mod schema;
 mod tables;
 mod tls;
 mod tunnels;
 mod url;
 
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use adit_proto::{Mode, TunnelId};
-use deadpool_postgres::{
-    Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, Transaction,
-};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Transaction};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
-use tracing::{debug, error};
 
 use self::node::Begun;
+use self::operation::{Fault, bounded, bounded_change, commit, commit_early, flush};
 use self::tls::Tls;
 use self::tunnels::Key;
-use super::error::{self, Unavailable};
+use super::error::Unavailable;
 use super::row::number;
 use super::{Change, Changes, Store, StoreError, StoreLimits, TunnelStore};
 use crate::clock::{Clock, Now, Timestamp};
@@ -142,10 +140,15 @@ impl PostgresStore {
             if let Some(change) = &change {
                 self.say(&transaction, change).await?;
             }
-            if tunnels::is_open(&old) && !tunnels::is_open(&new) {
+            let is_open_no_more = tunnels::is_open(&old) && !tunnels::is_open(&new);
+            if is_open_no_more {
+                commit_early(&transaction).await?;
                 tunnels::count_closed(&transaction, &self.limits, 1).await?;
             }
             commit(transaction).await?;
+            if is_open_no_more {
+                flush(&client).await?;
+            }
             Ok(result)
         };
         bounded_change(change).await
@@ -226,7 +229,8 @@ impl TunnelStore for PostgresStore {
             let mut client = self.pool.get().await?;
             let transaction = client.transaction().await?;
             tunnels::open(&transaction, now, &self.limits, new).await?;
-            commit(transaction).await
+            commit(transaction).await?;
+            flush(&client).await
         };
         bounded_change(open).await
     }
@@ -310,8 +314,10 @@ impl TunnelStore for PostgresStore {
             let record = tunnels::lock(&transaction, &key).await?;
             let record = record.ok_or(Fault::Refused(missing))?;
             self.say(&transaction, &change).await?;
+            commit_early(&transaction).await?;
             tunnels::delete(&transaction, &record).await?;
-            commit(transaction).await
+            commit(transaction).await?;
+            flush(&client).await
         };
         bounded_change(delete).await
     }
@@ -423,80 +429,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Commits. What the server says is certain; that it says nothing is not.
-async fn commit<E>(transaction: Transaction<'_>) -> Result<(), Fault<E>> {
-    transaction.commit().await.map_err(|error| {
-        let said = error.as_db_error().is_some();
-        let problem = url::with_causes(&error);
-        if said {
-            Fault::Database(problem)
-        } else {
-            Fault::Lost(problem)
-        }
-    })
-}
-
-/// Lets an operation that only reads take so long and no longer; what fails inside is for the log.
-async fn bounded<T, E: Unavailable>(
-    operation: impl Future<Output = Result<T, Fault<E>>> + Send,
-) -> Result<T, E> {
-    within(E::unavailable, operation).await
-}
-
-/// The same for one that changes something: given up, it may be at its commit.
-async fn bounded_change<T, E: Unavailable>(
-    operation: impl Future<Output = Result<T, Fault<E>>> + Send,
-) -> Result<T, E> {
-    within(E::uncertain, operation).await
-}
-
-async fn within<T, E: Unavailable>(
-    given_up: fn() -> E,
-    operation: impl Future<Output = Result<T, Fault<E>>> + Send,
-) -> Result<T, E> {
-    match tokio::time::timeout(OPERATION_MAX, operation).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(Fault::Refused(refused))) => Err(refused),
-        Ok(Err(Fault::Damaged(what))) => {
-            error!(what, "the store holds what cannot be");
-            Err(E::damaged())
-        }
-        Ok(Err(Fault::Lost(problem))) => {
-            debug!(problem, "the server did not say what became of a commit");
-            Err(E::uncertain())
-        }
-        // The heartbeat reports at a level that is seen, once.
-        Ok(Err(Fault::Database(problem))) => {
-            debug!(problem, "an operation of the store failed");
-            Err(E::unavailable())
-        }
-        Err(_) => {
-            debug!("an operation of the store took too long");
-            Err(given_up())
-        }
-    }
-}
-
-/// How one operation failed inside; what the server or the pool said is kept as text.
-type Fault<E> = error::Fault<E, String>;
-
-impl<E> From<tokio_postgres::Error> for Fault<E> {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self::Database(url::with_causes(&error))
-    }
-}
-
-impl<E> From<PoolError> for Fault<E> {
-    fn from(error: PoolError) -> Self {
-        Self::Database(url::with_causes(&error))
-    }
-}
-
 /// Per node. Operations beyond wait for up to five seconds.
 const CONNECTIONS_MAX: usize = 16;
-
-/// The server's own bounds are a little shorter, and say more.
-const OPERATION_MAX: Duration = Duration::from_secs(10);
 
 /// Migrations may take longer than operations.
 const BEGIN_MAX: Duration = Duration::from_secs(60);

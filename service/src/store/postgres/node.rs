@@ -11,10 +11,12 @@ use tokio::sync::{broadcast, watch};
 use tokio_postgres::AsyncMessage;
 use tracing::{info, warn};
 
+use super::operation::OPERATION_MAX;
 use super::schema::MIGRATIONS;
 use super::tls::Tls;
 use super::url::{PostgresUrl, with_causes};
 use crate::clock::Clock;
+use crate::store::relational::counts;
 use crate::store::row::number;
 use crate::store::{Change, StoreError};
 use crate::tunnels::{Limits, NodeId};
@@ -80,7 +82,10 @@ async fn enter(
     let shared = nodes.unwrap_or(server);
     if nodes.is_none() {
         let retention = i64::try_from(limits.retention.as_millis()).unwrap_or(i64::MAX / 2);
+        // Nobody changes a tunnel between the two.
+        transaction.batch_execute(HOLD).await?;
         transaction.execute(CLAMP, &[&shared, &retention]).await?;
+        recount(transaction).await?;
         super::tables::begin(transaction, shared).await?;
         transaction.execute(STRIKE_OFF, &[]).await?;
     }
@@ -90,6 +95,24 @@ async fn enter(
         node: NodeId(row.try_get(0)?),
         offset: shared - number(clock.now().steady.millis()),
     })
+}
+
+/// Counts again what the triggers count, so that a restored or repaired database leaves nobody at a limit.
+async fn recount(
+    transaction: &deadpool_postgres::Transaction<'_>,
+) -> Result<(), tokio_postgres::Error> {
+    let miscounted: i64 = transaction
+        .query_one(counts::MISCOUNTED, &[])
+        .await?
+        .try_get(0)?;
+    if miscounted > 0 {
+        warn!(
+            miscounted,
+            "the store's counts of tunnels were wrong: counted again"
+        );
+        transaction.batch_execute(counts::RECOUNT).await?;
+    }
+    Ok(())
 }
 
 /// Says every few seconds that this node lives, for ever.
@@ -116,7 +139,7 @@ pub(super) async fn beat_once(pool: &Pool, node: NodeId, steady: i64) -> Result<
         let forgotten = client.execute(FORGET, &[]).await;
         forgotten.map_err(|error| with_causes(&error))
     };
-    let beaten = tokio::time::timeout(super::OPERATION_MAX, beating).await;
+    let beaten = tokio::time::timeout(OPERATION_MAX, beating).await;
     beaten
         .unwrap_or_else(|_| Err("it does not answer".to_owned()))
         .map(drop)
@@ -229,6 +252,7 @@ const TIMES: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigi
 const CLAMP: &str = "UPDATE tunnels SET deadline_ms = \
                      $1 + CASE WHEN is_open THEN lifetime_minutes * 60000 ELSE $2 END \
                      WHERE deadline_ms > $1 + CASE WHEN is_open THEN lifetime_minutes * 60000 ELSE $2 END";
+const HOLD: &str = "LOCK TABLE tunnels IN SHARE ROW EXCLUSIVE MODE";
 const STRIKE_OFF: &str = "DELETE FROM nodes";
 /// A node that was struck off tells all of them, itself included, to look at everything again. No node has
 /// the number 0, so nobody takes it for its own word. `xmax` is 0 in a row that was inserted.

@@ -2,7 +2,9 @@
 
 /// Each entry makes the next version out of the one before; the first, out of nothing. What was
 /// released is never edited, only added to. A node of the version before may still be running.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
+pub(super) const MIGRATIONS: &[&str] = &[
+    VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6,
+];
 
 const VERSION_1: &str = "
 CREATE TABLE tunnels (
@@ -157,6 +159,9 @@ CREATE INDEX tunnels_open_by_thing ON tunnels (thing) WHERE is_open AND thing IS
 /// Triggers, because a node of the version before does not know the table. They run at the commit: whoever
 /// opens or closes holds the row of all open tunnels then, and so two cannot wait for each other here.
 const VERSION_5: &str = "
+-- At once the most that this takes: who has rows locked already would else wait for this, and this for it.
+LOCK TABLE tunnels IN ACCESS EXCLUSIVE MODE;
+
 CREATE TABLE open_tunnels (
     kind text NOT NULL,
     name text NOT NULL,
@@ -192,7 +197,7 @@ CREATE CONSTRAINT TRIGGER open_tunnels_delete AFTER DELETE ON tunnels
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
     WHEN (OLD.is_open) EXECUTE FUNCTION keep_open_tunnels();
 
--- The triggers have locked the table: nobody opens or closes meanwhile.
+-- Nobody opens or closes meanwhile.
 INSERT INTO open_tunnels SELECT 'key', owner, count(*) FROM tunnels
     WHERE is_open AND owner IS NOT NULL GROUP BY owner;
 INSERT INTO open_tunnels SELECT 'thing', thing, count(*) FROM tunnels
@@ -200,3 +205,6 @@ INSERT INTO open_tunnels SELECT 'thing', thing, count(*) FROM tunnels
 DROP INDEX tunnels_open_by_owner;
 DROP INDEX tunnels_open_by_thing;
 ";
+
+/// The trigger finds its tables whatever the path of who changes a tunnel by hand, or restores the data.
+const VERSION_6: &str = "ALTER FUNCTION keep_open_tunnels() SET search_path FROM CURRENT;";

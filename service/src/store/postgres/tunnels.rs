@@ -12,7 +12,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tracing::error;
 
-use super::Fault;
+use super::operation::{Fault, commit_early};
 use crate::clock::{Now, Timestamp};
 use crate::store::error::Unavailable;
 use crate::store::relational::mailbox::SILENCE;
@@ -61,22 +61,42 @@ pub(super) async fn open(
     let id = new.id.clone();
     let record = Record::open(now, limits, 0, new).map_err(Fault::Refused)?;
     // Without the count's row: what is full already is refused before it writes or waits.
-    check_room(transaction, limits, &record).await?;
-    let max = limits.open_tunnels_max;
-    let most = i64::try_from(max).unwrap_or(i64::MAX);
-    if execute(transaction, COUNT_OPENED, &[&most]).await? == 0 {
-        let what = OPEN_TUNNELS;
-        return Err(Fault::Refused(TunnelError::LimitExceeded { what, max }));
-    }
-    // Who has counted has waited for all that opened before: it sees theirs, and its own is counted at
-    // the commit.
+    check_count(transaction, limits).await?;
     check_room(transaction, limits, &record).await?;
     let row = TunnelRow::of(&record);
     let values: Vec<_> = row.fixed_postgres().chain(row.moving_postgres()).collect();
     if execute(transaction, &INSERT, &values).await? == 0 {
         return Err(Fault::Refused(TunnelError::Taken(id)));
     }
-    Ok(())
+    // Last, since whoever opens or closes waits for it until the commit.
+    commit_early(transaction).await?;
+    let max = limits.open_tunnels_max;
+    let most = i64::try_from(max).unwrap_or(i64::MAX);
+    if execute(transaction, COUNT_OPENED, &[&most]).await? == 0 {
+        return Err(full(max));
+    }
+    // Who has counted has waited for all that opened before: it sees theirs, and its own is counted at
+    // the commit.
+    check_room(transaction, limits, &record).await
+}
+
+/// Refuses when there are as many open tunnels as there may be.
+async fn check_count(
+    transaction: &Transaction<'_>,
+    limits: &Limits,
+) -> Result<(), Fault<TunnelError>> {
+    let max = limits.open_tunnels_max;
+    let statement = transaction.prepare_cached(COUNT_OF_OPEN).await?;
+    let open: i64 = transaction.query_one(&statement, &[]).await?.try_get(0)?;
+    if usize::try_from(open).unwrap_or(0) < max {
+        return Ok(());
+    }
+    Err(full(max))
+}
+
+fn full(max: usize) -> Fault<TunnelError> {
+    let what = OPEN_TUNNELS;
+    Fault::Refused(TunnelError::LimitExceeded { what, max })
 }
 
 /// Refuses when the caller of this record, or its thing, has too many open tunnels for one more.
@@ -322,6 +342,7 @@ pub(super) const PURGE: &str = "DELETE FROM tunnels WHERE sequence IN (SELECT se
                                 FOR UPDATE SKIP LOCKED)";
 pub(super) const NEXT_DEADLINE: &str = "SELECT least((SELECT min(deadline_ms) FROM tunnels WHERE is_open), \
                                         (SELECT min(deadline_ms) FROM tunnels WHERE NOT is_open))";
+const COUNT_OF_OPEN: &str = "SELECT value FROM counters WHERE name = 'open'";
 const COUNT_OPENED: &str =
     "UPDATE counters SET value = value + 1 WHERE name = 'open' AND value < $1";
 const FORGET: &str = "DELETE FROM tunnels WHERE sequence = $1";

@@ -12,6 +12,7 @@
 //! there, the two databases are locked in different ways.
 
 pub(super) mod audit;
+pub(super) mod counts;
 pub(super) mod dispatch;
 pub(super) mod mailbox;
 pub(super) mod registry;

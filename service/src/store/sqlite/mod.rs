@@ -13,11 +13,12 @@ use std::sync::Arc;
 
 use adit_proto::{Mode, TunnelId};
 use rusqlite::{Connection, TransactionBehavior};
-use tracing::error;
+use tracing::{error, warn};
 
 use self::readers::Readers;
 use self::writer::Writer;
 use super::error::Unavailable;
+use super::relational::counts;
 use super::{Changes, Store, StoreLimits, TunnelStore, error};
 use crate::clock::Now;
 use crate::data_dir::{DataDir, DataDirError};
@@ -112,11 +113,25 @@ fn begin(
         }
     }
     tunnels::clamp(&transaction, now, limits)?;
+    recount(&transaction)?;
     tables::begin(&transaction, now)?;
     let sql = "UPDATE counters SET value = value + 1 WHERE name = 'node' RETURNING value";
     let node = transaction.query_row(sql, [], |row| row.get(0))?;
     transaction.commit()?;
     Ok(NodeId(node))
+}
+
+/// Counts again what the triggers count, so that a repaired file leaves nobody at a limit.
+fn recount(connection: &Connection) -> rusqlite::Result<()> {
+    let miscounted: i64 = connection.query_row(counts::MISCOUNTED, [], |row| row.get(0))?;
+    if miscounted > 0 {
+        warn!(
+            miscounted,
+            "the store's counts of tunnels were wrong: counted again"
+        );
+        connection.execute_batch(counts::RECOUNT)?;
+    }
+    Ok(())
 }
 
 impl Store for SqliteStore {

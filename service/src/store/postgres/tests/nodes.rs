@@ -1,5 +1,6 @@
 //! Several nodes on one database.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -255,8 +256,95 @@ async fn open_tunnels_of_an_older_version_are_counted() {
              CREATE INDEX tunnels_open_by_thing ON tunnels (thing)",
         )
         .await;
-    let store = database.node(&clock).await;
+    let store = beside_a_slow_change(&database, database.node(&clock)).await;
     let sum = "SELECT sum(count)::bigint FROM open_tunnels";
     assert_eq!(database.number(sum).await, 2);
     database.check(&store).await;
+}
+
+/// Does this while a node of the version before has the row of a tunnel locked and has yet to change it.
+async fn beside_a_slow_change<T>(database: &Database, this: impl Future<Output = T>) -> T {
+    let (mut other, connection) = database
+        .url()
+        .await
+        .config
+        .connect(tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    let change = async {
+        let transaction = other.transaction().await.unwrap();
+        let lock = "SELECT 1 FROM tunnels WHERE id = 'old' FOR UPDATE";
+        transaction.execute(lock, &[]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let touch = "UPDATE tunnels SET updated_ms = updated_ms WHERE id = 'old'";
+        transaction.execute(touch, &[]).await.unwrap();
+        transaction.commit().await.unwrap();
+    };
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        this.await
+    };
+    let ((), done) = tokio::join!(change, later);
+    drop(other);
+    connection.await.unwrap().unwrap();
+    done
+}
+
+#[tokio::test]
+async fn wrong_counts_are_counted_again_when_no_node_lives() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let store = database.node(&clock).await;
+    let (_, mut new) = prepare("one");
+    new.owner = Some("KEY".into());
+    store.open_tunnel(clock.now(), new).await.unwrap();
+    store.shut_down().await;
+    let spoil = "UPDATE open_tunnels SET count = 9; INSERT INTO open_tunnels VALUES ('key', 'GONE', 5); \
+                 UPDATE counters SET value = -3 WHERE name IN ('open', 'closed')";
+    database.run(spoil).await;
+    let store = database.node(&clock).await;
+    database.check(&store).await;
+}
+
+#[tokio::test]
+async fn a_change_by_hand_is_counted_whatever_the_search_path() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let store = database.node(&clock).await;
+    let (_, mut new) = prepare("one");
+    new.owner = Some("KEY".into());
+    store.open_tunnel(clock.now(), new).await.unwrap();
+    database
+        .run("SET search_path TO pg_catalog; DELETE FROM public.tunnels")
+        .await;
+    let left = "SELECT count(*) FROM open_tunnels";
+    assert_eq!(database.number(left).await, 0);
+}
+
+/// What gives up its rows before it is on disk has to be there when it is answered.
+#[tokio::test]
+async fn openings_and_ends_are_on_disk_when_they_are_answered() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let store = database.node(&clock).await;
+    let written = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint";
+    let flushed = "SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint";
+    // Others on the same server flush as well, so that once proves little.
+    for round in 0..30 {
+        let name = format!("t{round}");
+        let id: TunnelId = name.parse().unwrap();
+        let before = database.number(written).await;
+        open(&store, clock.now(), &name).await;
+        assert!(database.number(flushed).await > before, "{name} opened");
+        let before = database.number(written).await;
+        store.close(clock.now(), &id, round % 2 == 0).await.unwrap();
+        assert!(database.number(flushed).await > before, "{name} closed");
+    }
 }

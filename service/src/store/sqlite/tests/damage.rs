@@ -114,3 +114,24 @@ async fn a_damaged_record_keeps_no_other_open_and_is_forgotten_in_its_time() {
     assert_eq!(open.await, 0);
     assert!(expired.next.unwrap() > now.steady, "nothing is left to do");
 }
+
+#[tokio::test]
+async fn wrong_counts_are_counted_again_at_the_start() {
+    let rig = Rig::new();
+    let store = rig.start();
+    let (_, mut new) = prepare("one");
+    new.owner = Some("KEY".into());
+    store.open_tunnel(rig.now(), new).await.unwrap();
+    store
+        .write(
+            "UPDATE open_tunnels SET count = 9; INSERT INTO open_tunnels VALUES ('key', 'GONE', 5); \
+             UPDATE counters SET value = -3 WHERE name IN ('open', 'closed')",
+        )
+        .await;
+    drop(store);
+    let store = rig.start();
+    let open = store.number("SELECT value FROM counters WHERE name = 'open'");
+    assert_eq!(open.await, 1);
+    let counts = store.number("SELECT sum(count) FROM open_tunnels");
+    assert_eq!(counts.await, 1);
+}

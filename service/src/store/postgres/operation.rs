@@ -1,0 +1,107 @@
+//! One operation on the server: its bounds, how it commits, and how it fails.
+
+use std::future::Future;
+use std::time::Duration;
+
+use deadpool_postgres::{Client, PoolError, Transaction};
+use tracing::{debug, error};
+
+use super::url;
+use crate::store::error::{self, Unavailable};
+
+/// Commits. What the server says is certain; that it says nothing is not.
+pub(super) async fn commit<E>(transaction: Transaction<'_>) -> Result<(), Fault<E>> {
+    transaction.commit().await.map_err(|error| {
+        let said = error.as_db_error().is_some();
+        let problem = url::with_causes(&error);
+        if said {
+            Fault::Database(problem)
+        } else {
+            Fault::Lost(problem)
+        }
+    })
+}
+
+/// Lets the commit of this transaction give up its rows before it is on disk. For one that holds the row
+/// of all open tunnels: whoever opens or closes would wait for every commit in front of its own. Nothing
+/// may be answered before [`flush`].
+pub(super) async fn commit_early(
+    transaction: &Transaction<'_>,
+) -> Result<(), tokio_postgres::Error> {
+    let sql = "SELECT set_config('synchronous_commit', 'off', true)";
+    let statement = transaction.prepare_cached(sql).await?;
+    transaction.execute(&statement, &[]).await.map(drop)
+}
+
+/// Waits until what was committed before is on disk, and wherever else the server's `synchronous_commit`
+/// asks for: a transaction of its own, whose commit goes there with all that came before it.
+pub(super) async fn flush<E>(client: &Client) -> Result<(), Fault<E>> {
+    // Changes nothing; who decodes the log sees a message without content.
+    let sql = "SELECT pg_logical_emit_message(true, 'adit', ''::text)";
+    let flushed = async {
+        let statement = client.prepare_cached(sql).await?;
+        client.execute(&statement, &[]).await
+    };
+    // Committed it is, but whether it outlives the server nobody says.
+    let lost = |error| Fault::Lost(url::with_causes(&error));
+    flushed.await.map(drop).map_err(lost)
+}
+
+/// Lets an operation that only reads take so long and no longer; what fails inside is for the log.
+pub(super) async fn bounded<T, E: Unavailable>(
+    operation: impl Future<Output = Result<T, Fault<E>>> + Send,
+) -> Result<T, E> {
+    within(E::unavailable, operation).await
+}
+
+/// The same for one that changes something: given up, it may be at its commit.
+pub(super) async fn bounded_change<T, E: Unavailable>(
+    operation: impl Future<Output = Result<T, Fault<E>>> + Send,
+) -> Result<T, E> {
+    within(E::uncertain, operation).await
+}
+
+async fn within<T, E: Unavailable>(
+    given_up: fn() -> E,
+    operation: impl Future<Output = Result<T, Fault<E>>> + Send,
+) -> Result<T, E> {
+    match tokio::time::timeout(OPERATION_MAX, operation).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(Fault::Refused(refused))) => Err(refused),
+        Ok(Err(Fault::Damaged(what))) => {
+            error!(what, "the store holds what cannot be");
+            Err(E::damaged())
+        }
+        Ok(Err(Fault::Lost(problem))) => {
+            debug!(problem, "the server did not say what became of a commit");
+            Err(E::uncertain())
+        }
+        // The heartbeat reports at a level that is seen, once.
+        Ok(Err(Fault::Database(problem))) => {
+            debug!(problem, "an operation of the store failed");
+            Err(E::unavailable())
+        }
+        Err(_) => {
+            debug!("an operation of the store took too long");
+            Err(given_up())
+        }
+    }
+}
+
+/// How one operation failed inside; what the server or the pool said is kept as text.
+pub(super) type Fault<E> = error::Fault<E, String>;
+
+impl<E> From<tokio_postgres::Error> for Fault<E> {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(url::with_causes(&error))
+    }
+}
+
+impl<E> From<PoolError> for Fault<E> {
+    fn from(error: PoolError) -> Self {
+        Self::Database(url::with_causes(&error))
+    }
+}
+
+/// The server's own bounds are a little shorter, and say more.
+pub(super) const OPERATION_MAX: Duration = Duration::from_secs(10);

@@ -78,7 +78,7 @@ async fn the_hook_may_leave_core_files_as_before(scenario: Scenario) -> Result<(
     let out = scenario.path("hook.out");
     // It is told once it runs.
     let text = format!(
-        "#!/bin/sh\nwhile [ \"$(ulimit -c)\" = 0 ]; do sleep 0.05; done\necho \"$ADIT_EVENT\" >> '{}'\n",
+        "#!/bin/sh\nn=0; while [ \"$(ulimit -c)\" = 0 ] && [ $n -lt 400 ]; do n=$((n+1)); sleep 0.05; done\necho \"$ADIT_EVENT\" >> '{}'\n",
         out.display()
     );
     let hook = scenario.write("hook", text)?;

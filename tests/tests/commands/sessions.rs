@@ -137,7 +137,7 @@ async fn ssh_may_leave_core_files_as_before(scenario: Scenario) -> Result<()> {
     let desk = Desk::open(&scenario).await?;
     let _device = device(&desk, ports::free()?).await?;
     // It is told once it runs.
-    let text = "#!/bin/sh\nwhile [ \"$(ulimit -c)\" = 0 ]; do sleep 0.05; done\n\
+    let text = "#!/bin/sh\nn=0; while [ \"$(ulimit -c)\" = 0 ] && [ $n -lt 400 ]; do n=$((n+1)); sleep 0.05; done\n\
                 grep 'Max core' /proc/$PPID/limits\n";
     let program = scenario.write("ssh", text)?;
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;

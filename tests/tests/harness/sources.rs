@@ -131,11 +131,11 @@ fn words(text: &str) -> impl Iterator<Item = String> {
     words.filter(|word| word.contains('_')).map(str::to_owned)
 }
 
-/// The parts that a script offers: those of its array `parts`, each of which has to be a function, too.
+/// The parts that a script offers: those of its arrays, each of which has to be a function, too.
 pub(crate) fn parts(script: &str) -> BTreeSet<String> {
-    let array = script.split_once("\nparts=(\n");
-    let array = array.and_then(|(_, rest)| rest.split_once("\n)\n"));
-    let lines = array.map_or("", |(array, _)| array).lines();
+    let arrays = script.split("=(\n").skip(1);
+    let arrays = arrays.filter_map(|rest| rest.split_once("\n)\n"));
+    let lines = arrays.flat_map(|(array, _)| array.lines());
     let names = lines.filter_map(|line| line.trim().split_once(":\"").map(|(name, _)| name));
     names
         .filter(|name| script.contains(&format!("\n{name}() {{\n")))

@@ -17,7 +17,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
 use self::node::Begun;
-use self::operation::{Fault, bounded, bounded_change, commit, commit_early, flush};
+use self::operation::{Fault, bounded, bounded_change, commit};
 use self::tls::Tls;
 use self::tunnels::Key;
 use super::error::Unavailable;
@@ -140,15 +140,10 @@ impl PostgresStore {
             if let Some(change) = &change {
                 self.say(&transaction, change).await?;
             }
-            let is_open_no_more = tunnels::is_open(&old) && !tunnels::is_open(&new);
-            if is_open_no_more {
-                commit_early(&transaction).await?;
+            if tunnels::is_open(&old) && !tunnels::is_open(&new) {
                 tunnels::count_closed(&transaction, &self.limits, 1).await?;
             }
             commit(transaction).await?;
-            if is_open_no_more {
-                flush(&client).await?;
-            }
             Ok(result)
         };
         bounded_change(change).await
@@ -229,8 +224,7 @@ impl TunnelStore for PostgresStore {
             let mut client = self.pool.get().await?;
             let transaction = client.transaction().await?;
             tunnels::open(&transaction, now, &self.limits, new).await?;
-            commit(transaction).await?;
-            flush(&client).await
+            commit(transaction).await
         };
         bounded_change(open).await
     }
@@ -314,10 +308,8 @@ impl TunnelStore for PostgresStore {
             let record = tunnels::lock(&transaction, &key).await?;
             let record = record.ok_or(Fault::Refused(missing))?;
             self.say(&transaction, &change).await?;
-            commit_early(&transaction).await?;
             tunnels::delete(&transaction, &record).await?;
-            commit(transaction).await?;
-            flush(&client).await
+            commit(transaction).await
         };
         bounded_change(delete).await
     }

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use deadpool_postgres::{Client, PoolError, Transaction};
+use deadpool_postgres::{PoolError, Transaction};
 use tracing::{debug, error};
 
 use super::url;
@@ -20,31 +20,6 @@ pub(super) async fn commit<E>(transaction: Transaction<'_>) -> Result<(), Fault<
             Fault::Lost(problem)
         }
     })
-}
-
-/// Lets the commit of this transaction give up its rows before it is on disk. For one that holds the row
-/// of all open tunnels: whoever opens or closes would wait for every commit in front of its own. Nothing
-/// may be answered before [`flush`].
-pub(super) async fn commit_early(
-    transaction: &Transaction<'_>,
-) -> Result<(), tokio_postgres::Error> {
-    let sql = "SELECT set_config('synchronous_commit', 'off', true)";
-    let statement = transaction.prepare_cached(sql).await?;
-    transaction.execute(&statement, &[]).await.map(drop)
-}
-
-/// Waits until what was committed before is on disk, and wherever else the server's `synchronous_commit`
-/// asks for: a transaction of its own, whose commit goes there with all that came before it.
-pub(super) async fn flush<E>(client: &Client) -> Result<(), Fault<E>> {
-    // Changes nothing; who decodes the log sees a message without content.
-    let sql = "SELECT pg_logical_emit_message(true, 'adit', ''::text)";
-    let flushed = async {
-        let statement = client.prepare_cached(sql).await?;
-        client.execute(&statement, &[]).await
-    };
-    // Committed it is, but whether it outlives the server nobody says.
-    let lost = |error| Fault::Lost(url::with_causes(&error));
-    flushed.await.map(drop).map_err(lost)
 }
 
 /// Lets an operation that only reads take so long and no longer; what fails inside is for the log.

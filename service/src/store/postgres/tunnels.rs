@@ -12,7 +12,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tracing::error;
 
-use super::operation::{Fault, commit_early};
+use super::operation::Fault;
 use crate::clock::{Now, Timestamp};
 use crate::store::error::Unavailable;
 use crate::store::relational::mailbox::SILENCE;
@@ -69,7 +69,6 @@ pub(super) async fn open(
         return Err(Fault::Refused(TunnelError::Taken(id)));
     }
     // Last, since whoever opens or closes waits for it until the commit.
-    commit_early(transaction).await?;
     let max = limits.open_tunnels_max;
     let most = i64::try_from(max).unwrap_or(i64::MAX);
     if execute(transaction, COUNT_OPENED, &[&most]).await? == 0 {

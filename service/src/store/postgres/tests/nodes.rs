@@ -291,6 +291,12 @@ async fn beside_a_slow_change<T>(database: &Database, this: impl Future<Output =
     done
 }
 
+async fn open_of_key(store: &PostgresStore, now: Now) {
+    let (_, mut new) = prepare("one");
+    new.owner = Some("KEY".into());
+    store.open_tunnel(now, new).await.unwrap();
+}
+
 #[tokio::test]
 async fn wrong_counts_are_counted_again_when_no_node_lives() {
     let Some(database) = Database::new() else {
@@ -298,9 +304,7 @@ async fn wrong_counts_are_counted_again_when_no_node_lives() {
     };
     let clock = ManualClock::new();
     let store = database.node(&clock).await;
-    let (_, mut new) = prepare("one");
-    new.owner = Some("KEY".into());
-    store.open_tunnel(clock.now(), new).await.unwrap();
+    open_of_key(&store, clock.now()).await;
     store.shut_down().await;
     let spoil = "UPDATE open_tunnels SET count = 9; INSERT INTO open_tunnels VALUES ('key', 'GONE', 5); \
                  UPDATE counters SET value = -3 WHERE name IN ('open', 'closed')";
@@ -316,35 +320,10 @@ async fn a_change_by_hand_is_counted_whatever_the_search_path() {
     };
     let clock = ManualClock::new();
     let store = database.node(&clock).await;
-    let (_, mut new) = prepare("one");
-    new.owner = Some("KEY".into());
-    store.open_tunnel(clock.now(), new).await.unwrap();
+    open_of_key(&store, clock.now()).await;
     database
         .run("SET search_path TO pg_catalog; DELETE FROM public.tunnels")
         .await;
     let left = "SELECT count(*) FROM open_tunnels";
     assert_eq!(database.number(left).await, 0);
-}
-
-/// What gives up its rows before it is on disk has to be there when it is answered.
-#[tokio::test]
-async fn openings_and_ends_are_on_disk_when_they_are_answered() {
-    let Some(database) = Database::new() else {
-        return;
-    };
-    let clock = ManualClock::new();
-    let store = database.node(&clock).await;
-    let written = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint";
-    let flushed = "SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint";
-    // Others on the same server flush as well, so that once proves little.
-    for round in 0..30 {
-        let name = format!("t{round}");
-        let id: TunnelId = name.parse().unwrap();
-        let before = database.number(written).await;
-        open(&store, clock.now(), &name).await;
-        assert!(database.number(flushed).await > before, "{name} opened");
-        let before = database.number(written).await;
-        store.close(clock.now(), &id, round % 2 == 0).await.unwrap();
-        assert!(database.number(flushed).await > before, "{name} closed");
-    }
 }

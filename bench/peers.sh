@@ -38,16 +38,6 @@ Environment: ADIT and ADIT_LOADGEN name other binaries than those in target/rele
 TEXT
 }
 
-die() {
-  printf 'error: %s\n' "$1" >&2
-  [ "$#" -lt 2 ] || printf 'hint: %s\n' "$2" >&2
-  exit 2
-}
-
-say() {
-  printf '%s\n' "$*" >&2
-}
-
 main() {
   local systems=() scenarios=() without='' repeat=5 install=1 build=1 render=1 saved='' results=$here/RESULTS.md
   local command_line=("bench/peers.sh" "$@")

@@ -33,16 +33,6 @@ Environment: ADIT and ADIT_LOADGEN name other binaries than those in target/rele
 TEXT
 }
 
-die() {
-  printf 'error: %s\n' "$1" >&2
-  [ "$#" -lt 2 ] || printf 'hint: %s\n' "$2" >&2
-  exit 2
-}
-
-say() {
-  printf '%s\n' "$*" >&2
-}
-
 main() {
   local parts=("${parts_all[@]}") build=1 render=1 results=$here/SCALE.md part
   local command_line=("bench/scale.sh" "$@")

@@ -13,6 +13,16 @@ is_forking=''
 declare -A pids=()
 declare -A helpers=()
 
+die() {
+  printf 'error: %s\n' "$1" >&2
+  [ "$#" -lt 2 ] || printf 'hint: %s\n' "$2" >&2
+  exit 2
+}
+
+say() {
+  printf '%s\n' "$*" >&2
+}
+
 # Finds out how processor time can be accounted for.
 lab_prepare() {
   local place

@@ -9,19 +9,21 @@ use std::time::Duration;
 const KIB: usize = 1024;
 const SECOND: Duration = Duration::from_secs(1);
 
+fn running(limits: Limits) -> Lab {
+    let settings = ProxySettings {
+        limits,
+        ..settings(Mode::Source, &["A"])
+    };
+    Lab::running(settings, &["A"])
+}
+
 /// A source with connections whose applications read nothing unless asked to.
 fn stalled(count: usize) -> (Lab, Vec<u32>) {
     let limits = Limits {
         connection_buffer: 256 * KIB,
         ..Limits::default()
     };
-    let mut lab = Lab::running(
-        ProxySettings {
-            limits,
-            ..settings(Mode::Source, &["A"])
-        },
-        &["A"],
-    );
+    let mut lab = running(limits);
     lab.room = 100;
     let ios = (0..count).map(|_| lab.accept(0).unwrap()).collect();
     lab.said();
@@ -142,13 +144,7 @@ fn the_shared_pool_is_bounded_whatever_the_sizes_of_messages_and_batches() {
             tunnel_buffer: 1024 * KIB,
             ..Limits::default()
         };
-        let mut lab = Lab::running(
-            ProxySettings {
-                limits,
-                ..settings(Mode::Source, &["A"])
-            },
-            &["A"],
-        );
+        let mut lab = running(limits);
         lab.room = 0;
         for _ in 0..400 {
             lab.accept(0).unwrap();

@@ -148,7 +148,7 @@ fn from_file(given: &Given, world: &mut World) -> Result<AccessToken, BadInput> 
     } else {
         let shown = Escaped(path);
         let unreadable =
-            |error: io::Error| fault(format!("cannot read `{shown}`: {error}"), TOKEN_HINT);
+            |error: io::Error| fault(format!("cannot read `{shown}`: {error}"), hint_of(&error));
         let mut file = File::open(world.path(path)).map_err(unreadable)?;
         let data = file.metadata().map_err(unreadable)?;
         let mode = data.permissions().mode() & 0o7777;
@@ -175,7 +175,7 @@ fn credential(world: &World, personality: Personality) -> Result<AccessToken, Ba
     let name = format!("credential {}", Escaped(&shown));
     let text = File::open(&path)
         .and_then(|mut file| read_token(&mut file))
-        .map_err(|error| BadInput::fatal(format!("{name}: {error}"), TOKEN_HINT))?;
+        .map_err(|error| BadInput::fatal(format!("{name}: {error}"), hint_of(&error)))?;
     check(text, &name, &Origin::Environment("CREDENTIALS_DIRECTORY"))
 }
 
@@ -269,6 +269,16 @@ fn make_client_token(access_token: &AccessToken) -> Result<ClientToken, BadInput
 const READ_SIZE_MAX: usize = MAX_ACCESS_TOKEN_SIZE + 2;
 
 const TOKEN_HINT: &str = "copy the whole client access token that opening the tunnel returned: 1 to 4096 printable characters";
+
+/// A file of other content is another mistake than one that cannot be had.
+fn hint_of(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::InvalidData => TOKEN_HINT,
+        _ => {
+            "give a file that this user can read; opening the tunnel returned what belongs into it"
+        }
+    }
+}
 
 /// What tells this machine from others, as far as the system says: its id, else that of this boot. An
 /// empty text where it says neither leaves the client token guessable for holders of the access token.

@@ -228,6 +228,8 @@ fn bad_files_are_named() {
             "{fault:?}"
         );
         assert!(fault.message().contains(problem), "{fault:?}");
+        let is_elsewhere = fault.hint().contains("this user can read");
+        assert_eq!(is_elsewhere, problem.contains("cannot read"), "{fault:?}");
     }
 }
 

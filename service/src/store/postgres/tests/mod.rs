@@ -49,8 +49,7 @@ impl Database {
     /// One number.
     async fn number(&self, sql: &str) -> i64 {
         let config: tokio_postgres::Config = self.server.url(&self.name()).parse().unwrap();
-        let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
-        tokio::spawn(connection);
+        let client = self.server.connect(&config).await;
         client.query_one(sql, &[]).await.unwrap().get(0)
     }
 
@@ -60,6 +59,14 @@ impl Database {
         PostgresStore::open(&url, Limits::default(), clock.clock())
             .await
             .unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Some(name) = self.name.take() {
+            self.server.leave(name);
+        }
     }
 }
 

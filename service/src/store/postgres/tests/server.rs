@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -19,6 +19,10 @@ pub(super) struct Server {
     /// Its standard input keeps the server up: when this process ends, however it does, so does that.
     _shell: Child,
     databases: AtomicUsize,
+    /// Databases whose tests have ended. With a new one for each test, a run took more than a gigabyte.
+    left: Mutex<Vec<String>>,
+    /// It has answered once.
+    is_up: AtomicBool,
 }
 
 /// `None`, with the reason printed, when PostgreSQL is not installed.
@@ -28,13 +32,23 @@ pub(super) fn server() -> Option<&'static Server> {
 }
 
 impl Server {
-    /// A new, empty database.
+    /// An empty database that nobody else uses.
     pub(super) async fn database(&self) -> String {
+        let left = self.left.lock().unwrap().pop();
+        if let Some(name) = left {
+            self.run(&name, &EMPTY.replace("NAME", &name)).await;
+            return name;
+        }
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
         let name = format!("t{number}");
         self.run("postgres", &format!("CREATE DATABASE {name}"))
             .await;
         name
+    }
+
+    /// Nobody uses a database any more.
+    pub(super) fn leave(&self, database: String) {
+        self.left.lock().unwrap().push(database);
     }
 
     /// The URL of a database on the server's Unix socket.
@@ -46,18 +60,33 @@ impl Server {
     /// Runs statements in a database, as soon as the server is up.
     pub(super) async fn run(&self, database: &str, sql: &str) {
         let config: tokio_postgres::Config = self.url(database).parse().unwrap();
-        for _ in 0..600 {
-            let Ok((client, connection)) = config.connect(tokio_postgres::NoTls).await else {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            };
-            let connection = tokio::spawn(connection);
-            client.batch_execute(sql).await.unwrap();
-            drop(client);
-            connection.await.unwrap().unwrap();
-            return;
+        let client = self.connect(&config).await;
+        let done = client.batch_execute(sql).await;
+        done.unwrap_or_else(|error| panic!("{sql}: {error:?}\n{}", self.last_words()));
+    }
+
+    /// A connection; only a server that has not yet answered is waited for.
+    pub(super) async fn connect(&self, config: &tokio_postgres::Config) -> tokio_postgres::Client {
+        let mut tries = 600;
+        loop {
+            match config.connect(tokio_postgres::NoTls).await {
+                Ok((client, connection)) => {
+                    self.is_up.store(true, Ordering::Relaxed);
+                    tokio::spawn(connection);
+                    return client;
+                }
+                Err(_) if tries > 0 && !self.is_up.load(Ordering::Relaxed) => tries -= 1,
+                Err(error) => panic!("PostgreSQL: {error:?}\n{}", self.last_words()),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("PostgreSQL did not start; see {}", self.directory.display());
+    }
+
+    /// The end of the server's log: the machine that it ran on may be out of reach.
+    fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().rev().take(20).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -114,6 +143,8 @@ fn start() -> Option<Server> {
         port,
         _shell: shell,
         databases: AtomicUsize::new(0),
+        left: Mutex::default(),
+        is_up: AtomicBool::new(false),
     })
 }
 
@@ -141,6 +172,11 @@ fn write_certificates(directory: &Path) {
     write("server.pem", &server.pem(), 0o644);
     write("server.key", &key.serialize_pem(), 0o600);
 }
+
+/// Connections of the last test may be about to end, and its sessions may have had settings.
+const EMPTY: &str = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
+    WHERE datname = 'NAME' AND pid <> pg_backend_pid(); \
+    ALTER DATABASE NAME RESET ALL; DROP SCHEMA public CASCADE; CREATE SCHEMA public";
 
 /// Debian's `nobody`.
 const NOBODY: u32 = 65_534;

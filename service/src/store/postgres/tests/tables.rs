@@ -12,20 +12,37 @@ use crate::tunnels::ThingName;
 use tokio::task::JoinSet;
 
 /// A store in a database of its own; in memory when there is no server.
-async fn store(limits: StoreLimits) -> Box<AnyStore> {
-    let choice = match Database::new() {
+struct OwnStore {
+    store: AnyStore,
+    _database: Option<Database>,
+}
+
+impl std::ops::Deref for OwnStore {
+    type Target = AnyStore;
+
+    fn deref(&self) -> &AnyStore {
+        &self.store
+    }
+}
+
+async fn store(limits: StoreLimits) -> OwnStore {
+    let database = Database::new();
+    let choice = match &database {
         Some(database) => StoreChoice::Postgres(Box::new(database.url().await)),
         None => StoreChoice::Memory,
     };
     let clock = ManualClock::new().clock();
     let store = AnyStore::open(Some(&choice), None, limits, &clock).await;
-    Box::new(store.unwrap_or_else(|error| panic!("{error}")))
+    OwnStore {
+        store: store.unwrap_or_else(|error| panic!("{error}")),
+        _database: database,
+    }
 }
 
 mod registry {
     use super::*;
 
-    async fn empty() -> Box<AnyStore> {
+    async fn empty() -> OwnStore {
         let limits = StoreLimits {
             registry: limits(),
             ..StoreLimits::default()

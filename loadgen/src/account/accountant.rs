@@ -34,6 +34,8 @@ pub struct Window {
     pub name: String,
     /// Its process number; `None` for a control group.
     pub pid: Option<u32>,
+    /// Path and build id of its program, where known.
+    pub executable: Option<String>,
     /// Length of the window, seconds.
     pub seconds: f64,
     /// At the window's start.
@@ -77,6 +79,7 @@ impl Window {
         ProcessUse {
             name: self.name.clone(),
             pid: self.pid,
+            executable: self.executable.clone(),
             cpu_user_s: since(|it| it.cpu_user),
             cpu_system_s: since(|it| it.cpu_system),
             cpu_cores: self.cpu() / self.seconds.max(1e-9),
@@ -311,6 +314,7 @@ impl Account {
         Window {
             name: self.subject.name().to_owned(),
             pid: self.subject.pid(),
+            executable: self.subject.executable().map(str::to_owned),
             seconds,
             begin: self.begin,
             end: self.end.unwrap_or(self.last),
@@ -383,6 +387,7 @@ mod tests {
         };
         let window = Window {
             name: "x".to_owned(),
+            executable: None,
             pid: None,
             seconds: 1.0,
             begin: usage(1.0),

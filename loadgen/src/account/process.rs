@@ -1,7 +1,7 @@
 //! One process, by `/proc/PID`.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 
 use super::Usage;
 
@@ -15,6 +15,7 @@ pub(super) struct Process {
     pid: u32,
     /// Clock ticks after boot.
     started: u64,
+    executable: Option<String>,
 }
 
 impl Process {
@@ -24,11 +25,17 @@ impl Process {
         Ok(Self {
             pid,
             started: stat.started,
+            executable: executable(pid),
         })
     }
 
     pub(super) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Path and build id of its program, where they may be read.
+    pub(super) fn executable(&self) -> Option<&str> {
+        self.executable.as_deref()
     }
 
     /// What it uses; `NotFound` once it is gone.
@@ -51,6 +58,37 @@ impl Process {
             switches_involuntary: involuntary,
         })
     }
+}
+
+/// Which program a process runs: two builds of one version are told apart by the build id.
+fn executable(pid: u32) -> Option<String> {
+    let link = format!("/proc/{pid}/exe");
+    let path = fs::read_link(&link).ok()?.display().to_string();
+    let mut head = Vec::new();
+    let read = fs::File::open(&link).and_then(|file| file.take(NOTES_MAX).read_to_end(&mut head));
+    Some(match read.ok().and_then(|_| build_id(&head)) {
+        Some(id) => format!("{path} (build id {id})"),
+        None => path,
+    })
+}
+
+/// Linkers put notes among the first pages of a program.
+const NOTES_MAX: u64 = 64 << 10;
+
+/// The note `NT_GNU_BUILD_ID` in the first pages of an ELF file: sizes of name and value, type, name, value
+/// (ELF specification, "Note Section").
+fn build_id(head: &[u8]) -> Option<String> {
+    let word = |at: usize| {
+        let bytes = head.get(at..at + 4)?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    let is_id = |at: &usize| {
+        word(*at) == Some(4) && word(at + 8) == Some(3) && head[at + 12..].starts_with(b"GNU\0")
+    };
+    let note = (0..head.len()).step_by(4).find(is_id)?;
+    let size = usize::try_from(word(note + 4)?).ok()?;
+    let id = head.get(note + 16..)?.get(..size)?;
+    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// `/proc/PID/stat`, as far as it is of use.
@@ -221,6 +259,26 @@ mod tests {
         assert!(
             after.cpu_wait.is_some(),
             "no schedstat: the kernel lacks CONFIG_SCHED_INFO"
+        );
+    }
+
+    #[test]
+    fn a_program_is_told_by_its_path_and_build_id() {
+        let own = Process::find(std::process::id()).unwrap();
+        let told = own.executable().unwrap();
+        let path = std::env::current_exe().unwrap();
+        let rest = told.strip_prefix(path.to_str().unwrap()).unwrap();
+        let note = [4_u32, 3, 3].map(u32::to_ne_bytes).concat();
+        let file = [&[0x7f; 8], &note[..], b"GNU\0\x01\xab\xff rest"].concat();
+        assert_eq!(build_id(&file).unwrap(), "01abff");
+        assert_eq!(build_id(&file[..file.len() - 7]), None);
+        // Some linkers leave it out.
+        let id = rest
+            .strip_prefix(" (build id ")
+            .map(|it| it.trim_end_matches(')'));
+        assert!(
+            rest.is_empty() || id.is_some_and(|id| id.len() >= 16),
+            "{told}"
         );
     }
 

@@ -113,6 +113,15 @@ impl Subject {
         }
     }
 
+    /// Path and build id of its program; `None` for a control group, or where that may not be read.
+    #[must_use]
+    pub fn executable(&self) -> Option<&str> {
+        match &self.source {
+            Source::Process(process) => process.executable(),
+            Source::Cgroup(_) => None,
+        }
+    }
+
     /// What it uses now.
     ///
     /// # Errors

@@ -67,8 +67,6 @@ pub struct Ending {
     pub figures: BTreeMap<String, f64>,
     /// What the reader should know.
     pub warnings: Vec<String>,
-    /// Versions of what was driven, by name.
-    pub versions: BTreeMap<String, String>,
     /// Whether the run was stopped before its time.
     pub is_interrupted: bool,
 }
@@ -139,7 +137,6 @@ impl Reporter {
         let measured = ending.measured.unwrap_or(until_now);
         let mut summary = summary(self.plan.facts, self.machine, &gathered, measured);
         summary.run.is_interrupted = ending.is_interrupted;
-        summary.run.versions = ending.versions;
         summary.processes = ending.processes;
         summary.figures = ending.figures;
         summary.warnings.extend(ending.warnings);

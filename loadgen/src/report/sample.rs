@@ -159,6 +159,7 @@ fn process(name: &str) -> ProcessUse {
     ProcessUse {
         name: name.to_owned(),
         pid: Some(4242),
+        executable: Some("/usr/bin/adit (build id 0123456789abcdef)".to_owned()),
         cpu_user_s: 0.75,
         cpu_system_s: 0.5,
         cpu_cores: 0.25,

@@ -1,5 +1,6 @@
 //! The summary as text, in the shape that users of oha and wrk2 know.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::{
@@ -307,10 +308,25 @@ fn facts(out: &mut String, summary: &Summary) -> std::fmt::Result {
         "Version",
         &format!("{} {}{build}", program.name, program.version),
     )?;
-    for (name, version) in &summary.run.versions {
-        field(out, "", &format!("{name} {version}"))?;
+    for (executable, names) in executables(summary) {
+        field(
+            out,
+            "Under test",
+            &format!("{executable}: {}", names.join(", ")),
+        )?;
     }
     field(out, "Seed", &summary.run.seed.to_string())
+}
+
+/// Which processes under test run which program.
+fn executables(summary: &Summary) -> BTreeMap<&str, Vec<&str>> {
+    let mut names: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for process in &summary.processes {
+        if let Some(executable) = &process.executable {
+            names.entry(&**executable).or_default().push(&*process.name);
+        }
+    }
+    names
 }
 
 fn congestion(summary: &Summary) -> String {

@@ -78,8 +78,6 @@ pub struct RunFacts {
     pub io: String,
     /// Whatever else the profile was told, by the names of its options.
     pub parameters: BTreeMap<String, String>,
-    /// Versions of what was driven, by name, where it said.
-    pub versions: BTreeMap<String, String>,
     /// Whether somebody stopped it before its time.
     pub is_interrupted: bool,
 }

@@ -9,6 +9,9 @@ pub struct ProcessUse {
     pub name: String,
     /// Its number; none for a control group.
     pub pid: Option<u32>,
+    /// Path and build id of its program; none for a control group, or where that may not be read.
+    #[serde(default)]
+    pub executable: Option<String>,
     /// CPU time in user mode, seconds.
     pub cpu_user_s: f64,
     /// CPU time in the kernel, seconds.

@@ -26,6 +26,7 @@ Takes root (network namespaces, control groups).
   --repeat N          rounds; each runs everything once [5]
   --duration SECONDS  of a run; fairness, stall and idle runs are longer [3]
   --no-install        do not install what is missing, fail
+  --strict            end with exit code 1 if a run failed
   --no-build          take the binaries in target/release as they are
   --no-render         keep the runs, write no report
   --render FILE,…     no runs: render the report from saved runs.jsonl; a later file takes the place of earlier ones
@@ -39,8 +40,8 @@ TEXT
 }
 
 main() {
-  local systems=() scenarios=() without='' repeat=5 install=1 build=1 render=1 saved='' results=$here/RESULTS.md
-  local command_line=("bench/peers.sh" "$@")
+  local systems=() scenarios=() without='' repeat=5 install=1 build=1 render=1 strict=0 saved='' results=$here/RESULTS.md
+  local command_line=(${ADIT:+ADIT=other} ${ADIT_LOADGEN:+ADIT_LOADGEN=other} "bench/peers.sh" "$@")
   duration=3
   while [ "$#" -gt 0 ]; do
     case $1 in
@@ -50,6 +51,7 @@ main() {
       --repeat) repeat=$(whole_number "$1" "${2:-}"); shift ;;
       --duration) duration=$(whole_number "$1" "${2:-}"); shift ;;
       --no-install) install=0 ;;
+      --strict) strict=1 ;;
       --no-build) build=0 ;;
       --no-render) render=0 ;;
       --render) saved=${2:?--render needs a runs.jsonl}; shift ;;
@@ -105,6 +107,7 @@ main() {
   done
   say "runs: $runs"
   [ "$render" = 0 ] || python3 "$here/peers/render.py" "$runs" "$results"
+  [ "$strict" = 0 ] || ! grep -q '"exit_code": [^0]' "$runs" || die "a run failed" "its line is in $runs"
 }
 
 whole_number() {

@@ -35,7 +35,7 @@ TEXT
 
 main() {
   local parts=("${parts_all[@]}") build=1 render=1 results=$here/SCALE.md part
-  local command_line=("bench/scale.sh" "$@")
+  local command_line=(${ADIT:+ADIT=other} ${ADIT_LOADGEN:+ADIT_LOADGEN=other} "bench/scale.sh" "$@")
   while [ "$#" -gt 0 ]; do
     case $1 in
       --parts) IFS=, read -ra parts <<<"${2:?--parts needs names}"; shift ;;

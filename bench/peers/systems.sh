@@ -32,6 +32,7 @@ install_missing() {
     chmod 755 "$policy"
     made=1
   fi
+  apt-get update >&2
   DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "${missing[@]}" >&2 ||
     { [ "$made" = 0 ] || rm -f "$policy"; die "not all could be installed" "apt-get update, then again"; }
   [ "$made" = 0 ] || rm -f "$policy"
@@ -191,7 +192,6 @@ socket = r:TCP_NODELAY=1
 sslVersion = TLSv1.3
 ciphersuites = TLS_AES_128_GCM_SHA256
 sessionCacheSize = 10000
-TIMEOUTclose = 0
 CONFIG
     cat
   } >"$file"

@@ -11,8 +11,10 @@ pub enum Verdict {
     Passed,
     /// A byte was lost or wrong, or nothing but errors came of it: 1.
     Failed,
-    /// A threshold of `--fail-if` was crossed: 3.
+    /// A threshold of `--fail-if` was crossed, or a comparison found something worse: 3.
     ThresholdCrossed,
+    /// A comparison had too few runs to tell: 4.
+    Undecided,
 }
 
 /// Why the program could not do what it was asked for.
@@ -65,6 +67,7 @@ impl Verdict {
             Self::Passed => 0,
             Self::Failed => 1,
             Self::ThresholdCrossed => 3,
+            Self::Undecided => 4,
         }
     }
 }

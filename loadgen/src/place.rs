@@ -32,11 +32,16 @@ pub struct Ends {
 }
 
 impl Place {
-    /// Checks what was typed; `connections` is how many there will be.
+    /// Checks what was typed; `connections` is how many there will be, `congestion` the congestion control of all
+    /// sockets that are the generator's.
     ///
     /// # Errors
     /// There is nothing to drive, or too much.
-    pub(crate) fn of(args: &args::Place, connections: usize) -> Result<Self, Error> {
+    pub(crate) fn of(
+        args: &args::Place,
+        connections: usize,
+        congestion: Option<&str>,
+    ) -> Result<Self, Error> {
         let tunnel = &args.tunnel;
         let ways = [
             ("--target", args.target.is_some()),
@@ -49,6 +54,7 @@ impl Place {
             (["--self"], ..) => {
                 let system = SystemSettings {
                     connections,
+                    congestion: congestion.map(str::to_owned),
                     ..SystemSettings::of(&args.parts, 1)?
                 };
                 if args.play.is_some() && system.tunnels > 1 {
@@ -59,7 +65,7 @@ impl Place {
                 }
                 Ok(Self::System(Box::new(system), args.play))
             }
-            (["--source-token"], _, Some(token)) => Ends::of(tunnel, token),
+            (["--source-token"], _, Some(token)) => Ends::of(tunnel, token, congestion),
             ([], ..) => Err(nothing(tunnel.destination_token.is_some())),
             (more, ..) => Err(Error::usage(
                 format!("{} name different things to drive", more.join(" and ")),
@@ -84,12 +90,16 @@ fn nothing(has_destination: bool) -> Error {
 }
 
 impl Ends {
-    fn of(tunnel: &args::Tunnel, source: &AccessToken) -> Result<Place, Error> {
+    fn of(
+        tunnel: &args::Tunnel,
+        source: &AccessToken,
+        congestion: Option<&str>,
+    ) -> Result<Place, Error> {
         let destination = tunnel.destination_token.as_ref();
         Ok(Place::Tunnel(Box::new(Self {
-            source: link(tunnel, source, Mode::Source)?,
+            source: link(tunnel, source, Mode::Source, congestion)?,
             destination: destination
-                .map(|token| link(tunnel, token, Mode::Destination))
+                .map(|token| link(tunnel, token, Mode::Destination, congestion))
                 .transpose()?,
         })))
     }
@@ -103,6 +113,7 @@ pub(crate) fn link(
     tunnel: &args::Tunnel,
     token: &AccessToken,
     mode: Mode,
+    congestion: Option<&str>,
 ) -> Result<LinkSettings, Error> {
     let of_region = || tunnel.region.as_deref().map(Endpoint::of_region);
     let Some(endpoint) = tunnel.endpoint.clone().or_else(of_region) else {
@@ -116,6 +127,7 @@ pub(crate) fn link(
         trust: Trust::Also(tunnel.ca.clone()),
         token: token.clone(),
         mode,
+        congestion: congestion.map(str::to_owned),
     })
 }
 
@@ -155,12 +167,13 @@ impl Stage {
             ..settings.clone()
         })
         .map_err(anyhow::Error::from)?;
+        let own_link = |mode| own_link(&system, mode, settings.congestion.clone());
         let stand = match play {
             None => Stand::Targets(system.targets()),
             Some(play) => Stand::Tunnel(Box::new(Ends {
-                source: own_link(&system, Mode::Source)?,
+                source: own_link(Mode::Source)?,
                 destination: match play {
-                    Play::Both => Some(own_link(&system, Mode::Destination)?),
+                    Play::Both => Some(own_link(Mode::Destination)?),
                     Play::Source => None,
                 },
             })),
@@ -209,7 +222,11 @@ impl Stage {
     }
 }
 
-fn own_link(system: &System, mode: Mode) -> Result<LinkSettings, Error> {
+fn own_link(
+    system: &System,
+    mode: Mode,
+    congestion: Option<String>,
+) -> Result<LinkSettings, Error> {
     let service = system.service();
     let ticket = &system.tickets()[0];
     let token = match mode {
@@ -225,5 +242,6 @@ fn own_link(system: &System, mode: Mode) -> Result<LinkSettings, Error> {
         trust: Trust::Only(system.authority().to_owned()),
         token,
         mode,
+        congestion,
     })
 }

@@ -70,6 +70,8 @@ pub struct Drive {
     pub io: IoChoice,
     /// What becomes of the figures.
     pub output: Output,
+    /// What ends the search for the highest rate, if there is to be one.
+    pub ramp: Option<Threshold>,
 }
 
 /// What is offered, with what only this profile knows.
@@ -133,8 +135,6 @@ pub struct Output {
     pub show: Show,
     /// When the run has failed.
     pub thresholds: Vec<Threshold>,
-    /// What ends the search for the highest rate, if there is to be one.
-    pub ramp: Option<Threshold>,
 }
 
 impl Settings {
@@ -187,7 +187,11 @@ impl Drive {
         within("--connections", connections, CONNECTIONS_MAX)?;
         profile.check(connections)?;
         within("--threads", common.threads, THREADS_MAX)?;
-        let place = Place::of(&common.place, connections)?;
+        let congestion = congestion(common.congestion)?;
+        let place = Place::of(&common.place, connections, congestion.as_deref())?;
+        if matches!(place, Place::Tunnel(_) | Place::System(_, Some(_))) {
+            check_played(common.threads, common.io)?;
+        }
         Ok(Self {
             profile,
             place,
@@ -203,9 +207,10 @@ impl Drive {
             connections,
             threads: profile.threads(common.threads, connections),
             seed: common.seed,
-            congestion: congestion(common.congestion)?,
+            congestion,
             io: common.io,
             output: Output::of(common.output)?,
+            ramp: ramp(common.ramp)?,
         })
     }
 }
@@ -339,9 +344,6 @@ impl Profile {
 
 impl Output {
     pub(crate) fn of(typed: args::Output) -> Result<Self, Error> {
-        let ramp = typed.ramp.as_deref().map(Ramp::parse).transpose();
-        let ramp =
-            ramp.map_err(|error| Error::usage(error, "write it as --ramp until 'p99>5ms'"))?;
         let show = match (typed.lines, typed.quiet) {
             (_, true) => Show::Nothing,
             (true, false) => Show::Lines,
@@ -351,7 +353,6 @@ impl Output {
             directory: typed.out,
             show,
             thresholds: typed.fail_if,
-            ramp,
         })
     }
 }
@@ -365,7 +366,9 @@ fn far_end(args: Serve) -> Result<Settings, Error> {
         ));
     }
     if let Some(token) = &tunnel.destination_token {
-        let link = place::link(tunnel, token, Mode::Destination)?;
+        check_played(args.threads, args.io)?;
+        let congestion = congestion(args.congestion)?;
+        let link = place::link(tunnel, token, Mode::Destination, congestion.as_deref())?;
         return Ok(Settings::Answer(Box::new(link)));
     }
     within("--threads", args.threads, THREADS_MAX)?;
@@ -375,6 +378,24 @@ fn far_end(args: Serve) -> Result<Settings, Error> {
         congestion: congestion(args.congestion)?,
         io: args.io,
     }))
+}
+
+/// Refuses what an end that is played cannot do.
+fn check_played(threads: usize, io: IoChoice) -> Result<(), Error> {
+    let refused = match (threads, io) {
+        (1, IoChoice::Auto) => return Ok(()),
+        (1, _) => "--io",
+        _ => "--threads",
+    };
+    Err(Error::usage(
+        format!("{refused} has no meaning for ends of a tunnel that are played"),
+        "leave it out: one thread plays them, by epoll",
+    ))
+}
+
+fn ramp(typed: Option<Vec<String>>) -> Result<Option<Threshold>, Error> {
+    let ramp = typed.as_deref().map(Ramp::parse).transpose();
+    ramp.map_err(|error| Error::usage(error, "write it as --ramp until 'p99>5ms'"))
 }
 
 fn congestion(name: Option<String>) -> Result<Option<String>, Error> {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::quantity::{duration, rate};
+use super::quantity::{address, duration, rate};
 use crate::account::SubjectSpec;
 use crate::threshold::Threshold;
 
@@ -34,10 +34,15 @@ pub struct Common {
     /// Threads that offer load; of mixed, those that carry bulk: what is interactive has one of its own
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub threads: usize,
+    /// Search for the highest rate until this holds: --ramp until 'p99>5ms'. Begins at --rate; each rate runs for
+    /// --duration. Bytes that are lost or wrong at any rate end it, with exit code 1
+    #[arg(long, num_args = 1..=2, value_names = ["until", "CONDITION"])]
+    pub ramp: Option<Vec<String>>,
     /// All payloads and sizes follow from it
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Congestion control of the generator's sockets, such as reno; the system's default otherwise
+    /// Congestion control of the generator's sockets, its server of --self included, such as reno; the system's default
+    /// otherwise
     #[arg(long, value_name = "NAME")]
     pub congestion: Option<String>,
     /// Kernel interface
@@ -51,8 +56,8 @@ pub struct Common {
 /// What is under test, and which of its processes are accounted for.
 #[derive(Debug, clap::Args)]
 pub struct Place {
-    /// A TCP forwarder that leads to `adit-loadgen serve`, or that server itself
-    #[arg(long, value_name = "ADDR")]
+    /// A TCP forwarder that leads to `adit-loadgen serve`, or that server itself: HOST:PORT, the first address of a name
+    #[arg(long, value_parser = address, value_name = "ADDR")]
     pub target: Option<SocketAddr>,
     /// A whole system on loopback, started for the run; its parts are accounted for by name
     #[arg(long = "self")]
@@ -92,10 +97,6 @@ pub struct Output {
     /// End with exit code 3 if this holds, such as 'p99>5ms', 'rate<10k/s', 'errors>0'; may be repeated
     #[arg(long, value_name = "CONDITION")]
     pub fail_if: Vec<Threshold>,
-    /// Search for the highest rate until this holds: --ramp until 'p99>5ms'. Begins at --rate; each rate runs for
-    /// --duration. Bytes that are lost or wrong at any rate end it, with exit code 1
-    #[arg(long, num_args = 1..=2, value_names = ["until", "CONDITION"])]
-    pub ramp: Option<Vec<String>>,
     /// A line each second, also on a terminal
     #[arg(long, conflicts_with = "quiet")]
     pub lines: bool,

@@ -1,6 +1,18 @@
 //! Numbers with units, as they are typed.
 
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
+
+/// `HOST:PORT`: an address, or the first of a name.
+///
+/// # Errors
+/// There is no such name, or no port.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let mut addresses = text.to_socket_addrs().map_err(|error| error.to_string())?;
+    addresses
+        .next()
+        .ok_or_else(|| "the name has no address".to_owned())
+}
 
 /// `30s`, `500ms`, `2m`, `1h`. From a microsecond to 30 days.
 ///

@@ -28,7 +28,9 @@ pub struct Args {
     pub json: bool,
 }
 
-/// Compares, prints, and ends with [`Verdict::ThresholdCrossed`] (3) where anything got worse.
+/// Compares, prints, and ends with [`Verdict::Failed`] (1) where a byte was wrong in any run, with
+/// [`Verdict::ThresholdCrossed`] (3) where anything got worse, with [`Verdict::Undecided`] (4) where there are too few
+/// runs to tell.
 ///
 /// # Errors
 /// A group cannot be read, or the profiles differ.
@@ -70,11 +72,12 @@ pub fn run(args: &Args) -> Result<Verdict, Error> {
         ));
     }
     crate::report::print(&text(&comparisons, args.json)?)?;
-    let is_worse = comparisons.iter().any(Comparison::is_worse);
-    Ok(if is_worse {
-        Verdict::ThresholdCrossed
-    } else {
-        Verdict::Passed
+    let any = |is: fn(&Comparison) -> bool| comparisons.iter().any(is);
+    Ok(match () {
+        () if any(|it| it.is_broken) => Verdict::Failed,
+        () if any(Comparison::is_worse) => Verdict::ThresholdCrossed,
+        () if any(Comparison::is_undecided) => Verdict::Undecided,
+        () => Verdict::Passed,
     })
 }
 

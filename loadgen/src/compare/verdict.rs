@@ -58,6 +58,8 @@ pub struct Comparison {
     pub other_runs: usize,
     /// Circumstances that were not the same, and warnings that the runs carried.
     pub notes: Vec<String>,
+    /// Whether bytes were wrong in any run: then there is nothing to compare.
+    pub is_broken: bool,
     /// Figure by figure.
     pub lines: Vec<Line>,
 }
@@ -67,6 +69,13 @@ impl Comparison {
     #[must_use]
     pub fn is_worse(&self) -> bool {
         self.lines.iter().any(|line| line.verdict == Verdict::Worse)
+    }
+
+    /// Whether there were not enough runs to say anything.
+    #[must_use]
+    pub fn is_undecided(&self) -> bool {
+        let mut verdicts = self.lines.iter().map(|line| line.verdict);
+        verdicts.all(|verdict| verdict == Verdict::TooFewRuns)
     }
 }
 
@@ -96,6 +105,7 @@ pub fn compare(base: &Group, other: &Group, metrics: &[Metric]) -> Comparison {
             .into_iter()
             .chain(metrics.iter().filter_map(|it| gap(base, other, it)))
             .collect(),
+        is_broken: !base.runs.iter().chain(&other.runs).all(Summary::is_intact),
         lines: lines.collect(),
     }
 }
@@ -251,6 +261,7 @@ fn write_table(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
         other_runs,
         notes,
         lines,
+        is_broken: _,
     } = comparison;
     writeln!(out, "A  {base} ({base_runs} runs)")?;
     writeln!(out, "B  {other} ({other_runs} runs)\n")?;
@@ -307,6 +318,7 @@ mod tests {
 
     use super::super::command::judged;
     use super::*;
+    use crate::report::ErrorKind;
 
     /// Runs whose figures scatter by 2 % each and by 2 % all together, as runs on one machine do.
     fn group(random: &mut ChaCha8Rng, runs: usize, slower: f64) -> Group {
@@ -429,6 +441,20 @@ mod tests {
         // Of a profile that has none at all there is nothing to tell.
         let jain = [Metric::Jain];
         assert!(compare(&base, &other, &jain).notes.is_empty());
+    }
+
+    #[test]
+    fn wrong_bytes_and_too_few_runs_are_no_success() {
+        let mut random = ChaCha8Rng::seed_from_u64(3);
+        let base = group(&mut random, 5, 1.0);
+        let mut other = group(&mut random, 5, 1.0);
+        let fine = compare(&base, &other, &judged());
+        assert!(!fine.is_broken && !fine.is_undecided());
+        other.runs[2].errors.insert(ErrorKind::Mismatch, 1);
+        assert!(compare(&base, &other, &judged()).is_broken);
+        assert!(compare(&other, &base, &judged()).is_broken);
+        let few = group(&mut random, 1, 10.0);
+        assert!(compare(&base, &few, &judged()).is_undecided());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use fastwebsockets::{Frame, Payload, Role, WebSocket};
 use rustls::ClientConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
+use socket2::SockRef;
 use std::io::Cursor;
 use tokio::io::{
     AsyncReadExt as _, AsyncWriteExt as _, Chain, Empty, Join, ReadHalf, Sink, WriteHalf, empty,
@@ -97,6 +98,8 @@ pub struct LinkSettings {
     pub token: AccessToken,
     /// Which side.
     pub mode: Mode,
+    /// Congestion control of the link's socket; the system's default otherwise.
+    pub congestion: Option<String>,
 }
 
 type Stream = TlsStream<TcpStream>;
@@ -129,10 +132,21 @@ pub(super) async fn connect(settings: &LinkSettings) -> Result<(LinkReader, Link
         .with_context(|| format!("cannot connect to {host}:{port} as {side}"))
 }
 
-async fn open(settings: &LinkSettings) -> Result<(LinkReader, LinkWriter)> {
+async fn dial(settings: &LinkSettings) -> Result<TcpStream> {
     let Endpoint { host, port } = &settings.endpoint;
     let socket = TcpStream::connect((host.as_str(), *port)).await?;
     socket.set_nodelay(true)?;
+    if let Some(name) = &settings.congestion {
+        SockRef::from(&socket)
+            .set_tcp_congestion(name.as_bytes())
+            .with_context(|| format!("congestion control {name}"))?;
+    }
+    Ok(socket)
+}
+
+async fn open(settings: &LinkSettings) -> Result<(LinkReader, LinkWriter)> {
+    let host = &settings.endpoint.host;
+    let socket = dial(settings).await?;
     let name = ServerName::try_from(host.clone()).context("no name that a certificate can have")?;
     let connector = TlsConnector::from(tls(settings)?);
     let mut stream = connector.connect(name, socket).await.context("TLS")?;
@@ -240,6 +254,34 @@ impl LinkWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_link_has_the_congestion_control_that_was_asked_for() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let dialled = async |congestion: Option<&str>| {
+            let settings = LinkSettings {
+                endpoint: listener.local_addr().unwrap().to_string().parse().unwrap(),
+                trust: Trust::Also(None),
+                token: AccessToken::new("a-token".to_owned()).unwrap(),
+                mode: Mode::Source,
+                congestion: congestion.map(str::to_owned),
+            };
+            dial(&settings).await
+        };
+        let name = |socket: &TcpStream| {
+            let name = SockRef::from(socket).tcp_congestion().unwrap();
+            String::from_utf8(name.into_iter().take_while(|byte| *byte != 0).collect()).unwrap()
+        };
+        let usual = name(&dialled(None).await.unwrap());
+        let known = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
+        let known = std::fs::read_to_string(known).unwrap();
+        // Reno is always there; where it is the system's, another shows that it was asked for.
+        let other = known.split_whitespace().find(|it| *it != usual);
+        let other = other.unwrap_or("reno");
+        assert_eq!(name(&dialled(Some(other)).await.unwrap()), other);
+        let told = format!("{:#}", dialled(Some("nonesuch")).await.unwrap_err());
+        assert!(told.contains("congestion control nonesuch"), "{told}");
+    }
 
     #[test]
     fn endpoints_are_read() {

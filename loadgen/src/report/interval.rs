@@ -48,6 +48,8 @@ pub struct Interval {
     pub connection_errors: ErrorCounts,
     /// Connections of this worker open at its end.
     pub open: u64,
+    /// The most of them within it.
+    pub open_max: u64,
     /// Bytes of each stream that moved, for shares and fairness.
     pub streams: Vec<StreamBytes>,
 }
@@ -78,6 +80,7 @@ impl Interval {
             errors: ErrorCounts::default(),
             connection_errors: ErrorCounts::default(),
             open: 0,
+            open_max: 0,
             streams: Vec::new(),
         }
     }

@@ -217,10 +217,7 @@ impl Metric {
             Self::Max { is_corrected } => Some(latency(is_corrected)?.max_ns as f64),
             Self::Min { is_corrected } => Some(latency(is_corrected)?.min_ns as f64),
             Self::Rate => Some(summary.achieved_rate),
-            Self::RateShare => summary
-                .run
-                .offered_rate
-                .map(|offered| summary.achieved_rate / offered),
+            Self::RateShare => summary.achieved_share(),
             Self::Errors => Some(summary.errors_total() as f64),
             Self::ErrorRate => Some(summary.error_share()),
             Self::Up => Some(summary.up_bits_per_second),

@@ -132,7 +132,9 @@ impl Recorder {
 
     /// A connection is open now.
     pub fn opened(&self) {
-        self.inner.borrow_mut().open += 1;
+        let mut inner = self.inner.borrow_mut();
+        inner.open += 1;
+        inner.interval.open_max = inner.interval.open_max.max(inner.open);
     }
 
     /// A connection that was [`opened`](Self::opened) is open no longer.
@@ -177,6 +179,7 @@ impl Inner {
         let next = Interval::new(self.interval.worker, next_second);
         let mut full = std::mem::replace(&mut self.interval, next);
         full.open = self.open;
+        self.interval.open_max = self.open;
         full.streams = self
             .streams
             .iter()

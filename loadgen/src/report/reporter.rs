@@ -18,7 +18,7 @@ use super::{
     recorder::Recorder,
     screen::Screen,
     self_check,
-    summary::{Generator, ProcessUse, Program, RunFacts, SCHEMA_VERSION, Shares, Summary},
+    summary::{Generator, ProcessUse, Program, RunFacts, SCHEMA_VERSION, Second, Shares, Summary},
     tally::Tally,
     terminal,
     view::{Sink, View},
@@ -192,7 +192,7 @@ fn summary(run: RunFacts, machine: Machine, gathered: &Gathered, measured: Durat
         bytes_down: tally.bytes_down,
         up_bits_per_second: per_second(tally.bytes_up) * 8.0,
         down_bits_per_second: per_second(tally.bytes_down) * 8.0,
-        open_max: tally.open_max,
+        open_max: tally.open_max(),
         errors: tally.errors.iter().collect(),
         connection_errors: tally.connection_errors.iter().collect(),
         corrected: Latency::of(&tally.corrected),
@@ -271,12 +271,16 @@ impl Gatherer {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             while self.due() <= Instant::now() {
-                self.close_second();
+                let cpu = self.gathered.own.sample(Instant::now());
+                let (second, interval) = self.gathered.tally.close(cpu);
+                self.show(&second, &interval);
             }
         }
-        // The last second may be a part of one.
+        self.gathered.own.sample(Instant::now());
         while self.gathered.tally.has_pending() {
-            self.close_second();
+            if let Some((second, interval)) = self.gathered.tally.close_rest() {
+                self.show(&second, &interval);
+            }
         }
         for sink in &mut self.sinks {
             if let Err(error) = sink.end() {
@@ -295,14 +299,12 @@ impl Gatherer {
         self.start + Duration::from_secs(seconds) + HAND_OVER_TIME
     }
 
-    fn close_second(&mut self) {
-        let cpu = self.gathered.own.sample(Instant::now());
-        let (second, interval) = self.gathered.tally.close(cpu);
+    fn show(&mut self, second: &Second, interval: &super::Interval) {
         let view = View {
             facts: &self.facts,
             tally: &self.gathered.tally,
-            second: &second,
-            interval: &interval,
+            second,
+            interval,
         };
         let troubles = &mut self.gathered.troubles;
         // A place that failed once is left alone: the run matters more than its display.

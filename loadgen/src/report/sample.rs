@@ -69,7 +69,7 @@ pub(crate) fn run(mut show: impl FnMut(&View<'_>)) -> Tally {
 fn interval(second: u32) -> Interval {
     let mut interval = Interval::new(0, second);
     interval.due = 1000;
-    interval.open = 10;
+    (interval.open, interval.open_max) = (10, 10);
     for index in 0..1000_u64 {
         let spread = (index * 7919 + u64::from(second) * 104_729) % 1000;
         let service = 22_000
@@ -127,7 +127,7 @@ pub(crate) fn summary() -> Summary {
         bytes_down: tally.bytes_down,
         up_bits_per_second: tally.bytes_up as f64 * 8.0 / 5.0,
         down_bits_per_second: tally.bytes_down as f64 * 8.0 / 5.0,
-        open_max: tally.open_max,
+        open_max: tally.open_max(),
         errors: tally.errors.iter().collect(),
         corrected: Latency::of(&tally.corrected),
         uncorrected: Latency::of(&tally.uncorrected),

@@ -214,8 +214,8 @@ mod tests {
         fs::write(&path, "{").expect("written");
         fails("not a summary of adit-loadgen: EOF");
         fs::write(&path, r#"{"schema_version": 99}"#).expect("written");
-        fails("schema version 99, but this program reads version 1");
-        fs::write(&path, r#"{"schema_version": 1}"#).expect("written");
+        fails("schema version 99, but this program reads version 2");
+        fs::write(&path, r#"{"schema_version": 2}"#).expect("written");
         fails("missing field");
     }
 }

@@ -58,12 +58,14 @@ fn head(out: &mut String, summary: &Summary) -> std::fmt::Result {
             ),
         )?;
     }
-    let operations = units::count(summary.operations as f64);
-    field(
-        out,
-        "Operations",
-        &format!("{operations} ({})", units::rate(summary.achieved_rate)),
-    )?;
+    if summary.has_operations() {
+        let operations = units::count(summary.operations as f64);
+        field(
+            out,
+            "Operations",
+            &format!("{operations} ({})", units::rate(summary.achieved_rate)),
+        )?;
+    }
     field(out, "Model", &model(summary))?;
     writeln!(out)?;
     field(
@@ -93,19 +95,19 @@ fn success(summary: &Summary) -> String {
 }
 
 fn model(summary: &Summary) -> String {
-    let achieved = summary.achieved_rate;
     match (summary.run.model, summary.run.offered_rate) {
         (Model::Open, Some(offered)) => {
             format!(
-                "open: {} offered, {} of it achieved",
+                "open: {} offered, {} of what came due achieved",
                 units::rate(offered),
-                units::percent(achieved / offered)
+                units::percent(summary.achieved_share().unwrap_or_default())
             )
         }
         (Model::Open, None) => "open".to_owned(),
         (Model::Closed, _) => {
             "closed: the target's speed set the rate, so its stalls are seen once each".to_owned()
         }
+        (Model::Event, _) => "event: all began at once, and times are from then".to_owned(),
     }
 }
 
@@ -118,10 +120,18 @@ fn moved(bytes: u64, bits_per_second: f64) -> String {
 }
 
 fn latency(out: &mut String, summary: &Summary) -> std::fmt::Result {
+    if !summary.has_operations() {
+        return Ok(());
+    }
     if summary.corrected.count == 0 {
         return writeln!(out, "No operation ended well, so there are no latencies.\n");
     }
-    writeln!(out, "Latency histogram, from the intended start:")?;
+    let from = match summary.run.model {
+        Model::Open => "the intended start",
+        Model::Closed => "the start",
+        Model::Event => "the event",
+    };
+    writeln!(out, "Latency histogram, from {from}:")?;
     let most = summary
         .corrected
         .bins
@@ -447,7 +457,15 @@ mod tests {
 
     #[test]
     fn a_run_without_a_single_answer_can_be_told() {
-        let text = table(&Summary::default());
+        let mut summary = Summary::default();
+        let text = table(&summary);
+        assert!(
+            !text.contains("Operations") && !text.contains("NaN"),
+            "{text}"
+        );
+        summary.run.model = Model::Open;
+        summary.run.offered_rate = Some(10.0);
+        let text = table(&summary);
         assert!(
             text.contains("there are no latencies") && !text.contains("NaN"),
             "{text}"

@@ -32,13 +32,12 @@ pub(crate) struct Tally {
     pub(crate) errors: ErrorCounts,
     /// Connections that did, outside of any operation.
     pub(crate) connection_errors: ErrorCounts,
-    /// Most connections open at the end of a second.
-    pub(crate) open_max: u64,
     /// The seconds that are over, at most [`SECONDS_MAX`].
     pub(crate) series: Vec<Second>,
     streams: BTreeMap<u32, Share>,
-    /// Connections of each worker, as it said last.
+    /// Connections of each worker, as it said last, and the most it had.
     open: Vec<u64>,
+    peaks: Vec<u64>,
     /// Seconds that are not over yet: the next one to close and, for a moment, the one after it.
     pending: BTreeMap<u32, Interval>,
     next_second: u32,
@@ -58,10 +57,10 @@ impl Tally {
             bytes_down: 0,
             errors: ErrorCounts::default(),
             connection_errors: ErrorCounts::default(),
-            open_max: 0,
             series: Vec::new(),
             streams: BTreeMap::new(),
             open: Vec::new(),
+            peaks: Vec::new(),
             pending: BTreeMap::new(),
             next_second: 0,
         }
@@ -72,8 +71,11 @@ impl Tally {
     pub(crate) fn add(&mut self, interval: Interval) {
         if self.open.len() <= interval.worker {
             self.open.resize(interval.worker + 1, 0);
+            self.peaks.resize(interval.worker + 1, 0);
         }
         self.open[interval.worker] = interval.open;
+        let peak = &mut self.peaks[interval.worker];
+        *peak = interval.open_max.max(*peak);
         for stream in &interval.streams {
             let share = self.streams.entry(stream.stream).or_default();
             share.stream = stream.stream;
@@ -90,6 +92,24 @@ impl Tally {
     /// The next second is over, in which the generator used `cpu`: adds it to the whole and to the series, and gives back its
     /// figures and histograms.
     pub(crate) fn close(&mut self, cpu: Cpu) -> (Second, Interval) {
+        let (second, over) = self.take_over(cpu);
+        self.append(&second);
+        (second, over)
+    }
+
+    /// The same of what came after the load, in much less than a second: no share of a core is told, and only what
+    /// brought anything becomes a part of the series.
+    pub(crate) fn close_rest(&mut self) -> Option<(Second, Interval)> {
+        let (second, over) = self.take_over(Cpu::default());
+        let moved = second.operations + second.bytes_up + second.bytes_down;
+        let failed = second.errors_total() + second.connection_errors;
+        (moved + failed > 0).then(|| {
+            self.append(&second);
+            (second, over)
+        })
+    }
+
+    fn take_over(&mut self, cpu: Cpu) -> (Second, Interval) {
         let number = self.next_second;
         self.next_second += 1;
         let over = self
@@ -106,11 +126,19 @@ impl Tally {
         self.bytes_down += over.bytes_down;
         self.errors.merge(&over.errors);
         self.connection_errors.merge(&over.connection_errors);
-        self.open_max = self.open_max.max(second.open);
+        (second, over)
+    }
+
+    fn append(&mut self, second: &Second) {
         if self.series.len() < SECONDS_MAX {
             self.series.push(second.clone());
         }
-        (second, over)
+    }
+
+    /// Most connections that were open at once: of several workers at most, since their peaks need not coincide.
+    #[must_use]
+    pub(crate) fn open_max(&self) -> u64 {
+        self.peaks.iter().sum()
     }
 
     /// Whether anything waits for its second to close.
@@ -201,6 +229,7 @@ mod tests {
             interval.operations += 1;
         }
         interval.open = worker as u64 + 1;
+        interval.open_max = interval.open;
         interval
     }
 
@@ -226,7 +255,7 @@ mod tests {
             (tally.operations, tally.corrected.len(), tally.series.len()),
             (4, 4, 2)
         );
-        assert_eq!(tally.open_max, 3);
+        assert_eq!(tally.open_max(), 3);
     }
 
     #[test]
@@ -236,6 +265,19 @@ mod tests {
         tally.add(interval(0, 0, &[1_000]));
         assert_eq!(tally.close(Cpu::default()).0.operations, 1);
         assert_eq!(tally.operations, 1);
+    }
+
+    #[test]
+    fn what_comes_after_the_load_is_told_if_it_brings_anything() {
+        let mut tally = Tally::new();
+        tally.add(interval(0, 0, &[1_000]));
+        tally.close(Cpu::default());
+        tally.add(interval(0, 1, &[]));
+        assert!(tally.close_rest().is_none());
+        tally.add(interval(0, 2, &[1_000]));
+        let (rest, _) = tally.close_rest().expect("an operation ended");
+        assert_eq!((rest.operations, rest.generator_cpu_busiest), (1, 0.0));
+        assert_eq!((tally.operations, tally.series.len()), (2, 2));
     }
 
     #[test]

@@ -55,7 +55,7 @@ fn offer(drive: &Drive) -> Result<Verdict, Error> {
     drive.subjects.extend(stage.subjects());
     let drive = &drive;
     let stop = report::watch_signals().context("signals cannot be watched")?;
-    let summary = match &drive.output.ramp {
+    let summary = match &drive.ramp {
         Some(threshold) => search::search(drive, &stage, threshold, &stop)?,
         None => measure::measure(drive, &stage, &stop)?,
     };

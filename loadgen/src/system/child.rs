@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::board::Board;
 use super::role::{Order, Report, Role};
+use crate::account::SubjectSpec;
 
 /// The hidden command that makes this executable a part.
 const PART_COMMAND: &str = "part";
@@ -74,6 +75,10 @@ impl Part {
 
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    pub(super) fn subject(&self) -> SubjectSpec {
+        SubjectSpec::process(self.pid(), &self.name)
     }
 
     pub(super) fn order(&mut self, order: Order) {

@@ -272,8 +272,13 @@ impl System {
     /// The processes, to be accounted for by name.
     #[must_use]
     pub fn subjects(&self) -> Vec<SubjectSpec> {
-        let subject = |part: &Part| SubjectSpec::process(part.pid(), part.name());
-        self.parts.iter().map(subject).collect()
+        self.parts.iter().map(Part::subject).collect()
+    }
+
+    /// The service's process alone: it is another one after each [`restart`](Self::restart_service).
+    #[must_use]
+    pub fn service_subject(&self) -> SubjectSpec {
+        self.parts[SERVICE_PART].subject()
     }
 
     /// What the parts said of themselves: name, process, listener, kernel interface.

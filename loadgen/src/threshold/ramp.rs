@@ -81,7 +81,8 @@ impl Ramp {
     pub fn tell(&mut self, summary: &Summary) {
         let Some(rate) = self.next else { return };
         let outcome = self.threshold.judge(summary);
-        let is_kept_up = summary.achieved_rate >= rate * KEPT_UP;
+        // Where starts are by chance, more or fewer than the rate says came due.
+        let is_kept_up = summary.achieved_share().is_some_and(|it| it >= KEPT_UP);
         // As of any run: what was lost is a failure, also where the rate was too high.
         let has_lost = !summary.losses().is_empty();
         let has_held = !outcome.is_crossed && is_kept_up && !has_lost;
@@ -170,6 +171,7 @@ mod tests {
             achieved_rate: rate.min(capacity * 1.2),
             ..Summary::default()
         };
+        summary.run.offered_rate = Some(rate);
         summary.corrected.count = 1000;
         summary.corrected.p99_ns = if rate <= capacity {
             1_000_000
@@ -185,6 +187,20 @@ mod tests {
             ramp.tell(&measure(rate));
         }
         ramp
+    }
+
+    #[test]
+    fn starts_by_chance_hold_though_fewer_came_due_than_the_rate_says() {
+        let of = |operations, due| {
+            let mut summary = run(60.0, 100.0);
+            summary.achieved_rate = 50.0;
+            (summary.operations, summary.due) = (operations, due);
+            let mut ramp = Ramp::new("p99>5ms".parse().expect("a threshold"), 60.0);
+            ramp.tell(&summary);
+            ramp.steps()[0].has_held
+        };
+        assert!(of(150, 150));
+        assert!(!of(150, 180));
     }
 
     #[test]

@@ -10,11 +10,11 @@ use anyhow::Context as _;
 
 use super::ledger::Ledger;
 use super::probe::{Probe, ProbeError};
-use super::reporting::{Reporting, no_ramp};
+use super::reporting::Reporting;
 use crate::account::{Accountant, Subject};
 use crate::args;
 use crate::exit::{Error, Verdict};
-use crate::report::Recorder;
+use crate::report::{Model, Recorder};
 use crate::settings::{Output, within};
 use crate::system::{System, SystemSettings};
 
@@ -48,7 +48,6 @@ impl ManySettings {
     /// # Errors
     /// It cannot be used.
     pub fn of(args: args::ManyTunnels) -> Result<Self, Error> {
-        no_ramp(&args.output)?;
         let system = SystemSettings::of(&args.parts, TUNNELS)?;
         let idle_or_not = system.tunnels.saturating_sub(1).clamp(1, ACTIVE_MAX);
         within("--active", args.active, idle_or_not)?;
@@ -122,7 +121,7 @@ pub fn many(settings: ManySettings) -> Result<Verdict, Error> {
         ("reply-size", settings.reply_size.to_string()),
     ];
     let (reporting, mut recorders) = Reporting::start(
-        "many-tunnels",
+        ("many-tunnels", Model::Closed),
         &settings.system,
         settings.seed,
         settings.duration,

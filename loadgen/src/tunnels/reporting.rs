@@ -6,22 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::account::Window;
-use crate::args;
 use crate::exit::{Error, Verdict};
 use crate::report::{self, Ending, Model, Plan, Recorder, Reporter, RunFacts, Summary, timestamp};
 use crate::settings::Output;
 use crate::system::SystemSettings;
-
-/// Refuses what these profiles have no rate for.
-pub(super) fn no_ramp(output: &args::Output) -> Result<(), Error> {
-    match output.ramp {
-        None => Ok(()),
-        Some(_) => Err(Error::usage(
-            "--ramp searches for a rate, and this profile has none",
-            "leave it out",
-        )),
-    }
-}
 
 /// A run that is reported.
 pub(super) struct Reporting {
@@ -32,7 +20,7 @@ pub(super) struct Reporting {
 impl Reporting {
     /// Begins, with a recorder for each of `workers`.
     pub(super) fn start(
-        profile: &str,
+        (profile, model): (&str, Model),
         system: &SystemSettings,
         seed: u64,
         duration: Duration,
@@ -53,7 +41,7 @@ impl Reporting {
             started_at: timestamp(),
             profile: profile.to_owned(),
             target: "a system of its own, on loopback".to_owned(),
-            model: Model::Closed,
+            model,
             duration_s: duration.as_secs_f64(),
             connections: workers as u64,
             threads: workers as u64,

@@ -9,11 +9,11 @@ use anyhow::{Context as _, anyhow};
 
 use super::probe::{Probe, ProbeError};
 use super::recovery::{Attempts, Recoveries};
-use super::reporting::{Reporting, no_ramp};
-use crate::account::Accountant;
+use super::reporting::Reporting;
+use crate::account::{Accountant, SubjectSpec};
 use crate::args;
 use crate::exit::{Error, Verdict};
-use crate::report::{ErrorKind, Recorder};
+use crate::report::{ErrorKind, Model, Recorder};
 use crate::settings::Output;
 use crate::system::{LinkState, Side, System, SystemSettings};
 
@@ -52,7 +52,6 @@ impl StormSettings {
     /// # Errors
     /// It cannot be used.
     pub fn of(args: args::Storm) -> Result<Self, Error> {
-        no_ramp(&args.output)?;
         Ok(Self {
             system: SystemSettings::of(&args.parts, TUNNELS)?,
             cut: args.cut,
@@ -95,7 +94,7 @@ pub fn storm(settings: StormSettings) -> Result<Verdict, Error> {
         ("outage", format!("{:?}", settings.outage)),
     ];
     let (reporting, mut recorders) = Reporting::start(
-        "storm",
+        ("storm", Model::Event),
         &settings.system,
         settings.seed,
         settings.patience,
@@ -104,11 +103,7 @@ pub fn storm(settings: StormSettings) -> Result<Verdict, Error> {
         &settings.output,
     )?;
     let recorder = recorders.pop().context("one recorder was asked for")?;
-    // The service that is started again is another process, so its part is not accounted for.
-    let subjects = system.subjects();
-    let subjects: Result<Vec<_>, _> = subjects.iter().map(|it| it.find()).collect();
-    let subjects = subjects.map_err(anyhow::Error::from)?;
-    let accountant = Accountant::start(subjects).context("no thread for the accounts")?;
+    let accountant = accounts(&system.subjects())?;
 
     let before = [Side::Source, Side::Destination].map(|side| system.links(side));
     drop(system.take_attempts());
@@ -117,6 +112,11 @@ pub fn storm(settings: StormSettings) -> Result<Verdict, Error> {
         Cut::Reset | Cut::Close => system.cut_links(),
     }
     .map_err(anyhow::Error::from)?;
+    // The service that was started again is another process.
+    let restarted = match settings.cut {
+        Cut::Restart => Some(accounts(&[system.service_subject()])?),
+        Cut::Reset | Cut::Close => None,
+    };
     let mut watch = Watch::new(&system, &before, cut, settings.seed);
     watch.run(cut + settings.patience, &recorder)?;
     let Watch {
@@ -143,14 +143,22 @@ pub fn storm(settings: StormSettings) -> Result<Verdict, Error> {
             "only {is_back} of {all} tunnels are back within {time:?}"
         ));
     }
+    let mut windows = accountant.finish();
+    windows.extend(restarted.into_iter().flat_map(Accountant::finish));
     reporting.finish(
-        &accountant.finish(),
+        &windows,
         figures,
         warnings,
         measured,
         is_back == tunnels.len(),
         &settings.output,
     )
+}
+
+fn accounts(subjects: &[SubjectSpec]) -> Result<Accountant, Error> {
+    let subjects: Result<Vec<_>, _> = subjects.iter().map(SubjectSpec::find).collect();
+    let subjects = subjects.map_err(anyhow::Error::from)?;
+    Ok(Accountant::start(subjects).context("no thread for the accounts")?)
 }
 
 /// Every tunnel carries a verified round trip, or there is nothing to recover.

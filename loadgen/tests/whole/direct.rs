@@ -41,6 +41,7 @@ impl Stage {
             trust: Trust::Only(self.system.authority().to_owned()),
             token: AccessToken::new(token.clone()).unwrap(),
             mode,
+            congestion: None,
         }
     }
 

@@ -62,6 +62,20 @@ fn profiles_run_on_a_system_of_their_own() {
 }
 
 #[test]
+fn what_ends_that_are_played_cannot_do_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let profile = ["latency", "--self", "--play", "both"];
+    for more in [["--threads", "2"], ["--io", "epoll"]] {
+        let output = run(&[&profile[..], &more].concat(), directory.path());
+        assert_eq!(output.status.code(), Some(2), "{more:?}");
+        let words = String::from_utf8_lossy(&output.stderr);
+        let told =
+            words.contains(&format!("{} has no meaning", more[0])) && words.contains("hint: ");
+        assert!(told, "{words}");
+    }
+}
+
+#[test]
 fn profiles_run_in_the_place_of_one_end_or_both() {
     for play in ["source", "both"] {
         for profile in [

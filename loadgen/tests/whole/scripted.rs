@@ -61,6 +61,7 @@ impl Service {
             trust: Trust::Only(self.authority.clone()),
             token: AccessToken::new("a-token".to_owned()).unwrap(),
             mode: Mode::Source,
+            congestion: None,
         }
     }
 }

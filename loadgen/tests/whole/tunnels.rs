@@ -131,7 +131,6 @@ fn what_cannot_be_is_refused_before_anything_is_started() {
         &["many-tunnels", "--rounds", "0"],
         &["storm", "--tunnels", "0"],
         &["storm", "--tunnels", "10000"],
-        &["storm", "--ramp", "until", "p99>1s"],
     ] {
         let output = run(arguments, directory.path());
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

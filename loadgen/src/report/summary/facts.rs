@@ -36,6 +36,8 @@ pub enum Model {
     /// Each when the one before it has ended: a slow target is asked less, and its worst is not seen.
     #[default]
     Closed,
+    /// All by one event, at once.
+    Event,
 }
 
 impl Model {
@@ -45,6 +47,7 @@ impl Model {
         match self {
             Self::Open => "open",
             Self::Closed => "closed",
+            Self::Event => "event",
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 
 /// Version of the shape of `summary.json`. It grows by one when a field changes its meaning or goes;
 /// fields that are added leave it as it is.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// One run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -99,6 +99,23 @@ impl Summary {
             0 => 0.0,
             all => errors as f64 / all as f64,
         }
+    }
+
+    /// Whether this profile has operations: bulk, say, has none.
+    #[must_use]
+    pub fn has_operations(&self) -> bool {
+        self.run.model == Model::Open || self.operations + self.errors_total() > 0
+    }
+
+    /// Of the operations that came due in an open model, the share that ended well. By the offered rate where it is not
+    /// known how many came due.
+    #[must_use]
+    pub fn achieved_share(&self) -> Option<f64> {
+        let offered = self.run.offered_rate?;
+        Some(match self.due {
+            0 => self.achieved_rate / offered,
+            due => self.operations as f64 / due as f64,
+        })
     }
 
     /// Whether nothing failed but that starts were left out, as a machine that is too busy does.

@@ -1,4 +1,5 @@
 //! The relay allocates nothing for each message once it is warm, and little for a quiet tunnel.
+#![expect(unsafe_code, reason = "an allocator that counts is an unsafe trait's")]
 
 use adit_engine::tunnel::flow::Flow;
 use adit_engine::tunnel::relay::{Relay, RunPlace};

@@ -1,4 +1,5 @@
 //! Counts what each record layer allocates per record. The promise is the in-place layer's: none.
+#![expect(unsafe_code, reason = "an allocator that counts is an unsafe trait's")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

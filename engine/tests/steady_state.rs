@@ -12,6 +12,7 @@
 //!   (`bytes_queued`), a message that comes in several frames, which our relay does only to one
 //!   that fits none (`bytes_assembled`), and a record in part at the end of the receive buffer
 //!   (`bytes_moved`).
+#![expect(unsafe_code, reason = "an allocator that counts is an unsafe trait's")]
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,

@@ -1,4 +1,5 @@
 //! Allocations of one run, by an allocator that counts.
+#![expect(unsafe_code, reason = "an allocator that counts is an unsafe trait's")]
 
 use adit_bench::Case;
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -11,6 +11,10 @@
 //! ever lent to it beyond the call that names the buffer, which is why nothing here must be
 //! drained before memory may be freed.
 #![expect(
+    unsafe_code,
+    reason = "system calls that std lacks, and memory that the kernel reads; each block has its argument"
+)]
+#![expect(
     clippy::disallowed_types,
     reason = "this is where the sockets are; the ban is for the core"
 )]

@@ -5,3 +5,4 @@ mod coverage;
 mod links;
 mod processes;
 mod sources;
+mod unsafe_code;

@@ -4,6 +4,7 @@
 //! Arrows point one way: `link → ring → tunnel`. Not here: the API, tokens and their store
 //! (`adit-service`), argument parsing (`adit`).
 
+pub mod failpoint;
 pub mod link;
 pub mod ring;
 pub mod tls;

@@ -141,18 +141,20 @@ async fn work(
         thing: settings.thing,
         standing: shared.standing.clone(),
     };
+    let loop_ended = shared.event_loop.ended();
+    tokio::pin!(loop_ended);
     let mut desk = Desk::new(rules, settings.services, store, shared, stopped.clone());
     desk.resume().await;
     let (sender, mut deliveries) = mpsc::channel(DELIVERIES_MAX);
     let mut listener = tokio::spawn(mqtt::listen(mqtt, sender, stopped));
     // A notification that no place is free for, and how long it waits; those behind it wait at the service.
     let mut waiting: Option<(Delivery, Instant)> = None;
-    let is_asked_to = loop {
+    let fault = loop {
         // What was begun is finished: only waiting is given up for something else.
         let (delivery, until) = tokio::select! {
             biased;
             order = orders.next() => match order {
-                Order::End => break true,
+                Order::End => break None,
                 Order::ReadAgain => {
                     read_again(&mut desk, &settings.config);
                     continue;
@@ -166,7 +168,9 @@ async fn work(
                     None => continue,
                 }
             }
-            _ = &mut listener => break false,
+            // Before the tunnels, which end with it and are all that is known to be wrong then.
+            () = &mut loop_ended => break Some("the event loop has ended by itself"),
+            _ = &mut listener => break Some("nobody listens for notifications any more"),
             Some(delivery) = deliveries.recv(), if waiting.is_none() => (delivery, None),
             () = passed(waiting.as_ref().map(|(_, until)| *until)) => {
                 if let Some((delivery, _)) = waiting.take() {
@@ -191,8 +195,8 @@ async fn work(
     let _ = stop.send(true);
     drop((deliveries, waiting));
     desk.drain().await;
-    if !is_asked_to {
-        error!("nobody listens for notifications any more");
+    if let Some(fault) = fault {
+        error!("{fault}");
         return Err(ExitCode::Failure);
     }
     // Bounded by itself.

@@ -62,19 +62,22 @@ impl Tunnel {
     /// Carries the tunnel until it is over, or until `stop` says that the agent ends.
     pub(super) async fn carry(self, shared: Arc<Shared>, stop: watch::Receiver<bool>) -> Ending {
         let number = self.facts.tunnel;
-        let proxy = match self.proxy(&shared) {
-            Ok(proxy) => proxy,
-            Err(fault) => return Ending::Over(format!("the system gives no randomness: {fault}")),
+        let mut mistakes = 0;
+        let outcome = loop {
+            let outcome = match self.carry_once(&shared, &stop).await {
+                Ok(outcome) => outcome,
+                Err(fault) => {
+                    return Ending::Over(format!("the system gives no randomness: {fault}"));
+                }
+            };
+            mistakes += 1;
+            match &outcome {
+                Outcome::Failed(_) if mistakes < MISTAKES_MAX => {
+                    warn!(tunnel = number, "the tunnel is carried anew");
+                }
+                _ => break outcome,
+            }
         };
-        let keeper = Keeper::new(
-            Dialer::new(self.dial_settings(&shared)),
-            shared.event_loop.clone(),
-            ProxyId(number),
-            keeper_settings(shared.limits.drain_timeout),
-            self.notify(&shared),
-        );
-        let lifetime = lifetime(self.record.ends, &shared.clock);
-        let outcome = keeper.run(proxy, until(stop.clone(), lifetime)).await;
         let ending = ending(&outcome, *stop.borrow());
         let reason = match &ending {
             Ending::Over(reason) => {
@@ -85,6 +88,23 @@ impl Tunnel {
         };
         shared.hook.tell(Turn::Closed, &self.facts, reason);
         ending
+    }
+
+    async fn carry_once(
+        &self,
+        shared: &Shared,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<Outcome, getrandom::Error> {
+        let proxy = self.proxy(shared)?;
+        let keeper = Keeper::new(
+            Dialer::new(self.dial_settings(shared)),
+            shared.event_loop.clone(),
+            ProxyId(self.facts.tunnel),
+            keeper_settings(shared.limits.drain_timeout),
+            self.notify(shared),
+        );
+        let lifetime = lifetime(self.record.ends, &shared.clock);
+        Ok(keeper.run(proxy, until(stop.clone(), lifetime)).await)
     }
 
     fn proxy(&self, shared: &Shared) -> Result<Proxy, getrandom::Error> {
@@ -178,6 +198,10 @@ fn keeper_settings(drain_timeout: Duration) -> KeeperSettings {
     }
 }
 
+/// So often a tunnel is carried though a mistake of ours ended it each time; then what it is sent is the
+/// likely cause, and comes again.
+const MISTAKES_MAX: u32 = 3;
+
 fn lifetime(ends: Millis, clock: &Clock) -> Duration {
     Duration::from_millis(ends.saturating_sub(clock.now()))
 }
@@ -198,6 +222,7 @@ fn ending(outcome: &Outcome, is_stopping: bool) -> Ending {
         Outcome::Drained => "its lifetime is over".to_owned(),
         Outcome::Refused(fault) | Outcome::Unreachable(fault) => fault.to_string(),
         Outcome::Mismatch(mismatch) => mismatch.to_string(),
+        Outcome::Failed(mistake) => mistake.clone(),
         // The loop is gone, so this agent is no good any more; the next one may be.
         Outcome::Broken(_) => return Ending::Interrupted,
         Outcome::CannotListen { endpoint, source } => {

@@ -289,6 +289,7 @@ impl Holder<'_> {
             Ok(Outcome::Closed(_)) => info!("the service closed the tunnel"),
             Ok(Outcome::Drained) => {}
             Ok(Outcome::Refused(fault) | Outcome::Unreachable(fault)) => warn!("{fault}"),
+            Ok(Outcome::Failed(mistake)) => warn!("{mistake}"),
             Ok(Outcome::Broken(reason)) => return Err(Trouble::failure(reason)),
             Ok(Outcome::Mismatch(mismatch)) => {
                 let hint = "run it with --new to open a tunnel of its own";

@@ -185,6 +185,9 @@ fn keeper_settings(settings: &ProxySettings) -> KeeperSettings {
     }
 }
 
+/// What to do where a mistake of ours ended a tunnel.
+const MISTAKE_HINT: &str = "start it again, and please report this line with the one above";
+
 /// What to do where the chosen kernel interface is not to be had.
 pub(crate) const IO_HINT: &str = "--io auto takes epoll where io_uring is not to be had";
 
@@ -253,6 +256,7 @@ fn conclude(outcome: &Outcome, personality: Personality) -> ExitCode {
         }
         Outcome::Unreachable(fault) => say(fault, fault.hint(), ExitCode::Unreachable),
         Outcome::Broken(reason) => say(reason, None, ExitCode::Failure),
+        Outcome::Failed(mistake) => say(mistake, Some(MISTAKE_HINT), ExitCode::Failure),
         Outcome::Mismatch(mismatch) => {
             output::tell_mismatch(mismatch, personality);
             ExitCode::MappingMismatch

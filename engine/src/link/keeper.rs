@@ -82,6 +82,8 @@ pub enum Outcome {
     Unreachable(LinkError),
     /// The link broke and is not to be replaced.
     Broken(String),
+    /// A mistake of ours, told in words, has ended it; nothing else on its loop was touched.
+    Failed(String),
     /// The services of the tunnel do not fit the configuration.
     Mismatch(MappingMismatch),
     /// A listener could not be made.
@@ -242,7 +244,12 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
                     });
                     // What was said about the link before is not about this one.
                     while let Ok(event) = events.try_recv() {
-                        self.handle_aside(event);
+                        match event {
+                            TunnelEvent::Failed(mistake) => {
+                                return Err(Outcome::Failed(mistake));
+                            }
+                            event => self.handle_aside(event),
+                        }
                     }
                     self.event_loop.link_up(self.id, link);
                     return Ok(Instant::now());
@@ -297,6 +304,7 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
                 }
                 TunnelEvent::LinkEnded(LinkEnd::Drained) => {}
                 TunnelEvent::Mismatch(mismatch) => return Err(Outcome::Mismatch(mismatch)),
+                TunnelEvent::Failed(mistake) => return Err(Outcome::Failed(mistake)),
                 TunnelEvent::Over => return Err(Outcome::Drained),
                 other @ TunnelEvent::Dial { .. } => self.handle_aside(other),
             }

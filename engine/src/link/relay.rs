@@ -108,6 +108,11 @@ impl Relay {
         self.loops[0].backend()
     }
 
+    /// How many tunnels a mistake of ours has cut since the start.
+    pub fn mistakes(&self) -> u64 {
+        self.loops.iter().map(LoopHandle::mistakes).sum()
+    }
+
     /// Takes in no more clients and drops the links without a close frame, so that proxies come
     /// back to whatever takes this relay's place (specification 2.1).
     pub async fn stop(mut self) {

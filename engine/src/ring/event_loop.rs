@@ -1,5 +1,7 @@
 //! The loop: one thread that moves the bytes of its tunnels.
 
+mod guard;
+
 use super::backend::{Backend, Ready};
 use super::handle::{Command, LoopHandle, ProxyId, ProxyStatus};
 use super::io::{Io, Owner};
@@ -7,11 +9,14 @@ use super::proxy_io::ProxyIo;
 use super::relay_io::RelayIo;
 use super::waker::WakeSource;
 use super::{IoChoice, ProbeError, Settings, open};
+use crate::failpoint::failpoint;
 use adit_proto::ids::TunnelId;
 use slab::Slab;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -40,11 +45,13 @@ pub fn start(name: String, choice: IoChoice) -> Result<(LoopHandle, JoinHandle<(
     let waker = wake.waker();
     let (report, outcome) = channel();
     let (alive, life) = tokio::sync::watch::channel(());
+    let mistakes = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&mistakes);
     let thread = std::thread::Builder::new().name(name).spawn(move || {
         // Dropped last, also by a panic: whoever waits for the end hears of it.
         let _alive = alive;
         // The backend belongs to the thread that opened it (`IORING_SETUP_SINGLE_ISSUER`).
-        match EventLoop::new(choice, wake, inbox) {
+        match EventLoop::new(choice, wake, inbox, counted) {
             Ok(event_loop) => {
                 let _ = report.send(Ok(event_loop.io.backend.name()));
                 event_loop.run();
@@ -62,6 +69,7 @@ pub fn start(name: String, choice: IoChoice) -> Result<(LoopHandle, JoinHandle<(
             commands,
             waker,
             backend,
+            mistakes,
             life,
         },
         thread,
@@ -80,6 +88,8 @@ struct EventLoop {
     /// When tunnels want a turn. An entry that was overtaken gives a turn with nothing to do.
     timers: BinaryHeap<Reverse<(Instant, u32)>>,
     ready: Vec<Ready>,
+    /// Tunnels that were ended by a panic.
+    mistakes: Arc<AtomicU64>,
     is_stopping: bool,
 }
 
@@ -100,6 +110,7 @@ impl EventLoop {
         choice: IoChoice,
         wake: WakeSource,
         inbox: Receiver<Command>,
+        mistakes: Arc<AtomicU64>,
     ) -> Result<Self, StartError> {
         let backend = open(choice, &Settings::default())?;
         let mut io = Io::new(backend, read_clock());
@@ -116,6 +127,7 @@ impl EventLoop {
             due: VecDeque::new(),
             timers: BinaryHeap::new(),
             ready: Vec::new(),
+            mistakes,
             is_stopping: false,
         })
     }
@@ -130,6 +142,7 @@ impl EventLoop {
                 tracing::error!(%error, "the event loop cannot go on: the kernel refuses to report events");
                 return;
             }
+            failpoint("loop", &self.io.backend.name());
             self.io.now = read_clock();
             for event in ready.drain(..) {
                 self.dispatch(&event);
@@ -166,6 +179,7 @@ impl EventLoop {
                 return;
             }
             Owner::Lingering => return self.io.linger(index),
+            Owner::Passing { tunnel } => tunnel,
             Owner::Listener { tunnel, service } => {
                 self.with_proxy(tunnel, |proxy, _| proxy.listener_ready(service));
                 tunnel
@@ -181,15 +195,10 @@ impl EventLoop {
                 tunnel
             }
             Owner::Link { tunnel, side } => {
-                match self
-                    .tunnels
-                    .get_mut(tunnel as usize)
-                    .map(|tunnel| &mut tunnel.kind)
-                {
-                    Some(Kind::Proxy(_, proxy)) => proxy.link_ready(event),
-                    Some(Kind::Relay(relay)) => relay.link_ready(side, event),
-                    None => {}
-                }
+                self.guarded(tunnel, |kind, _| match kind {
+                    Kind::Proxy(_, proxy) => proxy.link_ready(event),
+                    Kind::Relay(relay) => relay.link_ready(side, event),
+                });
                 tunnel
             }
         };
@@ -250,13 +259,7 @@ impl EventLoop {
             Command::Attach { admitted, link } => {
                 let grant = &admitted.grant;
                 let index = self.relay_of(&grant.tunnel, &grant.services);
-                if let Some(Tunnel {
-                    kind: Kind::Relay(relay),
-                    ..
-                }) = self.tunnels.get_mut(index as usize)
-                {
-                    relay.attach(&mut self.io, admitted, *link);
-                }
+                self.with_relay(index, |relay, io| relay.attach(io, admitted, *link));
                 self.mark_due(index);
             }
             Command::EndSide {
@@ -280,11 +283,7 @@ impl EventLoop {
     }
 
     /// The relay of a tunnel, made on first use.
-    fn relay_of(
-        &mut self,
-        id: &TunnelId,
-        services: &std::sync::Arc<[adit_proto::ids::ServiceId]>,
-    ) -> u32 {
+    fn relay_of(&mut self, id: &TunnelId, services: &Arc<[adit_proto::ids::ServiceId]>) -> u32 {
         if let Some(index) = self.relays.get(id) {
             return *index;
         }
@@ -332,21 +331,15 @@ impl EventLoop {
     }
 
     fn turn(&mut self, index: u32) {
-        let Some(tunnel) = self.tunnels.get_mut(index as usize) else {
+        if let Some(tunnel) = self.tunnels.get_mut(index as usize) {
+            tunnel.is_due = false;
+        }
+        let outcome = self.guarded(index, |kind, io| match kind {
+            Kind::Proxy(_, proxy) => (proxy.turn(io), proxy.next_timeout(), proxy.is_over()),
+            Kind::Relay(relay) => (relay.turn(io), relay.next_timeout(), relay.is_over()),
+        });
+        let Some((again, timeout, is_over)) = outcome else {
             return;
-        };
-        tunnel.is_due = false;
-        let (again, timeout, is_over) = match &mut tunnel.kind {
-            Kind::Proxy(_, proxy) => (
-                proxy.turn(&mut self.io),
-                proxy.next_timeout(),
-                proxy.is_over(),
-            ),
-            Kind::Relay(relay) => (
-                relay.turn(&mut self.io),
-                relay.next_timeout(),
-                relay.is_over(),
-            ),
         };
         if is_over {
             return self.remove(index);
@@ -387,25 +380,25 @@ impl EventLoop {
 
     fn command_relay(&mut self, id: &TunnelId, action: impl FnOnce(&mut RelayIo, &mut Io)) {
         if let Some(index) = self.relays.get(id).copied() {
-            if let Some(Tunnel {
-                kind: Kind::Relay(relay),
-                ..
-            }) = self.tunnels.get_mut(index as usize)
-            {
-                action(relay, &mut self.io);
-            }
+            self.with_relay(index, action);
             self.mark_due(index);
         }
     }
 
     fn with_proxy(&mut self, index: u32, action: impl FnOnce(&mut ProxyIo, &mut Io)) {
-        if let Some(Tunnel {
-            kind: Kind::Proxy(_, proxy),
-            ..
-        }) = self.tunnels.get_mut(index as usize)
-        {
-            action(proxy, &mut self.io);
-        }
+        self.guarded(index, |kind, io| {
+            if let Kind::Proxy(_, proxy) = kind {
+                action(proxy, io);
+            }
+        });
+    }
+
+    fn with_relay(&mut self, index: u32, action: impl FnOnce(&mut RelayIo, &mut Io)) {
+        self.guarded(index, |kind, io| {
+            if let Kind::Relay(relay) = kind {
+                action(relay, io);
+            }
+        });
     }
 }
 

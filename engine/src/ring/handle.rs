@@ -11,6 +11,8 @@ use adit_proto::ids::{Mode, ServiceId, TunnelId};
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
@@ -133,6 +135,8 @@ pub enum TunnelEvent {
     LinkEnded(LinkEnd),
     /// The services of the tunnel do not fit the configuration; there is no way on.
     Mismatch(MappingMismatch),
+    /// A mistake of ours, told in words: the proxy is gone from the loop, its connections are reset.
+    Failed(String),
     /// Drained and closed: the proxy is gone from the loop.
     Over,
 }
@@ -210,6 +214,7 @@ pub struct LoopHandle {
     pub(super) commands: Sender<Command>,
     pub(super) waker: Waker,
     pub(super) backend: &'static str,
+    pub(super) mistakes: Arc<AtomicU64>,
     /// Its sender lives as long as the loop's thread, however that ends.
     pub(super) life: watch::Receiver<()>,
 }
@@ -218,6 +223,12 @@ impl LoopHandle {
     /// `"io_uring"` or `"epoll"`.
     pub fn backend(&self) -> &'static str {
         self.backend
+    }
+
+    /// How many tunnels have ended by a panic of their code. Counts since the start of the loop, which went on
+    /// each time.
+    pub fn mistakes(&self) -> u64 {
+        self.mistakes.load(Ordering::Relaxed)
     }
 
     /// Puts a proxy on the loop; it waits for a link.

@@ -41,6 +41,8 @@ pub(super) enum Owner {
         key: ConnectionKey,
         rest: Vec<Address>,
     },
+    /// Between two owners, within one call: of interest only to who clears up after a tunnel.
+    Passing { tunnel: u32 },
     /// Ended on our side; its remaining bytes are read and thrown away, so that closing it does
     /// not turn its end into a reset.
     Lingering,
@@ -258,10 +260,40 @@ impl Io {
         lingering.into_iter().chain(dialling).min()
     }
 
-    /// Takes a socket out without closing it, for its owner to read.
-    pub(super) fn take_owner(&mut self, index: u32) -> Option<Owner> {
+    /// Takes the owner of a socket out, to be given a new one by the same call of `tunnel`.
+    pub(super) fn take_owner(&mut self, index: u32, tunnel: u32) -> Option<Owner> {
         let (_, owner) = self.slots.get_mut(index as usize)?.socket.as_mut()?;
-        Some(std::mem::replace(owner, Owner::Lingering))
+        Some(std::mem::replace(owner, Owner::Passing { tunnel }))
+    }
+
+    /// Closes everything of a tunnel that was cut off in the middle of whatever it did, and makes good
+    /// what it may have left undone here. Local connections are reset: no application takes a cut for an
+    /// end. What lingers was ended before and keeps its time.
+    pub(super) fn abandon(&mut self, tunnel: u32) {
+        for index in 0..self.slots.len() as u32 {
+            match self.owner_at(index) {
+                Some(Owner::Listener { tunnel: of, .. } | Owner::Link { tunnel: of, .. })
+                    if *of == tunnel =>
+                {
+                    self.close(index)
+                }
+                Some(
+                    Owner::Local { tunnel: of, .. }
+                    | Owner::Dialling { tunnel: of, .. }
+                    | Owner::Passing { tunnel: of },
+                ) if *of == tunnel => self.reset(index),
+                _ => {}
+            }
+        }
+        // A place may have been taken without being filled, and the scratch is lent out while it is used.
+        let is_empty = |index: &u32| self.slots[*index as usize].socket.is_none();
+        self.free = (0..self.slots.len() as u32)
+            .rev()
+            .filter(is_empty)
+            .collect();
+        if self.scratch.len() != BULK_BUFFER_SIZE {
+            self.scratch = vec![0; BULK_BUFFER_SIZE].into_boxed_slice();
+        }
     }
 
     fn token(&self, index: u32) -> Token {

@@ -13,6 +13,7 @@ use super::handle::{LinkEnd, ProxyOptions, ProxyStatus, TunnelEvent};
 use super::io::Io;
 use super::link_io::LinkIo;
 use super::socket;
+use crate::failpoint::failpoint;
 use crate::tunnel::key::ConnectionKey;
 use crate::tunnel::proxy::{Action, Proxy};
 use adit_proto::websocket::CloseCode;
@@ -79,6 +80,11 @@ impl ProxyIo {
         self.is_over && self.link.is_none()
     }
 
+    /// Tells that it ends by a mistake of ours.
+    pub(super) fn failed(&self, mistake: String) {
+        self.tell(TunnelEvent::Failed(mistake));
+    }
+
     pub(super) fn local_ready(&mut self, key: ConnectionKey, ready: &Ready) {
         if ready.gone {
             self.proxy.gone(key);
@@ -120,6 +126,7 @@ impl ProxyIo {
 
     /// One turn: a bounded share of everything. Returns whether more is to be done at once.
     pub(super) fn turn(&mut self, io: &mut Io) -> bool {
+        failpoint("proxy-turn", &self.tunnel);
         self.proxy.handle_timeout(io.now);
         self.flush_writable(io);
         self.redial(io);

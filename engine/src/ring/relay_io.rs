@@ -9,6 +9,7 @@ use super::handle::{Admitted, LinkEnd};
 use super::io::{Io, Owner};
 use super::link_io::{LinkFault, LinkIo, Received};
 use super::socket;
+use crate::failpoint::failpoint;
 use crate::link::{Grant, Link};
 use crate::tls::MAX_PLAINTEXT;
 use crate::tunnel::compose::{End, finish_frame};
@@ -153,6 +154,7 @@ impl RelayIo {
 
     /// One turn: a bounded share of both directions. Returns whether more is to be done at once.
     pub(super) fn turn(&mut self, io: &mut Io) -> bool {
+        failpoint("relay-turn", &self.id);
         for side in self.sides.iter_mut().flatten() {
             let fd = io.fd(side.link.socket);
             if side.silence.look(io.now, || socket::is_retransmitting(fd)) {
@@ -285,6 +287,7 @@ impl RelayIo {
         if let (Some(side), Some(other)) = (side, other) {
             let buffer = side.link.input_bytes_mut();
             other.forward(io, &self.relay, buffer);
+            failpoint("relay-forward", &self.id);
         }
         self.relay.clear_runs();
     }

@@ -304,7 +304,7 @@ fn ended_early(outcome: &Outcome) -> anyhow::Error {
         Outcome::Closed(_) => "the service closed the tunnel".to_owned(),
         Outcome::Drained => "it was drained".to_owned(),
         Outcome::Refused(error) | Outcome::Unreachable(error) => error.to_string(),
-        Outcome::Broken(reason) => reason.clone(),
+        Outcome::Broken(reason) | Outcome::Failed(reason) => reason.clone(),
         Outcome::Mismatch(mismatch) => mismatch.to_string(),
         Outcome::CannotListen { endpoint, source } => {
             format!("cannot listen on {endpoint}: {source}")

@@ -17,6 +17,7 @@ use super::super::{Admission, Denial, Grant, Link};
 use super::ServeConfig;
 use super::failures::Failures;
 use super::waiting::Place;
+use crate::failpoint::failpoint;
 use crate::tls::{self, PlainRecords, Records};
 
 pub(super) struct Handshake<A, F> {
@@ -84,6 +85,7 @@ impl<A: Admission, F: Fn(Grant, Link)> Handshake<A, F> {
                 return refuse(channel, &denial, channel_id).await;
             }
         };
+        failpoint("handshake", &channel_id);
         // The parser has refused an empty offer.
         let subprotocol = Subprotocol::select(&request.offered).unwrap_or(Subprotocol::V3);
         let mut answer = Vec::new();

@@ -2,6 +2,7 @@
 
 use super::ProxyIo;
 use super::announce::port_text;
+use crate::failpoint::failpoint;
 use crate::ring::backend::Backend;
 use crate::ring::handle::TunnelEvent;
 use crate::ring::io::{Io, Owner};
@@ -127,10 +128,13 @@ impl ProxyIo {
             ));
         }
         // The key is not known before the socket has its slot.
-        let owner = Owner::Lingering;
+        let owner = Owner::Passing {
+            tunnel: self.tunnel,
+        };
         let Ok(socket) = io.insert(fd, owner) else {
             return;
         };
+        failpoint("proxy-accepted", &self.tunnel);
         match self.proxy.accepted(io.now, service, socket) {
             Some(key) => {
                 io.set_owner(

@@ -2,6 +2,7 @@
 
 use super::ProxyIo;
 use super::announce::peer_text;
+use crate::failpoint::failpoint;
 use crate::ring::backend::Backend;
 use crate::ring::handle::TunnelEvent;
 use crate::ring::io::{Io, Owner};
@@ -46,9 +47,10 @@ impl ProxyIo {
             }
             result => result,
         };
-        let Some(Owner::Dialling { key, rest, .. }) = io.take_owner(socket) else {
+        let Some(Owner::Dialling { key, rest, .. }) = io.take_owner(socket, self.tunnel) else {
             return;
         };
+        failpoint("proxy-dialled", &self.tunnel);
         self.dials.remove(&key);
         match result {
             Ok(()) => {

@@ -2,6 +2,7 @@
 
 use super::ProxyIo;
 use super::deliver::Reader;
+use crate::failpoint::failpoint;
 use crate::link::Link;
 use crate::ring::backend::Ready;
 use crate::ring::buffers::OUTPUT_MARK;
@@ -25,6 +26,7 @@ fn fill_bulk(
     link: &mut LinkIo,
     io: &mut Io,
     key: ConnectionKey,
+    tunnel: u32,
 ) -> Result<usize, LinkFault> {
     let now = io.now;
     let mut scratch = std::mem::take(&mut io.scratch);
@@ -34,6 +36,7 @@ fn fill_bulk(
         while outcome.is_ok()
             && let Some(frame) = proxy.next_bulk_frame(&mut bulk, &mut scratch)
         {
+            failpoint("proxy-bulk", &tunnel);
             composed += frame.len();
             outcome = link.seal_from(&mut io.buffers, &scratch[frame]);
         }
@@ -176,7 +179,7 @@ impl ProxyIo {
             if link.has_room_for(BULK_SIZE)
                 && let Some(key) = self.proxy.bulk_ready()
             {
-                let size = fill_bulk(&mut self.proxy, link, io, key)?;
+                let size = fill_bulk(&mut self.proxy, link, io, key, self.tunnel)?;
                 composed += size;
                 // Nothing read is no frame, but what it showed may be one.
                 continue;

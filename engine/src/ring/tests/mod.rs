@@ -7,5 +7,7 @@
 mod link_io;
 mod support;
 
+#[cfg(debug_assertions)]
+mod mistakes;
 mod proxy;
 mod relay;

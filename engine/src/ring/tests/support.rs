@@ -43,11 +43,21 @@ pub(super) struct Bench {
     sender: UnboundedSender<LinkNews>,
     session: u64,
     pub(super) bytes_per_second: Option<NonZeroU64>,
+    tunnel: &'static str,
 }
 
 impl Bench {
     pub(super) fn new(io: IoChoice, services: &[&str]) -> Self {
         let (event_loop, _) = start("relay".to_owned(), io).expect("start a loop");
+        Self::on(event_loop, "t", services)
+    }
+
+    /// Another tunnel on the same loop.
+    pub(super) fn beside(&self, tunnel: &'static str, services: &[&str]) -> Self {
+        Self::on(self.event_loop.clone(), tunnel, services)
+    }
+
+    fn on(event_loop: LoopHandle, tunnel: &'static str, services: &[&str]) -> Self {
         let (sender, news) = unbounded_channel();
         let services = services.iter().map(|name| name.parse().expect("valid"));
         Self {
@@ -57,6 +67,7 @@ impl Bench {
             sender,
             session: 0,
             bytes_per_second: None,
+            tunnel,
         }
     }
 
@@ -85,7 +96,7 @@ impl Bench {
     /// A grant for the newest session.
     pub(super) fn grant(&self, mode: Mode) -> Grant {
         Grant {
-            tunnel: TunnelId::try_from("t").expect("valid"),
+            tunnel: TunnelId::try_from(self.tunnel).expect("valid"),
             mode,
             services: Arc::clone(&self.services),
             session: self.session,
@@ -144,6 +155,7 @@ pub(super) fn socket_pair(kernel: Option<usize>) -> (TcpStream, TcpStream) {
 /// A proxy on a loop of its own, whose service is the test.
 pub(super) struct ProxyBench {
     pub(super) event_loop: LoopHandle,
+    id: ProxyId,
     events: UnboundedReceiver<TunnelEvent>,
 }
 
@@ -153,6 +165,22 @@ impl ProxyBench {
     /// With a link that has brought SERVICE_IDS of `A`.
     pub(super) fn new(io: IoChoice, mode: Mode, mapping: &str, limits: Limits) -> (Self, Peer) {
         let (event_loop, _) = start("proxy".to_owned(), io).expect("start a loop");
+        Self::on(event_loop, Self::ID, mode, mapping, limits)
+    }
+
+    /// Another proxy on the same loop.
+    pub(super) fn beside(&self, id: ProxyId, mode: Mode, mapping: &str) -> (Self, Peer) {
+        let event_loop = self.event_loop.clone();
+        Self::on(event_loop, id, mode, mapping, Limits::default())
+    }
+
+    fn on(
+        event_loop: LoopHandle,
+        id: ProxyId,
+        mode: Mode,
+        mapping: &str,
+        limits: Limits,
+    ) -> (Self, Peer) {
         let settings = ProxySettings {
             mode,
             mapping: Mapping::parse(mapping, mode).expect("a mapping"),
@@ -161,8 +189,12 @@ impl ProxyBench {
         };
         let (sender, events) = unbounded_channel();
         let proxy = Proxy::new(settings, [7; 32]);
-        event_loop.add_proxy(Self::ID, proxy, ProxyOptions::default(), sender);
-        let mut bench = Self { event_loop, events };
+        event_loop.add_proxy(id, proxy, ProxyOptions::default(), sender);
+        let mut bench = Self {
+            event_loop,
+            id,
+            events,
+        };
         let service = bench.connect();
         (bench, service)
     }
@@ -170,7 +202,7 @@ impl ProxyBench {
     /// A fresh link.
     pub(super) fn connect(&mut self) -> Peer {
         let (near, far) = socket_pair(None);
-        self.event_loop.link_up(Self::ID, plain_link(near));
+        self.event_loop.link_up(self.id, plain_link(near));
         let mut service = Peer::new(far, Role::Server);
         let mut ids = Vec::new();
         encode_service_ids([&"A".parse().expect("an id")].into_iter(), false, &mut ids);
@@ -192,9 +224,30 @@ impl ProxyBench {
         }
     }
 
+    /// The next event.
+    pub(super) fn hears(&mut self) -> TunnelEvent {
+        let start = Instant::now();
+        loop {
+            if let Ok(event) = self.events.try_recv() {
+                return event;
+            }
+            assert!(start.elapsed() < PATIENCE, "no event of a proxy");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Has the proxy listen for its service `A`, on a port that is given back.
+    pub(super) fn listen(&self) -> u16 {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+        listener.set_nonblocking(true).expect("non-blocking");
+        let port = listener.local_addr().expect("address").port();
+        self.event_loop.add_listener(self.id, 0, listener.into());
+        port
+    }
+
     pub(super) fn status(&self) -> ProxyStatus {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
-        let status = self.event_loop.status(Self::ID);
+        let status = self.event_loop.status(self.id);
         let status = runtime.expect("a runtime").block_on(status);
         status.expect("a proxy")
     }

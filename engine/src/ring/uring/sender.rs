@@ -55,6 +55,7 @@ impl Sender {
     /// Returns only when no request of `chunk` is left in the kernel; the buffers it names may
     /// be written to by their owner right after.
     fn send_chunk(&mut self, chunk: &mut [Outgoing<'_>], counters: &mut Counters) {
+        let lent = Lent;
         self.push(chunk);
         // The requests complete while they are submitted: with MSG_DONTWAIT the kernel marks
         // them as never to be retried by a poll or a worker thread, so a full socket is -EAGAIN
@@ -76,9 +77,10 @@ impl Sender {
                 Err(_) => {}
             }
             if self.is_broken {
-                return;
+                break;
             }
         }
+        mem::forget(lent);
     }
 
     /// Puts one request per item into the (empty) submission queue.
@@ -90,8 +92,8 @@ impl Sender {
             // SAFETY: the request points at the item's parts, which `send_chunk` borrows, either
             // directly or through `header`, which stays in its box until this sender is dropped.
             // `send_chunk` returns only after it has reaped the request's completion, or has
-            // made sure that the kernel never took the request and never will (`give_up`); it
-            // cannot unwind in between, since all it does there is entering and reaping.
+            // made sure that the kernel never took the request and never will (`give_up`); if it
+            // unwound in between, `Lent` would end the process first.
             unsafe { submission.push(&request) }
                 .expect("a chunk is no longer than the queue, and the last one has left it empty");
         }
@@ -117,6 +119,16 @@ impl Sender {
         self.is_broken = true;
         let first_untaken = chunk.len() - untaken;
         send_directly(&mut chunk[first_untaken..], counters);
+    }
+}
+
+/// While it lives, the ring has pointers to buffers of callers. Unwinding past it would leave them there
+/// for whoever goes on with the loop.
+struct Lent;
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        std::process::abort();
     }
 }
 

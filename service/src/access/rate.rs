@@ -1,7 +1,7 @@
 //! How often an access key may call: a bucket of tokens for each.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::keys::KEYS_MAX;
@@ -37,7 +37,9 @@ impl CallRate {
         if self.per_second == 0 {
             return true;
         }
-        let mut buckets = self.buckets.lock().expect("nobody panics holding it");
+        let buckets = self.buckets.lock();
+        // A bucket is whole whenever it can be seen, and a mistake elsewhere must not refuse every call.
+        let mut buckets = buckets.unwrap_or_else(PoisonError::into_inner);
         if buckets.len() > KEYS_MAX {
             // Keys of earlier files. One that would be full by now is as good as a new one.
             buckets.retain(|_, bucket| now.duration_since(bucket.filled).as_secs() < 1);

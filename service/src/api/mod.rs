@@ -32,6 +32,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use adit_engine::failpoint::failpoint;
 use adit_proto::escape::escape_bytes;
 use axum::body::Body;
 use axum::extract::State;
@@ -115,6 +116,7 @@ impl Api {
         head: Parts,
         body: Body,
     ) -> Result<Outcome, ApiError> {
+        failpoint("api-call", &head.uri.path());
         let api = self;
         let user_agent = head.headers.get(USER_AGENT);
         let user_agent = user_agent.map(|agent| escape_bytes(agent.as_bytes()));

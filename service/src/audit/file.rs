@@ -7,10 +7,12 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
+use adit_engine::failpoint::failpoint;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{AuditError, AuditSink, Record};
@@ -78,7 +80,10 @@ impl Writer {
         let mut batch = Vec::new();
         while entries.blocking_recv_many(&mut batch, QUEUE_SIZE) > 0 {
             let text: String = batch.iter().map(|entry| entry.line.as_str()).collect();
-            let result = self.write(text.as_bytes());
+            // It opens the file anew after a panic, as after an error.
+            let result = catch_unwind(AssertUnwindSafe(|| self.write(text.as_bytes())));
+            let result =
+                result.unwrap_or_else(|_| Err(io::Error::other("a mistake in adit, see above")));
             let result =
                 result.map_err(|error| AuditError(format!("{}: {error}", self.path.display())));
             for entry in batch.drain(..) {
@@ -97,6 +102,7 @@ impl Writer {
             rotate(&self.path)?;
             (file, size) = open(&self.path)?;
         }
+        failpoint("audit-write", &"file");
         file.write_all(bytes)?;
         self.open = Some((file, size + bytes.len() as u64));
         Ok(())

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use adit_engine::failpoint::failpoint;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -134,6 +135,7 @@ impl DeviceDoor {
         let certificate = chain.and_then(<[_]>::first);
         let certificate = certificate.ok_or_else(|| io::Error::other("no client certificate"))?;
         let id = CertificateId::of(certificate);
+        failpoint("device", &"connection");
         let broker = Arc::clone(&self.broker);
         broker.serve_device(stream, id, place, stop).await;
         Ok(())

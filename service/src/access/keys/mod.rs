@@ -6,7 +6,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use adit_proto::Secret;
 use base64::Engine as _;
@@ -135,14 +135,14 @@ impl AccessKeys {
     pub fn reload(&self) -> Result<usize, KeysError> {
         if let Some(file) = &self.file {
             let table = Arc::new(read(file)?);
-            *self.table.write().expect("nobody panics holding it") = table;
+            *self.table.write().unwrap_or_else(PoisonError::into_inner) = table;
         }
         Ok(self.table().0.len())
     }
 
     /// The keys in force now.
     pub fn table(&self) -> Arc<KeyTable> {
-        Arc::clone(&self.table.read().expect("nobody panics holding it"))
+        Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

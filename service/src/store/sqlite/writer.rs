@@ -10,10 +10,12 @@
 //! ```
 
 use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use adit_engine::failpoint::failpoint;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tracing::{error, info};
@@ -134,7 +136,12 @@ fn run(connection: Connection, jobs: &Receiver<Job>) {
         let committed = transaction(&connection, first, jobs, &mut answers);
         report(&committed, answers.len(), &mut failing);
         let durable = committed.is_ok();
-        answers.into_iter().for_each(|answer| answer(durable));
+        for answer in answers {
+            // Whoever waits for it hears that nothing is known of the change, as after a lost answer.
+            if catch_unwind(AssertUnwindSafe(|| answer(durable))).is_err() {
+                error!("a mistake in adit kept the answer to a change of the store");
+            }
+        }
     }
 }
 
@@ -185,17 +192,26 @@ fn in_savepoint<T, E: Unavailable, D: Display>(
     if let Err(error) = connection.execute_batch("SAVEPOINT operation") {
         return Err(super::answer(Fault::Database(error)));
     }
-    let result = apply(connection);
+    // A panic half-way is undone as a refusal is, and costs its own change alone: the thread writes on.
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let result = apply(connection);
+        failpoint("store-change", &"sqlite");
+        result
+    }));
     let end = match &result {
-        Ok(_) => "RELEASE operation",
-        Err(_) => "ROLLBACK TO operation; RELEASE operation",
+        Ok(Ok(_)) => "RELEASE operation",
+        Ok(Err(_)) | Err(_) => "ROLLBACK TO operation; RELEASE operation",
     };
     // Where the whole transaction is lost, its end finds out.
     let ended = connection.execute_batch(end);
     match result {
-        Ok(value) if ended.is_ok() => Ok(value),
-        Ok(_) => Err(E::unavailable()),
-        Err(fault) => Err(super::answer(fault)),
+        Ok(Ok(value)) if ended.is_ok() => Ok(value),
+        Ok(Ok(_)) => Err(E::unavailable()),
+        Ok(Err(fault)) => Err(super::answer(fault)),
+        Err(_) => {
+            error!("a mistake in adit ended a change of the store half-way; it was undone");
+            Err(E::unavailable())
+        }
     }
 }
 

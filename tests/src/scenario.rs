@@ -154,6 +154,41 @@ impl Scenario {
     }
 }
 
+/// How often something is done: what `variable` says, or else `ordinary`.
+///
+/// # Errors
+/// It says no number.
+pub fn count(variable: &str, ordinary: usize) -> Result<usize> {
+    match std::env::var(variable) {
+        Ok(text) => text
+            .parse()
+            .with_context(|| format!("{variable} is no number: {text}")),
+        Err(_) => Ok(ordinary),
+    }
+}
+
+/// Whether what is measured is held to its goal: on a machine that does nothing else.
+#[must_use]
+pub fn judges() -> bool {
+    std::env::var_os("ADIT_JUDGE").is_some()
+}
+
+/// The seed of a random test, which is printed; `ADIT_SEED` repeats one.
+///
+/// # Errors
+/// `ADIT_SEED` is no number.
+pub fn seed() -> Result<u64> {
+    let seed = match std::env::var("ADIT_SEED") {
+        Ok(text) => text.parse().context("ADIT_SEED is no number")?,
+        Err(_) => {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+            u64::from(now.subsec_nanos())
+        }
+    };
+    eprintln!("ADIT_SEED={seed}");
+    Ok(seed)
+}
+
 /// Plays a scenario on a runtime of its own, within `limit`.
 ///
 /// # Panics

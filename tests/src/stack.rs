@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use tokio::net::TcpStream;
@@ -41,11 +42,31 @@ impl Serve {
     /// # Errors
     /// It does not come up.
     pub async fn start_with(scenario: &Scenario, arguments: &[&str]) -> Result<Self> {
+        Self::start_changed(scenario, |command| _ = command.args(arguments)).await
+    }
+
+    /// Starts a service whose command is changed before.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start_changed(
+        scenario: &Scenario,
+        change: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
         // Each service of a scenario has a data directory of its own.
         let names = (0..).map(|number| scenario.path(&format!("service-{number}")));
         let data = names.into_iter().find(|path| !path.exists());
         let data = data.context("numbers do not end")?;
-        Self::start_in(scenario, data, [0, 0], false, arguments).await
+        Self::start_in(scenario, data, [0, 0], false, change).await
+    }
+
+    /// Starts a service with its data below a directory.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start_below(scenario: &Scenario, directory: &Path) -> Result<Self> {
+        let data = directory.join("service");
+        Self::start_in(scenario, data, [0, 0], false, |_| {}).await
     }
 
     /// Starts a service that takes signed requests only, and tells devices of their tunnels.
@@ -54,7 +75,7 @@ impl Serve {
     /// It does not come up.
     pub async fn start_signed(scenario: &Scenario) -> Result<Self> {
         let data = scenario.path("signed");
-        Self::start_in(scenario, data, [0, 0], true, &[]).await
+        Self::start_in(scenario, data, [0, 0], true, |_| {}).await
     }
 
     /// Ends the service as `kill -9` does, and starts it again with the same data on the
@@ -73,7 +94,7 @@ impl Serve {
             ..
         } = self;
         let ports = [api_port, tunnel_port];
-        Self::start_in(&scenario, data, ports, wants_signatures, &[]).await
+        Self::start_in(&scenario, data, ports, wants_signatures, |_| {}).await
     }
 
     /// The URL of its API.
@@ -123,7 +144,7 @@ impl Serve {
         data: PathBuf,
         [api_port, tunnel_port]: [u16; 2],
         wants_signatures: bool,
-        arguments: &[&str],
+        change: impl FnOnce(&mut Command),
     ) -> Result<Self> {
         let endpoints = data.join("endpoints.json");
         // What an earlier run left would look like readiness.
@@ -141,7 +162,7 @@ impl Serve {
         if let Some(io) = scenario.io().argument() {
             command.args(["--io", io]);
         }
-        command.args(arguments);
+        change(&mut command);
         let mut process = Process::start(scenario, "serve", command)?;
         let mut ready = None;
         until("waiting for adit serve to be ready", || {

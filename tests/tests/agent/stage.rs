@@ -1,6 +1,7 @@
 //! Broker, service and device of one scenario.
 
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use adit_tests::api::Tunnel;
 use adit_tests::apps::{self, App, Temper};
@@ -75,6 +76,11 @@ impl Stage {
 
     /// Starts the agent.
     pub(crate) fn launch(&self, arguments: &[&str]) -> Result<Process> {
+        self.launch_changed(|command| _ = command.args(arguments))
+    }
+
+    /// Starts the agent by a command that is changed before.
+    pub(crate) fn launch_changed(&self, change: impl FnOnce(&mut Command)) -> Result<Process> {
         let mut command = self.scenario.binary().adit();
         // Whatever its own environment holds is no business of its hook.
         command.env("AWSIOT_TUNNEL_ACCESS_TOKEN", "token-of-the-environment");
@@ -85,7 +91,7 @@ impl Stage {
         if let Some(io) = self.scenario.io().argument() {
             command.args(["--io", io]);
         }
-        command.args(arguments);
+        change(&mut command);
         Process::start(&self.scenario, "agent", command)
     }
 

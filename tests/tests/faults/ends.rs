@@ -1,0 +1,353 @@
+//! each way to end a connection, by each of its ends, in each state that it can be in. What arrives is what
+//! was sent, or the front of it; what was sent before an end in good order arrives whole where somebody reads it; the
+//! other end hears of the end; and no other connection is touched.
+//!
+//! 9 states and 8 events are 72 pairs. `ADIT_ENDS` is how often they are gone through (a release: 20).
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use adit_tests::apps::{self, connect_narrow, narrow_listener};
+use adit_tests::deadline::{pause, within_limit};
+use adit_tests::on_each_loop;
+use adit_tests::proxy::Proxy;
+use adit_tests::scenario::{Scenario, count};
+use adit_tests::stack::Stack;
+use adit_tests::verifier::{Outcome, Transfer, seeded_bytes};
+use anyhow::{Context, Result, bail, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const LIMIT: Duration = Duration::from_secs(3_600);
+
+/// For one pair of state and event, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const SEED: u64 = 7;
+
+/// More than all buffers on the way hold.
+const FLOOD: usize = 24 * 1024 * 1024;
+
+const SOME: usize = 50_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing was said.
+    Fresh,
+    /// The client's bytes wait to be read by the application.
+    ClientSpoke,
+    /// The application's wait to be read by the client.
+    AppSpoke,
+    /// Both have said something that nobody has read.
+    BothSpoke,
+    /// Both have said something, and it was read.
+    BothHeard,
+    /// The client has ended its direction.
+    ClientHalf,
+    /// The application has.
+    AppHalf,
+    /// The application does not read, and nothing fits on the way any more.
+    ClientBlocked,
+    /// The same towards the client.
+    AppBlocked,
+}
+
+const STATES: [State; 9] = [
+    State::Fresh,
+    State::ClientSpoke,
+    State::AppSpoke,
+    State::BothSpoke,
+    State::BothHeard,
+    State::ClientHalf,
+    State::AppHalf,
+    State::ClientBlocked,
+    State::AppBlocked,
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    /// Closed with nothing unread, so that it is an end in good order.
+    ClientCloses,
+    AppCloses,
+    ClientEndsItsDirection,
+    AppEndsItsDirection,
+    ClientResets,
+    AppResets,
+    BothReset,
+    BothClose,
+}
+
+const EVENTS: [Event; 8] = [
+    Event::ClientCloses,
+    Event::AppCloses,
+    Event::ClientEndsItsDirection,
+    Event::AppEndsItsDirection,
+    Event::ClientResets,
+    Event::AppResets,
+    Event::BothReset,
+    Event::BothClose,
+];
+
+/// One end of a connection and what it has done so far.
+struct End {
+    stream: TcpStream,
+    /// Of what it says, so that bytes of the other end are wrong ones.
+    seed: u64,
+    /// How much of its bytes it has handed over, and how many were read from the other.
+    sent: usize,
+    heard: usize,
+}
+
+impl End {
+    fn new(stream: TcpStream, seed: u64) -> Self {
+        Self {
+            stream,
+            seed,
+            sent: 0,
+            heard: 0,
+        }
+    }
+
+    async fn says(&mut self, size: usize) -> Result<()> {
+        let bytes = seeded_bytes(self.seed, self.sent + size);
+        self.stream.write_all(&bytes[self.sent..]).await?;
+        self.sent += size;
+        Ok(())
+    }
+
+    /// Writes until nothing is taken for a while.
+    async fn floods(&mut self) -> Result<()> {
+        let bytes = seeded_bytes(self.seed, FLOOD);
+        while self.sent < FLOOD {
+            let rest = &bytes[self.sent..];
+            let writing = tokio::time::timeout(Duration::from_millis(300), self.stream.write(rest));
+            match writing.await {
+                Ok(count) => self.sent += count?,
+                Err(_) => return Ok(()),
+            }
+        }
+        bail!("{FLOOD} bytes went in, and nobody reads")
+    }
+
+    async fn hears(&mut self, size: usize, of: u64) -> Result<()> {
+        let expected = seeded_bytes(of, self.heard + size);
+        apps::expect_bytes(&mut self.stream, &expected[self.heard..]).await?;
+        self.heard += size;
+        Ok(())
+    }
+
+    /// Reads to the end, whatever it is. All must be what the other has said; whether it ended in good order.
+    async fn hears_the_rest(&mut self, of: u64, said: usize) -> Result<bool> {
+        let expected = seeded_bytes(of, said);
+        let mut buffer = vec![0; 65_536];
+        loop {
+            match self.stream.read(&mut buffer).await {
+                Ok(0) => return Ok(true),
+                Ok(count) => {
+                    let end = self.heard + count;
+                    ensure!(end <= said, "{end} bytes came of {said} that were said");
+                    ensure!(buffer[..count] == expected[self.heard..end], "a wrong byte");
+                    self.heard = end;
+                }
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// A stack of which every pair of state and event has a connection of its own.
+struct Stage {
+    stack: Stack,
+    listener: TcpListener,
+    beside: TcpListener,
+}
+
+impl Stage {
+    async fn start(scenario: &Scenario) -> Result<Self> {
+        let (listener, beside) = (narrow_listener()?, apps::listener().await?);
+        let places = [
+            ("SSH", listener.local_addr()?.to_string()),
+            ("BESIDE", beside.local_addr()?.to_string()),
+        ];
+        // A quarter of it at the destination, which has to outlast pauses of a busy machine.
+        let soon = |proxy: Proxy| proxy.args(["--half-close-grace", "1200ms"]);
+        let stack = Stack::start_with(scenario, &places, |source, destination| {
+            (soon(source), soon(destination))
+        });
+        Ok(Self {
+            stack: stack.await?,
+            listener,
+            beside,
+        })
+    }
+
+    async fn connection(&self) -> Result<(End, End)> {
+        let client = connect_narrow(self.stack.port("SSH")?).await?;
+        client.set_nodelay(true)?;
+        let app = apps::accept(&self.listener).await?;
+        Ok((End::new(client, SEED), End::new(app, !SEED)))
+    }
+
+    /// A connection of the same service and one of another, in the middle of a transfer.
+    async fn bystanders(&self) -> Result<Vec<(TcpStream, TcpStream)>> {
+        let mut pairs = Vec::new();
+        for (service, listener) in [("SSH", &self.listener), ("BESIDE", &self.beside)] {
+            let client = self.stack.connect(service).await?;
+            pairs.push((client, apps::accept(listener).await?));
+        }
+        Ok(pairs)
+    }
+
+    async fn try_pair(&self, state: State, event: Event) -> Result<()> {
+        let bystanders = self.bystanders().await?;
+        let (mut client, mut app) = self.connection().await?;
+        reach(state, &mut client, &mut app)
+            .await
+            .context("the state")?;
+        happen(event, client, app).await?;
+        for (id, (mut client, mut app)) in (1..).zip(bystanders) {
+            let transfer = Transfer {
+                id,
+                length: 30_000,
+                seed: SEED,
+            };
+            let sending = tokio::spawn(async move { transfer.send(&mut client).await });
+            let outcome = Transfer::receive(&mut app, SEED).await?;
+            ensure!(
+                outcome == Outcome::Complete(transfer),
+                "beside it: {outcome:?}"
+            );
+            sending.await??;
+        }
+        // The service takes the next one.
+        let (mut client, mut app) = self.connection().await.context("the next one")?;
+        client.says(100).await?;
+        app.hears(100, SEED).await.context("the next one")
+    }
+}
+
+async fn reach(state: State, client: &mut End, app: &mut End) -> Result<()> {
+    match state {
+        State::Fresh => {}
+        State::ClientSpoke => client.says(SOME).await?,
+        State::AppSpoke => app.says(SOME).await?,
+        State::BothSpoke => {
+            client.says(SOME).await?;
+            app.says(SOME).await?;
+        }
+        State::BothHeard => {
+            client.says(SOME).await?;
+            app.hears(SOME, SEED).await?;
+            app.says(SOME).await?;
+            client.hears(SOME, !SEED).await?;
+        }
+        State::ClientHalf => {
+            client.says(SOME).await?;
+            client.stream.shutdown().await?;
+        }
+        State::AppHalf => {
+            app.says(SOME).await?;
+            app.stream.shutdown().await?;
+        }
+        State::ClientBlocked => client.floods().await?,
+        State::AppBlocked => app.floods().await?,
+    }
+    // What was sent is on its way in different places each time.
+    pause(Duration::from_millis(
+        u64::from(state == State::BothHeard) * 20,
+    ))
+    .await;
+    Ok(())
+}
+
+/// Lets it happen, and looks at what the other end sees.
+async fn happen(event: Event, mut client: End, mut app: End) -> Result<()> {
+    match event {
+        Event::ClientCloses => closes(client, app).await,
+        Event::AppCloses => closes(app, client).await,
+        Event::ClientEndsItsDirection => ends_its_direction(client, app).await,
+        Event::AppEndsItsDirection => ends_its_direction(app, client).await,
+        Event::ClientResets => {
+            apps::reset(client.stream)?;
+            app.hears_the_rest(client.seed, client.sent).await.map(drop)
+        }
+        Event::AppResets => {
+            apps::reset(app.stream)?;
+            client.hears_the_rest(app.seed, app.sent).await.map(drop)
+        }
+        Event::BothReset => {
+            apps::reset(client.stream)?;
+            apps::reset(app.stream)
+        }
+        Event::BothClose => {
+            drop((client.stream, app.stream));
+            Ok(())
+        }
+    }
+}
+
+/// `first` closes altogether, which the kernel makes a reset of if there is something unread. Then what it has said
+/// need not arrive, and what does is right.
+async fn closes(first: End, mut other: End) -> Result<()> {
+    let is_orderly = other.sent == first.heard;
+    drop(first.stream);
+    other.hears_the_rest(first.seed, first.sent).await?;
+    ensure!(
+        !is_orderly || other.heard == first.sent,
+        "{} of {} bytes arrived before the end",
+        other.heard,
+        first.sent
+    );
+    Ok(())
+}
+
+/// `first` ends its direction and reads on. All that it has said arrives, then the end; and what the other has
+/// said arrives at it, since it reads within the grace time.
+async fn ends_its_direction(mut first: End, mut other: End) -> Result<()> {
+    // It may have done so already.
+    let _ = first.stream.shutdown().await;
+    let (seeds, said) = ((first.seed, other.seed), (first.sent, other.sent));
+    let reading = async {
+        other.hears_the_rest(seeds.0, said.0).await?;
+        ensure!(
+            other.heard == said.0,
+            "{} of {} bytes arrived",
+            other.heard,
+            said.0
+        );
+        drop(other);
+        anyhow::Ok(())
+    };
+    let (there, back) = tokio::join!(reading, first.hears_the_rest(seeds.1, said.1));
+    there?;
+    back?;
+    ensure!(
+        first.heard == said.1,
+        "{} of {} bytes came back",
+        first.heard,
+        said.1
+    );
+    Ok(())
+}
+
+async fn every_end_in_every_state_is_what_it_looks_like(scenario: Scenario) -> Result<()> {
+    let stage = Stage::start(&scenario).await?;
+    let mut pairs = 0;
+    for _ in 0..count("ADIT_ENDS", 1)? {
+        for state in STATES {
+            for event in EVENTS {
+                let what = format!("{event:?} in {state:?}");
+                within_limit(PATIENCE, &what, stage.try_pair(state, event)).await?;
+                pairs += 1;
+            }
+        }
+    }
+    eprintln!("{pairs} pairs of state and event");
+    Ok(())
+}
+
+on_each_loop!(
+    within super::LIMIT;
+    every_end_in_every_state_is_what_it_looks_like,
+);

@@ -1,0 +1,93 @@
+//! SIGHUP by the hundred, under load, with good and broken files of keys in turn: nothing is cut, what is
+//! broken is refused, and the keys that were in force stay.
+//!
+//! `ADIT_RELOADS` is how many (a release: 1,000).
+
+use std::time::Duration;
+
+use adit_tests::api::Tunnel;
+use adit_tests::deadline::until;
+use adit_tests::on_own_choice;
+use adit_tests::output::Channel;
+use adit_tests::process::{Process, Signal};
+use adit_tests::programs;
+use adit_tests::scenario::{Scenario, count};
+use adit_tests::stack::Serve;
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::pair::Pair;
+
+const LIMIT: Duration = Duration::from_secs(1_800);
+
+const TAKEN: &str = "access keys read again";
+const REFUSED: &str = "the access keys stay as they were";
+
+/// Opens a tunnel as somebody does who has the data directory.
+async fn open(scenario: &Scenario, serve: &Serve) -> Result<Tunnel> {
+    let mut command = scenario.binary().adit();
+    command.args(["tunnel", "open", "--service", "SSH", "--json", "--data-dir"]);
+    command.arg(serve.data());
+    let output = programs::run(Duration::from_secs(30), command).await?;
+    let opened: Value = serde_json::from_slice(&output.stdout)?;
+    let text = |member: &str| -> Result<String> {
+        let text = opened[member].as_str();
+        Ok(text.with_context(|| format!("no {member}"))?.to_owned())
+    };
+    Ok(Tunnel {
+        id: text("tunnelId")?,
+        source_token: text("sourceAccessToken")?,
+        destination_token: text("destinationAccessToken")?,
+    })
+}
+
+fn said(process: &Process, text: &str) -> usize {
+    process.output().text(Channel::Stderr).matches(text).count()
+}
+
+async fn reloads_cut_nothing_and_broken_files_change_nothing(scenario: Scenario) -> Result<()> {
+    let mut serve = Serve::start_signed(&scenario).await?;
+    let tunnel = open(&scenario, &serve).await?;
+    let mut pair = Pair::of_tunnel(&scenario, &serve, tunnel, |proxy| proxy).await?;
+    pair.recovers().await?;
+    let load = pair.load(4, 200_000);
+    let keys = serve.data().join("access-keys.json");
+    let good = std::fs::read(&keys)?;
+    let broken: [&[u8]; 5] = [
+        b"",
+        b"{",
+        &good[..good.len() / 2],
+        b"[1, 2, 3]",
+        b"\xff\xfe\x00",
+    ];
+    let times = count("ADIT_RELOADS", 40)?;
+    for number in 0..times {
+        let (content, words) = match number % 2 {
+            0 => (broken[number / 2 % broken.len()], REFUSED),
+            _ => (&good[..], TAKEN),
+        };
+        // In one step, as an operator should; and the next signal after the last one was obeyed, since
+        // signals of one kind fold into one.
+        let draft = scenario.write("keys", content)?;
+        std::fs::set_permissions(&draft, std::fs::metadata(&keys)?.permissions())?;
+        std::fs::rename(&draft, &keys)?;
+        let before = said(&serve.process, words);
+        serve.process.signal(Signal::Hangup).await?;
+        let what = format!("reload {number} to be obeyed");
+        until(&what, || said(&serve.process, words) > before).await?;
+        // With a broken file in place the keys of before are in force.
+        if number.is_multiple_of(10) {
+            open(&scenario, &serve).await?;
+        }
+    }
+    serve.process.still_runs()?;
+    let complete = load.stop_whole().await?;
+    ensure!(said(&serve.process, REFUSED) == times.div_ceil(2));
+    eprintln!("{times} reloads, {complete} exchanges, none cut");
+    Ok(())
+}
+
+on_own_choice!(
+    within LIMIT;
+    reloads_cut_nothing_and_broken_files_change_nothing,
+);

@@ -153,6 +153,14 @@ pub async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), seed: u6
     sent
 }
 
+/// Whether a transfer failed by a byte, a hash or a trailer that is wrong, and not by an end or a cut: what no
+/// kill, no cut and no restart excuses.
+#[must_use]
+pub fn is_wrong(error: &anyhow::Error) -> bool {
+    let text = format!("{error:#}");
+    text.contains("the byte at offset") || text.contains("wrong")
+}
+
 /// `count` bytes that follow from `seed`, for tests without a whole transfer.
 #[must_use]
 pub fn seeded_bytes(seed: u64, count: usize) -> Vec<u8> {

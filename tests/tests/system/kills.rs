@@ -10,7 +10,7 @@ use adit_tests::on_each_loop;
 use adit_tests::proxy::Proxy;
 use adit_tests::scenario::Scenario;
 use adit_tests::stack::Stack;
-use adit_tests::verifier::{Outcome, Transfer};
+use adit_tests::verifier::{Outcome, Transfer, is_wrong};
 use anyhow::Result;
 
 const SEED: u64 = 9;
@@ -48,7 +48,7 @@ async fn recovers(stack: &mut Stack) -> Result<()> {
             if let Ok(mut client) = stack.connect("SSH").await {
                 match transfer.exchange(&mut client).await {
                     Ok(()) => return Ok(()),
-                    Err(error) if is_wrong_byte(&error) => return Err(error),
+                    Err(error) if is_wrong(&error) => return Err(error),
                     Err(_) => {}
                 }
             }
@@ -58,11 +58,6 @@ async fn recovers(stack: &mut Stack) -> Result<()> {
     .await?;
     eprintln!("new connections work {:?} after the kill", killed.elapsed());
     Ok(())
-}
-
-fn is_wrong_byte(error: &anyhow::Error) -> bool {
-    let text = format!("{error:#}");
-    text.contains("the byte at offset") || text.contains("wrong")
 }
 
 /// A transfer that is under way when something is killed is cut, visibly: it never arrives

@@ -1,10 +1,11 @@
 //! A source or destination client that a test drives by hand, for a real service.
 
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -118,11 +119,34 @@ impl Endpoint {
     /// # Errors
     /// Nobody listens, or the certificate is not the authority's.
     pub async fn connect(&self) -> Result<Connected> {
-        within("connecting to the service", self.dial()).await
+        let tcp = TcpStream::connect((self.host.as_str(), self.port));
+        within("connecting to the service", async {
+            self.secure(tcp.await?).await
+        })
+        .await
     }
 
-    async fn dial(&self) -> Result<Connected> {
-        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
+    /// As [`Self::connect`], to the loopback from this address of it, without a deadline.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_from(&self, address: Ipv4Addr) -> Result<Connected> {
+        self.secure(self.tcp_from(address).await?).await
+    }
+
+    /// Connects to the loopback from this address of it, without TLS.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub async fn tcp_from(&self, address: Ipv4Addr) -> Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((address, 0).into())?;
+        Ok(socket
+            .connect((Ipv4Addr::LOCALHOST, self.port).into())
+            .await?)
+    }
+
+    async fn secure(&self, tcp: TcpStream) -> Result<Connected> {
         tcp.set_nodelay(true)?;
         let socket = std::net::TcpStream::from(tcp.as_fd().try_clone_to_owned()?);
         let connector = TlsConnector::from(client_trusting(&self.ca_pem)?);

@@ -136,10 +136,14 @@ impl PostgresStore {
             };
             let mut new = old.clone();
             let (result, change) = rule(&mut new).map_err(Fault::Refused)?;
-            tunnels::write(&transaction, &self.limits, &old, &new).await?;
-            if let Some(change) = &change {
-                self.say(&transaction, change).await?;
-            }
+            let write = tunnels::write(&transaction, &self.limits, &old, &new);
+            let say = async {
+                match &change {
+                    Some(change) => Ok(self.say(&transaction, change).await?),
+                    None => Ok(()),
+                }
+            };
+            tokio::try_join!(biased; write, say)?;
             if tunnels::is_open(&old) && !tunnels::is_open(&new) {
                 tunnels::count_closed(&transaction, &self.limits, 1).await?;
             }
@@ -155,9 +159,7 @@ impl PostgresStore {
         transaction: &Transaction<'_>,
         change: &Change,
     ) -> Result<(), tokio_postgres::Error> {
-        let statement = transaction
-            .prepare_cached("SELECT pg_notify('adit_changes', $1)")
-            .await?;
+        let statement = transaction.prepare_cached(node::TELL).await?;
         let said = node::said(self.begun.node, change);
         transaction.execute(&statement, &[&said]).await.map(drop)
     }
@@ -307,8 +309,8 @@ impl TunnelStore for PostgresStore {
             let transaction = client.transaction().await?;
             let record = tunnels::lock(&transaction, &key).await?;
             let record = record.ok_or(Fault::Refused(missing))?;
-            self.say(&transaction, &change).await?;
-            tunnels::delete(&transaction, &record).await?;
+            let said = node::said(self.begun.node, &change);
+            tunnels::delete(&transaction, &record, &said).await?;
             commit(transaction).await
         };
         bounded_change(delete).await

@@ -207,6 +207,9 @@ async fn listen_once(
     }
 }
 
+/// Says something to all nodes, once the transaction is committed.
+pub(super) const TELL: &str = "SELECT pg_notify('adit_changes', $1)";
+
 /// What to say about a change: `node kind what`, far below the 8,000 bytes that PostgreSQL takes.
 pub(super) fn said(node: NodeId, change: &Change) -> String {
     match change {

@@ -231,8 +231,7 @@ impl<C: Asked> Sql for Connection<C> {
 
     async fn tell(&self, news: News) -> Result<(), Trouble> {
         let said = node::said(self.node, &news.said());
-        let sql = "SELECT pg_notify('adit_changes', $1)";
-        let told = self.run(sql, &[Value::Text(said)]).await;
+        let told = self.run(node::TELL, &[Value::Text(said)]).await;
         told.map_err(trouble)?;
         let mut kept = self.news.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push(news);

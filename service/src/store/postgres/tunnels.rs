@@ -1,8 +1,11 @@
 //! Records of tunnels in the tables, and what holds between them.
 //!
 //! Whoever changes a record has locked its row; whoever counts does so last, so that nobody who holds
-//! a count waits for a row. Only who opens counts first: no row is written that a refusal would leave behind,
-//! dead, at the end that lists begin at.
+//! a count waits for a row.
+//!
+//! Statements that do not need each other's answers are sent together, in the order of their locks: on a busy
+//! machine each round trip to the server waits for a core at both ends. They are prepared before, so that none
+//! of them overtakes another.
 
 use std::sync::LazyLock;
 
@@ -12,6 +15,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tracing::error;
 
+use super::node::TELL;
 use super::operation::Fault;
 use crate::clock::{Now, Timestamp};
 use crate::store::error::Unavailable;
@@ -61,22 +65,31 @@ pub(super) async fn open(
     let id = new.id.clone();
     let record = Record::open(now, limits, 0, new).map_err(Fault::Refused)?;
     // Without the count's row: what is full already is refused before it writes or waits.
-    check_count(transaction, limits).await?;
-    check_room(transaction, limits, &record).await?;
+    tokio::try_join!(
+        biased;
+        check_count(transaction, limits),
+        check_room(transaction, limits, &record),
+    )?;
     let row = TunnelRow::of(&record);
     let values: Vec<_> = row.fixed_postgres().chain(row.moving_postgres()).collect();
-    if execute(transaction, &INSERT, &values).await? == 0 {
-        return Err(Fault::Refused(TunnelError::Taken(id)));
-    }
-    // Last, since whoever opens or closes waits for it until the commit.
     let max = limits.open_tunnels_max;
     let most = i64::try_from(max).unwrap_or(i64::MAX);
-    if execute(transaction, COUNT_OPENED, &[&most]).await? == 0 {
-        return Err(full(max));
+    let insert = transaction.prepare_cached(&INSERT).await?;
+    // Last, since whoever opens or closes waits for it until the commit.
+    let count = transaction.prepare_cached(COUNT_OPENED).await?;
+    let (inserted, counted, ()) = tokio::try_join!(
+        biased;
+        async { Ok(transaction.execute(&insert, &values).await?) },
+        async { Ok(transaction.execute(&count, &[&most]).await?) },
+        // Who has counted has waited for all that opened before: it sees theirs, and its own is counted at
+        // the commit.
+        check_room(transaction, limits, &record),
+    )?;
+    match (inserted, counted) {
+        (0, _) => Err(Fault::Refused(TunnelError::Taken(id))),
+        (_, 0) => Err(full(max)),
+        _ => Ok(()),
     }
-    // Who has counted has waited for all that opened before: it sees theirs, and its own is counted at
-    // the commit.
-    check_room(transaction, limits, &record).await
 }
 
 /// Refuses when there are as many open tunnels as there may be.
@@ -104,11 +117,15 @@ async fn check_room(
     limits: &Limits,
     record: &Record,
 ) -> Result<(), Fault<TunnelError>> {
-    if let Some(owner) = &record.owner {
-        let max = limits.open_tunnels_per_key_max;
-        check_open(transaction, "key", owner, max, OPEN_TUNNELS_PER_KEY).await?;
-    }
-    check_thing(transaction, limits, record).await
+    let max = limits.open_tunnels_per_key_max;
+    let key = async {
+        match &record.owner {
+            Some(key) => check_open(transaction, "key", key, max, OPEN_TUNNELS_PER_KEY).await,
+            None => Ok(()),
+        }
+    };
+    tokio::try_join!(biased; key, check_thing(transaction, limits, record))?;
+    Ok(())
 }
 
 /// Refuses when the thing of this record has too many open tunnels for one more.
@@ -148,9 +165,17 @@ pub(super) async fn write<E: Unavailable + From<TunnelError>>(
     let row = TunnelRow::of(new);
     let sequence: &(dyn ToSql + Sync) = &row.sequence;
     let values: Vec<_> = row.moving_postgres().chain([sequence]).collect();
-    execute(transaction, &UPDATE, &values).await?;
+    let update = transaction.prepare_cached(&UPDATE).await?;
+    let id = old.id.as_str();
     if new.silences(old) {
-        execute(transaction, SILENCE, &[&old.id.as_str()]).await?;
+        let silence = transaction.prepare_cached(SILENCE).await?;
+        tokio::try_join!(
+            biased;
+            async { transaction.execute(&update, &values).await },
+            async { transaction.execute(&silence, &[&id]).await },
+        )?;
+    } else {
+        transaction.execute(&update, &values).await?;
     }
     let kept: Vec<_> = new.client_tokens().collect();
     for released in old.client_tokens().filter(|token| !kept.contains(token)) {
@@ -172,14 +197,26 @@ pub(super) async fn write<E: Unavailable + From<TunnelError>>(
     Ok(())
 }
 
+/// Forgets a record whose row is locked; `said` is for the other nodes.
 pub(super) async fn delete<E>(
     transaction: &Transaction<'_>,
     record: &Record,
+    said: &str,
 ) -> Result<(), Fault<E>> {
-    execute(transaction, SILENCE, &[&record.id.as_str()]).await?;
-    execute(transaction, FORGET, &[&number(record.sequence)]).await?;
+    let (id, sequence) = (record.id.as_str(), number(record.sequence));
     let name = if is_open(record) { OPEN } else { CLOSED };
-    add(transaction, name, -1).await.map(drop)
+    let tell = transaction.prepare_cached(TELL).await?;
+    let silence = transaction.prepare_cached(SILENCE).await?;
+    let forget = transaction.prepare_cached(FORGET).await?;
+    let count = transaction.prepare_cached(ADD).await?;
+    tokio::try_join!(
+        biased;
+        async { transaction.execute(&tell, &[&said]).await },
+        async { transaction.execute(&silence, &[&id]).await },
+        async { transaction.execute(&forget, &[&sequence]).await },
+        async { transaction.execute(&count, &[&name, &-1_i64]).await },
+    )?;
+    Ok(())
 }
 
 /// Counts tunnels that were just closed, and drops the closed ones beyond the limit, the one closed
@@ -190,8 +227,12 @@ pub(super) async fn count_closed<E>(
     closed: usize,
 ) -> Result<u64, Fault<E>> {
     let closed = i64::try_from(closed).unwrap_or(i64::MAX);
-    add(transaction, OPEN, -closed).await?;
-    let kept = add(transaction, CLOSED, closed).await?;
+    transaction.prepare_cached(ADD).await?;
+    let (_, kept) = tokio::try_join!(
+        biased;
+        add(transaction, OPEN, -closed),
+        add(transaction, CLOSED, closed),
+    )?;
     let max = i64::try_from(limits.closed_tunnels_max).unwrap_or(i64::MAX);
     if kept <= max {
         return Ok(0);
@@ -297,8 +338,7 @@ async fn purge<E>(transaction: &Transaction<'_>, until: i64, most: i64) -> Resul
 
 /// Returns the new count.
 async fn add<E>(transaction: &Transaction<'_>, name: &str, change: i64) -> Result<i64, Fault<E>> {
-    let sql = "UPDATE counters SET value = value + $2 WHERE name = $1 RETURNING value";
-    let statement = transaction.prepare_cached(sql).await?;
+    let statement = transaction.prepare_cached(ADD).await?;
     let row = transaction.query_one(&statement, &[&name, &change]).await?;
     Ok(row.try_get(0)?)
 }
@@ -344,6 +384,7 @@ pub(super) const NEXT_DEADLINE: &str = "SELECT least((SELECT min(deadline_ms) FR
 const COUNT_OF_OPEN: &str = "SELECT value FROM counters WHERE name = 'open'";
 const COUNT_OPENED: &str =
     "UPDATE counters SET value = value + 1 WHERE name = 'open' AND value < $1";
+const ADD: &str = "UPDATE counters SET value = value + $2 WHERE name = $1 RETURNING value";
 const FORGET: &str = "DELETE FROM tunnels WHERE sequence = $1";
 const CLAIM: &str =
     "INSERT INTO client_tokens (hash, tunnel) VALUES ($1, $2) ON CONFLICT DO NOTHING";

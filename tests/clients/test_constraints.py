@@ -107,10 +107,58 @@ def test_a_tunnel_id_of_the_right_shape_is_looked_up(raw, tunnel_id):
     refused(raw.describe_tunnel, {"tunnelId": tunnel_id}, "ResourceNotFoundException")
 
 
+@pytest.mark.parametrize("tunnel_id", ["a", "a" * 128, "aZ0_-+=:"])
+def test_a_tunnel_id_of_the_right_shape_is_looked_up_to_be_rotated(raw, tunnel_id):
+    request = {"tunnelId": tunnel_id, "clientMode": "ALL"}
+    refused(raw.rotate_tunnel_access_token, request, "ResourceNotFoundException")
+
+
 @pytest.mark.parametrize("tunnel_id", ["", "a" * 129, "a/b", "\u00e9"])
 @pytest.mark.parametrize("name", ["describe_tunnel", "close_tunnel"])
 def test_a_tunnel_id_of_another_shape_is_refused(raw, name, tunnel_id):
     refused(getattr(raw, name), {"tunnelId": tunnel_id})
+
+
+@pytest.mark.parametrize("tunnel_id", ["", "a" * 129, "a/b", "\u00e9"])
+def test_a_tunnel_id_of_another_shape_is_not_rotated(raw, tunnel_id):
+    refused(raw.rotate_tunnel_access_token, {"tunnelId": tunnel_id, "clientMode": "ALL"})
+
+
+def destination(name, *services):
+    return {"thingName": name, "services": list(services)}
+
+
+def test_a_thing_name_may_have_128_characters(raw, iot):
+    name = "t" * 128
+    iot.create_thing(thingName=name)
+    opened = raw.open_tunnel(destinationConfig=destination(name, "SSH"))
+    listed = raw.list_tunnels(thingName=name)["tunnelSummaries"]
+    assert [tunnel["tunnelId"] for tunnel in listed] == [opened["tunnelId"]]
+    iot.create_thing(thingName="u" * 128)
+    rotated = raw.rotate_tunnel_access_token(
+        tunnelId=opened["tunnelId"], clientMode="DESTINATION", destinationConfig=destination("u" * 128, "SSH")
+    )
+    assert rotated["destinationAccessToken"]
+    described = raw.describe_tunnel(tunnelId=opened["tunnelId"])["tunnel"]
+    assert described["destinationConfig"] == destination("u" * 128, "SSH")
+
+
+ROTATION_OUTSIDE = {
+    "no service": destination("t"),
+    "empty service": destination("t", ""),
+    "service of 129": destination("t", "s" * 129),
+    "service with a space": destination("t", "a b"),
+    "services left out": {"thingName": "t"},
+    "empty thing name": destination("", "SSH"),
+    "thing name of 129": destination("t" * 129, "SSH"),
+    "thing name with a slash": destination("bad/thing", "SSH"),
+}
+
+
+@pytest.mark.parametrize("config", ROTATION_OUTSIDE.values(), ids=ROTATION_OUTSIDE.keys())
+def test_a_rotation_refuses_a_destination(raw, tunnel, config):
+    request = {"tunnelId": tunnel["tunnelId"], "clientMode": "ALL", "destinationConfig": config}
+    refused(raw.rotate_tunnel_access_token, request)
 
 
 @pytest.mark.parametrize("count", [1, 100])
@@ -147,11 +195,24 @@ def test_required_members_are_required(raw, name):
 
 def test_tagging_has_the_bounds_of_the_model(raw, tunnel):
     arn = tunnel["tunnelArn"]
-    for wrong in ([], tags(201), tags(1, key=lambda _: ""), tags(1, value=lambda _: "v" * 257)):
+    for wrong in (
+        [], tags(201), tags(1, key=lambda _: ""), tags(1, key=lambda _: "k" * 129), tags(1, key=lambda _: "a*"),
+        tags(1, key=lambda _: "aws:x"), tags(1, value=lambda _: "v" * 257), tags(1, value=lambda _: "*"), [{"key": "k"}],
+    ):
         refused(raw.tag_resource, {"resourceArn": arn, "tags": wrong})
+    for wrong in ("", "a" * 1012):
+        refused(raw.tag_resource, {"resourceArn": wrong, "tags": tags(1)})
+        refused(raw.untag_resource, {"resourceArn": wrong, "tagKeys": ["k"]})
+    refused(raw.tag_resource, {"resourceArn": arn, "tags": tags(200)}, "LimitExceededException")
     for wrong in (["k" * 129], [""], ["a*"], [f"k{n}" for n in range(201)]):
         refused(raw.untag_resource, {"resourceArn": arn, "tagKeys": wrong})
     for wrong in ("", "a" * 1012):
         refused(raw.list_tags_for_resource, {"resourceArn": wrong})
     raw.untag_resource(resourceArn=arn, tagKeys=[f"k{n}" for n in range(200)])
+    longest = [{"key": "k" * 128, "value": "v" * 256}, {"key": "e", "value": ""}]
+    raw.tag_resource(resourceArn=arn, tags=longest)
+    listed = raw.list_tags_for_resource(resourceArn=arn)["tags"]
+    assert sorted(listed, key=lambda tag: tag["key"]) == sorted(longest, key=lambda tag: tag["key"])
+    raw.untag_resource(resourceArn=arn, tagKeys=["k" * 128, "e"])
+    assert raw.list_tags_for_resource(resourceArn=arn)["tags"] == []
     refused(raw.list_tags_for_resource, {"resourceArn": "a" * 1011}, "ResourceNotFoundException")

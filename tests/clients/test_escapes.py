@@ -4,10 +4,13 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import ssl
 import subprocess
 
 import pytest
+
+import botocore.exceptions
 
 from caller import Caller
 from conftest import Device, clean_environment
@@ -67,6 +70,39 @@ def speak_mqtt(service, device, client_id, topic):
         pass
 
 
+def register(iot, sequence):
+    """A thing with this in all its texts, as far as it gets there."""
+    name = f"thing-{SEQUENCES.index(sequence)}"
+    for request in (
+        {"thingName": name + sequence},
+        {"thingName": name, "thingTypeName": sequence},
+        {"thingName": name, "attributePayload": {"attributes": {sequence: "v"}}},
+        {"thingName": name, "attributePayload": {"attributes": {"k": sequence}}},
+        {"thingName": name},
+    ):
+        try:
+            iot.create_thing(**request)
+        except botocore.exceptions.ClientError:
+            pass
+
+
+def agents(device, directory):
+    """What agents say of configurations with these in them."""
+    quoted = lambda text: json.dumps(text, ensure_ascii=True).replace("\x7f", "\\u007f")
+    for number, sequence in enumerate(SEQUENCES):
+        good = {"endpoint": "localhost:1", "thing": "lamp", "certificate": device.certificate, "key": device.key}
+        lines = [good | {name: value} for name in good for value in (sequence, good[name] + sequence)]
+        texts = ["".join(f"{name} = {quoted(value)}\n" for name, value in line.items()) for line in lines]
+        sound = "".join(f"{name} = {quoted(value)}\n" for name, value in good.items())
+        texts += [f"{sound}{quoted(sequence)} = 1\n", f"{sound}[services]\n{quoted(sequence)} = 22\n",
+                  f"{sound}[services]\nSSH = {quoted(sequence)}\n"]
+        for turn, text in enumerate(texts):
+            file = directory / f"agent-{number}-{turn}.toml"
+            file.write_text(text)
+            command = [os.environ["ADIT_BIN"], "agent", "--config", str(file), "--check"]
+            yield subprocess.run(command, capture_output=True, timeout=60, env=clean_environment())
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_no_sink_has_a_raw_control_byte(new_service, form, tmp_path):
     service = new_service("--log-format", form, "-v", "6")
@@ -107,14 +143,27 @@ def test_no_sink_has_a_raw_control_byte(new_service, form, tmp_path):
             except OSError:
                 closed += 1
     assert tunnels, "some of it is allowed, and stored"
+    iot = service.client("iot", parameter_validation=False)
+    for sequence in SEQUENCES:
+        register(iot, sequence)
     shown = [adit(service, "tunnel", "list")]
     shown += [adit(service, "tunnel", "describe", tunnel) for tunnel in tunnels]
     shown += [adit(service, "tunnel", "describe", sequence) for sequence in SEQUENCES if "\0" not in sequence]
-    assert shown[0].returncode == 0, shown[0].stderr
+    shown += [adit(service, "thing", "list")]
+    assert shown[0].returncode == shown[-1].returncode == 0, (shown[0].stderr, shown[-1].stderr)
+    assert b"thing-0" in shown[-1].stdout
+    names = [f"thing-{number}" for number in range(len(SEQUENCES))]
+    names += [sequence for sequence in SEQUENCES if "\0" not in sequence]
+    shown += [adit(service, "thing", "describe", name) for name in names]
+    shown += agents(device, tmp_path)
     service.stop()
+    with sqlite3.connect(service.directory / "adit.db") as database:
+        rows = [row for row, in database.execute("SELECT record FROM audit ORDER BY sequence")]
+    assert rows and all(json.loads(row) for row in rows)
     sinks = {
         "log": service.log.read_bytes(),
         "audit": (service.directory / "audit.jsonl").read_bytes(),
+        "audit's rows": "\n".join(rows).encode(),
     }
     for number, run in enumerate(shown):
         sinks[f"stdout {number}"], sinks[f"stderr {number}"] = run.stdout, run.stderr

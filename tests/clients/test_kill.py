@@ -119,7 +119,7 @@ class Tunnels(Caller):
 
 
 class Registry(Caller):
-    """Creates, changes and deletes things, policies and certificates."""
+    """Creates, changes and deletes things, policies and certificates; attaches and detaches."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
@@ -139,10 +139,26 @@ class Registry(Caller):
         elif action < 0.5:
             made = self.client.create_keys_and_certificate(setAsActive=True)
             self.known[made["certificateId"]] = {"kind": ["certificate"], "n": ["ACTIVE"]}
-        elif action < 0.7:
+        elif action < 0.65:
+            self.attach_or_detach(name)
+        elif action < 0.8:
             self.update(str(self.acknowledged))
         else:
             self.remove()
+
+    def attach_or_detach(self, name):
+        """Of a thing and a certificate that both stay."""
+        pair = self.any_with(kind=["pair"])
+        if pair is None or self.random.random() < 0.2:
+            certificate = self.client.create_keys_and_certificate(setAsActive=True)["certificateArn"]
+            self.client.create_thing(thingName=name)
+            self.known[name] = {"kind": ["pair"], "certificate": [certificate], "n": [None]}
+            return
+        place = {"thingName": pair, "principal": self.known[pair]["certificate"][0]}
+        if self.known[pair]["n"] == [None]:
+            self.change(pair, lambda: self.client.attach_thing_principal(**place), n="attached")
+        else:
+            self.change(pair, lambda: self.client.detach_thing_principal(**place), n=None)
 
     def update(self, value):
         certificate = self.any_with(kind=["certificate"], n=["ACTIVE"])
@@ -170,6 +186,10 @@ class Registry(Caller):
                     return {"n": self.client.describe_thing(thingName=name)["attributes"]["n"]}
                 case ["policy"]:
                     return {"n": self.client.get_policy(policyName=name) and "there"}
+                case ["pair"]:
+                    attached = self.client.list_thing_principals(thingName=name)["principals"]
+                    assert attached in ([], known["certificate"]), (name, attached, known)
+                    return {"n": "attached" if attached else None}
                 case ["certificate"]:
                     described = self.client.describe_certificate(certificateId=name)
                     return {"n": described["certificateDescription"]["status"]}

@@ -149,6 +149,25 @@ def test_the_newer_connection_of_a_device_displaces_the_older(service, tunneling
             check(new.next("message"), opened)
 
 
+def test_a_device_that_is_taken_out_keeps_its_tunnels_until_they_are_closed(service, tunneling, iot, device):
+    """As with AWS: tokens let into a tunnel, and no certificate. README and SECURITY say so."""
+    opened = open_for(tunneling, device)
+    token, links = opened["destinationAccessToken"], []
+    client_token = "0123456789abcdef0123456789abcdef"
+    assert handshake(service, token, "destination", client_token, keep=links)[0] == 101
+    iot.update_certificate(certificateId=device.certificate_id, newStatus="REVOKED")
+    iot.detach_thing_principal(thingName=device.name, principal=device.certificate_arn)
+    iot.delete_certificate(certificateId=device.certificate_id)
+    iot.delete_thing(thingName=device.name)
+    tunnel = tunneling.describe_tunnel(tunnelId=opened["tunnelId"])["tunnel"]
+    assert tunnel["destinationConnectionState"]["status"] == "CONNECTED"
+    assert handshake(service, token, "destination", client_token)[0] == 101, "it may come back"
+    listed = tunneling.list_tunnels(thingName=device.name)["tunnelSummaries"]
+    assert [summary["tunnelId"] for summary in listed] == [opened["tunnelId"]]
+    tunneling.close_tunnel(tunnelId=opened["tunnelId"])
+    assert handshake(service, token, "destination", client_token)[0] == 400
+
+
 def test_the_exit_statuses_of_mosquitto_sub(service, iot, new_device):
     """5 for a name that is not its own, 7 for a certificate that is not taken: scripts go by them."""
     if Mosquitto not in STACKS:

@@ -211,7 +211,7 @@ pub enum ThingCommand {
     List(ListThingsArgs),
     /// Show one device and its certificates
     Describe(DescribeThingArgs),
-    /// Remove a device; its certificates are of no use any more
+    /// Remove a device and its certificates; tunnels that it is in go on
     #[command(after_help = DELETE_HELP)]
     Delete(DeleteThingArgs),
 }
@@ -434,10 +434,13 @@ Examples:
   adit thing create lamp-17 --csr lamp.csr";
 
 const DELETE_HELP: &str = "\
-Each certificate of the thing is detached, made inactive, which cuts a device that is connected
-with it, and deleted. One that is also attached to another thing is only detached, and one that
-has policies of its own stops the command, unless --force is given: that takes it from the
-others and detaches the policies first.";
+Each certificate of the thing is detached, made inactive, and deleted: a device that waits for
+tunnels with it loses its MQTT connection. Tunnels that it is in go on, for tokens let into them and
+no certificate: `adit tunnel list --open --thing THING` shows them, `adit tunnel close` ends them.
+
+One that is also attached to another thing is only detached, and one that has policies of its own
+stops the command, unless --force is given: that takes it from the others and detaches the
+policies first.";
 
 const SSH_EXAMPLES: &str = "\
 Examples:

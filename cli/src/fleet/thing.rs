@@ -206,7 +206,8 @@ async fn describe(registry: &Registry<'_>, name: &str, show: &Show) -> Result<()
     Ok(())
 }
 
-/// Takes the thing's certificates out of use first: that cuts the device, whatever happens then.
+/// Takes the thing's certificates out of use first: the device hears of no tunnel any more, whatever happens
+/// then. Tunnels that it is in go on: they are its tokens' affair.
 async fn delete(registry: &Registry<'_>, name: &str, force: bool) -> Result<(), Trouble> {
     registry.describe_thing(name).await?;
     let principals = registry.principals(name).await?;

@@ -7,8 +7,8 @@
 //!                                     └─► any other path ─► registry
 //! ```
 //!
-//! Every answer is in the protocol of its request, errors of the transport included, because clients
-//! cannot read anything else.
+//! Every answer is in the protocol of its request, because clients cannot read anything else. A head that
+//! cannot be read has none: the listener words its refusal as JSON (`listen/refusal.rs`).
 //!
 //! Where requests are not signed, this is only ever mounted on loopback (see
 //! [`ApiSettings`](crate::settings::ApiSettings)), and answers only requests that name it.

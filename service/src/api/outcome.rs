@@ -66,14 +66,17 @@ impl Protocol {
         answer: Result<Outcome, ApiError>,
         request_id: Uuid,
     ) -> Response<Body> {
-        let Outcome {
-            status,
-            headers: more,
-            body,
-        } = answer.unwrap_or_else(|error| self.refusal(&error, request_id));
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
+        let outcome = self.outcome(answer, request_id);
+        let mut response = Response::new(Body::from(outcome.body));
+        *response.status_mut() = outcome.status;
+        *response.headers_mut() = outcome.headers;
+        response
+    }
+
+    /// The same, with all of its headers, as bytes.
+    pub(crate) fn outcome(self, answer: Result<Outcome, ApiError>, request_id: Uuid) -> Outcome {
+        let mut outcome = answer.unwrap_or_else(|error| self.refusal(&error, request_id));
+        let mut headers = HeaderMap::new();
         let content_type = HeaderValue::from_static(self.content_type());
         headers.insert(CONTENT_TYPE, content_type);
         // Some answers hold tokens.
@@ -83,8 +86,9 @@ impl Protocol {
             X_AMZN_REQUEST_ID,
             request_id.expect("a UUID is a header value"),
         );
-        headers.extend(more);
-        response
+        headers.extend(std::mem::take(&mut outcome.headers));
+        outcome.headers = headers;
+        outcome
     }
 
     fn refusal(self, error: &ApiError, request_id: Uuid) -> Outcome {
@@ -167,5 +171,5 @@ pub(crate) fn escape_xml(text: &str) -> String {
 /// Of every answer of sts.
 pub(crate) const STS_NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
-const X_AMZN_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
-const X_AMZN_ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+pub(crate) const X_AMZN_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+pub(crate) const X_AMZN_ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");

@@ -4,11 +4,14 @@
 mod accept;
 mod devices;
 mod mutual;
+mod refusal;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::Request;
 use axum::{Extension, Router};
@@ -18,6 +21,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::server::{Acceptor, ClientHello};
+use tokio::io::{AsyncRead, AsyncReadExt, sink};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -32,6 +36,7 @@ use crate::settings::ConnectionLimits;
 pub(crate) use devices::DeviceDoor;
 use mutual::MQTT_ALPN;
 pub(crate) use mutual::device_config;
+use refusal::Worded;
 
 /// A listener that is bound, and serves once asked to.
 pub(crate) struct HttpsListener {
@@ -136,18 +141,22 @@ impl Connection {
                 Ok::<_, Infallible>(answer)
             }
         });
-        let connection = http1::Builder::new()
+        let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head_timeout)
             .max_buf_size(MAX_HEAD_SIZE)
-            .serve_connection(TokioIo::new(stream), answer);
-        tokio::pin!(connection);
+            .serve_connection(TokioIo::new(Worded::new(stream)), answer);
         tokio::select! {
-            result = connection.as_mut() => return result.map(|()| None).map_err(io::Error::other),
+            result = &mut connection => {
+                if result.as_ref().is_err_and(hyper::Error::is_parse) {
+                    discard(connection.into_parts().io.into_inner(), self.limits.drain_timeout).await;
+                }
+                return result.map(|()| None).map_err(io::Error::other);
+            }
             () = stopped(&mut self.stop) => {}
             () = sleep(self.limits.lifetime) => {}
         }
-        connection.as_mut().graceful_shutdown();
+        Pin::new(&mut connection).graceful_shutdown();
         match timeout(self.limits.drain_timeout, connection).await {
             Ok(result) => result.map(|()| None).map_err(io::Error::other),
             // A client that does not read its answer. Dropping the connection cuts it.
@@ -157,6 +166,13 @@ impl Connection {
             )),
         }
     }
+}
+
+/// Reads and throws away what a client still sends that was refused (within a bound): it would see its
+/// connection reset instead of the answer.
+async fn discard(stream: impl AsyncRead + Unpin, patience: Duration) {
+    let mut rest = stream.take(MAX_DISCARDED_SIZE);
+    let _ = timeout(patience, tokio::io::copy(&mut rest, &mut sink())).await;
 }
 
 /// Whether the client would rather speak MQTT than HTTP.
@@ -183,6 +199,7 @@ const HTTP_ALPN: &[u8] = b"http/1.1";
 
 /// Signed requests with session tokens have heads of some 4 KiB.
 const MAX_HEAD_SIZE: usize = 16 * 1024;
+const MAX_DISCARDED_SIZE: u64 = 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

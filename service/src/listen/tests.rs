@@ -81,6 +81,62 @@ async fn a_client_that_sends_its_body_slowly_is_answered_in_json() {
 }
 
 #[tokio::test]
+async fn a_head_that_cannot_be_read_is_answered_in_json_with_an_id() {
+    let running = start(settings()).await;
+    let (large, unreadable) = ("RequestEntityTooLargeException", "SerializationException");
+    let get = "GET / HTTP/1.1\r\nHost: localhost\r\n";
+    let long = "x".repeat(70_000);
+    let many = (0..150)
+        .map(|n| format!("X-{n}: 1\r\n"))
+        .collect::<String>();
+    for (head, status, code) in [
+        (format!("{get}X-Long: {long}\r\n\r\n"), 431, large),
+        (format!("{get}{many}\r\n"), 431, large),
+        (format!("GET /{long} HTTP/1.1\r\n\r\n"), 431, large),
+        ("what is this\r\n\r\n".to_owned(), 400, unreadable),
+        ("GET / HTTP/9.9\r\n\r\n".to_owned(), 400, unreadable),
+        (format!("{get}no colon\r\n\r\n"), 400, unreadable),
+        (format!("{get}Content-Length: -1\r\n\r\n"), 400, unreadable),
+        (
+            format!("{get}Content-Length: 1\r\nContent-Length: 2\r\n\r\n"),
+            400,
+            unreadable,
+        ),
+    ] {
+        // Also as the second request, sent with the first.
+        for first in ["", get] {
+            let mut stream = connect(&running).await;
+            let sent = match first {
+                "" => head.clone(),
+                first => format!("{first}\r\n{head}"),
+            };
+            stream.write_all(sent.as_bytes()).await.unwrap();
+            let answer = String::from_utf8(read_to_end(&mut stream).await).unwrap();
+            let shown = head.get(..60).unwrap_or(&head);
+            let answers: Vec<_> = answer.matches("HTTP/1.1 ").collect();
+            assert_eq!(
+                answers.len(),
+                if first.is_empty() { 1 } else { 2 },
+                "{shown}: {answer}"
+            );
+            let last = &answer[answer.rfind("HTTP/1.1 ").unwrap()..];
+            assert!(
+                last.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{shown}: {answer}"
+            );
+            let (head, body) = last.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains("\r\nx-amzn-requestid: "), "{shown}: {answer}");
+            assert!(
+                head.contains(&format!("\r\ncontent-length: {}", body.len())),
+                "{head}"
+            );
+            let body: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert_eq!(body["__type"], code, "{shown}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_connection_ends_after_its_lifetime_and_the_next_one_works() {
     let running = start(impatient(|l| l.lifetime = SHORT)).await;
     let mut stream = connect(&running).await;

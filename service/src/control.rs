@@ -22,7 +22,7 @@ use crate::registry::{KnownThings, RegistryError};
 use crate::store::Store;
 use crate::token::{RoutingKey, TokenHash, mint};
 use crate::tunnels::{
-    DestinationConfig, Lifetime, ListRequest, NewTunnel, Page, Rotation, Tags, ThingName,
+    DestinationConfig, Found, Lifetime, ListRequest, NewTunnel, Page, Rotation, Tags, ThingName,
     TunnelError, TunnelView,
 };
 
@@ -205,7 +205,9 @@ impl<S: Store> ControlPlane<S> {
             Err(TunnelError::Uncertain) => {
                 let again = self.store.close(self.clock.now(), id, delete).await;
                 match again {
-                    Err(TunnelError::NotFound(_)) if delete => Ok(()),
+                    Err(TunnelError::NotFound(_)) if delete => Ok(Found::Open),
+                    // By the first attempt, most likely: the audit rather has it twice than not at all.
+                    Ok(Found::Closed) if !delete => Ok(Found::Open),
                     again => again,
                 }
             }
@@ -213,20 +215,27 @@ impl<S: Store> ControlPlane<S> {
         };
         match &closed {
             // Also when it is gone: its end may be one whose answer was lost before anybody was cut.
-            Ok(()) | Err(TunnelError::NotFound(_)) => {
+            Ok(_) | Err(TunnelError::NotFound(_)) => {
                 self.relay.end_tunnel(id);
                 self.notices.revoke(id).await;
             }
             Err(TunnelError::Uncertain) => self.news.send(id, News::LookAgain),
             Err(_) => {}
         }
-        closed?;
-        debug!(tunnel = %id, delete, "tunnel closed");
-        let by = match delete {
-            true => ClosedBy::Deletion,
-            false => ClosedBy::Call,
+        let found = closed?;
+        debug!(tunnel = %id, delete, ?found, "tunnel closed");
+        let by = match (found, delete) {
+            (Found::Open, true) => Some(ClosedBy::Deletion),
+            (Found::Open, false) => Some(ClosedBy::Call),
+            (Found::Over, _) => Some(ClosedBy::Timeout),
+            (Found::Closed, _) => None,
         };
-        self.changed(id, Audited::Closed { by }).await;
+        if let Some(by) = by {
+            self.changed(id, Audited::Closed { by }).await;
+        }
+        if delete {
+            self.changed(id, Audited::Deleted).await;
+        }
         Ok(())
     }
 

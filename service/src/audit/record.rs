@@ -100,6 +100,9 @@ pub enum Change {
         /// Why.
         by: ClosedBy,
     },
+    /// `CloseTunnel` with `delete`: nothing is known of it any more, after it was closed. One that was kept
+    /// for its time is forgotten without a record.
+    Deleted,
 }
 
 /// Who is at the other end of a connection of a tunnel.
@@ -184,12 +187,13 @@ impl Change {
             Self::Disconnected { .. } => "SideDisconnected",
             Self::TokenRotated { .. } => "TokenRotated",
             Self::Closed { .. } => "TunnelClosed",
+            Self::Deleted => "TunnelDeleted",
         }
     }
 
     fn write<M: SerializeMap>(self, map: &mut M) -> Result<(), M::Error> {
         match self {
-            Self::Opened => Ok(()),
+            Self::Opened | Self::Deleted => Ok(()),
             Self::Admitted {
                 side,
                 session,

@@ -4,7 +4,7 @@ mod timing;
 
 use std::time::Duration;
 
-use adit_proto::{AccessToken, Mode};
+use adit_proto::{AccessToken, Mode, TunnelId};
 
 use super::*;
 use crate::audit::{AuditLog, MemoryAudit};
@@ -208,6 +208,45 @@ async fn closing_deleting_and_expiry_end_the_tunnel_at_the_relay() {
     assert_eq!(fixture.relay.take_calls(), [ended(&expired)]);
     fixture.control.take_time().await;
     assert!(fixture.relay.take_calls().is_empty(), "told once");
+}
+
+#[tokio::test]
+async fn the_end_of_a_tunnel_is_audited_once_and_its_removal_apart() {
+    let fixture = Fixture::new();
+    let audited = async |id: &TunnelId| {
+        let mut lines = Vec::new();
+        for event in ["TunnelClosed", "TunnelDeleted"] {
+            for line in fixture.audited(event).await {
+                if line["tunnelId"] == id.as_str() {
+                    let by = line["by"].as_str().unwrap_or_default();
+                    lines.push(format!("{event} {by}").trim_end().to_owned());
+                }
+            }
+        }
+        lines
+    };
+    let [closed, deleted, over] = [
+        fixture.open().await,
+        fixture.open().await,
+        fixture.open().await,
+    ];
+    for _ in 0..2 {
+        fixture.control.close(&closed.id, false).await.unwrap();
+        assert_eq!(audited(&closed.id).await, ["TunnelClosed call"]);
+    }
+    fixture.control.close(&closed.id, true).await.unwrap();
+    let lines = audited(&closed.id).await;
+    assert_eq!(lines, ["TunnelClosed call", "TunnelDeleted"]);
+
+    fixture.control.close(&deleted.id, true).await.unwrap();
+    let lines = audited(&deleted.id).await;
+    assert_eq!(lines, ["TunnelClosed deletion", "TunnelDeleted"]);
+
+    // Nothing has come by when its lifetime was over, before a call did.
+    fixture.clock.advance(Duration::from_secs(3600));
+    fixture.control.close(&over.id, false).await.unwrap();
+    fixture.control.take_time().await;
+    assert_eq!(audited(&over.id).await, ["TunnelClosed timeout"]);
 }
 
 #[tokio::test]

@@ -17,8 +17,8 @@ use crate::notify::MemoryMailbox;
 use crate::registry::MemoryRegistry;
 use crate::token::TokenHash;
 use crate::tunnels::{
-    Admitted, Connected, Expired, ListRequest, NewTunnel, Page, Presented, Refusal, Rotation, Tags,
-    TunnelError, TunnelView,
+    Admitted, Connected, Expired, Found, ListRequest, NewTunnel, Page, Presented, Refusal,
+    Rotation, Tags, TunnelError, TunnelView,
 };
 
 /// Which store to use.
@@ -193,10 +193,10 @@ impl TunnelStore for AnyStore {
         each!(self, tunnels, store => store.has_token(id, mode, token).await)
     }
 
-    async fn close(&self, now: Now, id: &TunnelId, delete: bool) -> Result<(), TunnelError> {
-        each!(self, tunnels, store => store.close(now, id, delete).await)?;
+    async fn close(&self, now: Now, id: &TunnelId, delete: bool) -> Result<Found, TunnelError> {
+        let found = each!(self, tunnels, store => store.close(now, id, delete).await)?;
         self.silence([id]);
-        Ok(())
+        Ok(found)
     }
 
     async fn tag(&self, id: &TunnelId, tags: Tags) -> Result<(), TunnelError> {

@@ -36,7 +36,7 @@ use crate::notify::MailboxLimits;
 use crate::registry::RegistryLimits;
 use crate::token::TokenHash;
 use crate::tunnels::{
-    Admitted, Connected, Expired, Limits, ListRequest, NewTunnel, Page, Presented, Refusal,
+    Admitted, Connected, Expired, Found, Limits, ListRequest, NewTunnel, Page, Presented, Refusal,
     Rotation, Tags, TunnelError, TunnelView,
 };
 
@@ -137,13 +137,13 @@ pub trait TunnelStore: Send + Sync + 'static {
         token: TokenHash,
     ) -> impl Future<Output = Result<bool, TunnelError>> + Send;
 
-    /// Closes a tunnel, and forgets it when `delete` is set. Closing twice is fine.
+    /// Closes a tunnel, and forgets it when `delete` is set; says how it was found. Closing twice is fine.
     fn close(
         &self,
         now: Now,
         id: &TunnelId,
         delete: bool,
-    ) -> impl Future<Output = Result<(), TunnelError>> + Send;
+    ) -> impl Future<Output = Result<Found, TunnelError>> + Send;
 
     /// Adds tags, all or none; the value of a key that is there already is replaced.
     fn tag(

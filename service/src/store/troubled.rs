@@ -10,7 +10,7 @@ use super::{Changes, MemoryStore, Store, TunnelStore};
 use crate::clock::Now;
 use crate::token::TokenHash;
 use crate::tunnels::{
-    Admitted, Connected, Expired, Limits, ListRequest, NewTunnel, Page, Presented, Refusal,
+    Admitted, Connected, Expired, Found, Limits, ListRequest, NewTunnel, Page, Presented, Refusal,
     Rotation, Tags, TunnelError, TunnelView,
 };
 
@@ -111,7 +111,7 @@ impl TunnelStore for TroubledStore {
             .await
     }
 
-    async fn close(&self, now: Now, id: &TunnelId, delete: bool) -> Result<(), TunnelError> {
+    async fn close(&self, now: Now, id: &TunnelId, delete: bool) -> Result<Found, TunnelError> {
         self.run("close", id, self.inner.close(now, id, delete))
             .await
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::record::{Record, Side, State};
 use super::tags::distinct;
-use super::types::{Limits, NewTunnel, TunnelError};
+use super::types::{Found, Limits, NewTunnel, TunnelError};
 use super::{SERVICES, TAGS, at_most};
 use crate::clock::Now;
 
@@ -41,12 +41,22 @@ impl Record {
     }
 
     /// Closes it; closing twice is fine.
-    pub(crate) fn close(&mut self, now: Now, retention: Duration) {
+    pub(crate) fn close(&mut self, now: Now, retention: Duration) -> Found {
+        let found = self.found(now);
+        match found {
+            Found::Open => self.end(now, retention),
+            Found::Over => self.expire(now, retention),
+            Found::Closed => {}
+        }
+        found
+    }
+
+    /// How who closes it now will find it.
+    pub(crate) fn found(&self, now: Now) -> Found {
         match self.state {
-            // Nobody came by when the lifetime was over: that was the end.
-            State::Open { ends } if ends <= now.steady => self.expire(now, retention),
-            State::Open { .. } => self.end(now, retention),
-            State::Closed { .. } => {}
+            State::Open { ends } if ends <= now.steady => Found::Over,
+            State::Open { .. } => Found::Open,
+            State::Closed { .. } => Found::Closed,
         }
     }
 

@@ -22,7 +22,7 @@ mod types;
 pub(crate) use record::{Link, NodeId, Record, Side, State, TokenUse};
 
 pub use types::{
-    Admitted, Connected, Cursor, DestinationConfig, Expired, Lifetime, Limits, ListRequest,
+    Admitted, Connected, Cursor, DestinationConfig, Expired, Found, Lifetime, Limits, ListRequest,
     NewTunnel, Page, Presented, Refusal, Rotation, SideView, Status, Tags, ThingName, TunnelError,
     TunnelSummary, TunnelView,
 };

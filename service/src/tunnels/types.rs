@@ -228,6 +228,17 @@ pub enum Connected {
     TunnelEnded,
 }
 
+/// How a tunnel was found by who closed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Open: this has ended it.
+    Open,
+    /// Its lifetime was over, which nothing had come by to notice: that was its end.
+    Over,
+    /// Closed: it was ended before.
+    Closed,
+}
+
 /// What the passing of time did.
 #[derive(Clone, Debug, Default)]
 pub struct Expired {

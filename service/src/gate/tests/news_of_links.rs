@@ -63,7 +63,7 @@ async fn a_tunnel_whose_record_is_not_answered_for_holds_up_no_other() {
 /// What is under way in the store.
 #[derive(Default)]
 struct Watch {
-    by_tunnel: Mutex<std::collections::HashSet<adit_proto::TunnelId>>,
+    by_tunnel: Mutex<std::collections::HashSet<TunnelId>>,
     together: AtomicUsize,
     most: AtomicUsize,
 }

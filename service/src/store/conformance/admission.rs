@@ -51,6 +51,7 @@ async fn outcome(place: &impl Place, before: Before, shown: Shown) -> &'static s
             .store
             .close(fixture.now(), &tunnel.id, true)
             .await
+            .map(drop)
             .unwrap(),
     }
     let forged = mint(RoutingKey::of(&tunnel.id)).unwrap();

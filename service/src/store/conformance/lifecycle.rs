@@ -121,6 +121,25 @@ pub(crate) async fn delete_forgets_open_and_closed_tunnels_at_once(place: &impl 
     }
 }
 
+pub(crate) async fn who_closes_a_tunnel_hears_how_it_was_found(place: &impl Place) {
+    let fixture = Fixture::new(place).await;
+    let close = async |tunnel: &Opened, delete| {
+        let closed = fixture.store.close(fixture.now(), &tunnel.id, delete).await;
+        fixture.check().await;
+        closed.unwrap()
+    };
+    let (first, deleted) = (fixture.open().await, fixture.open().await);
+    assert_eq!(close(&first, false).await, Found::Open);
+    assert_eq!(close(&first, false).await, Found::Closed);
+    assert_eq!(close(&first, true).await, Found::Closed);
+    assert_eq!(close(&deleted, true).await, Found::Open);
+    let (over, deleted) = (fixture.open().await, fixture.open().await);
+    fixture.clock.advance(minutes(12 * 60));
+    assert_eq!(close(&over, false).await, Found::Over);
+    assert_eq!(close(&over, false).await, Found::Closed);
+    assert_eq!(close(&deleted, true).await, Found::Over);
+}
+
 pub(crate) async fn jumps_of_the_time_of_day_change_no_lifetime(place: &impl Place) {
     let fixture = Fixture::new(place).await;
     let tunnel = fixture.try_open(None, 60).await.unwrap();

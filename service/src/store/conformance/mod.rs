@@ -24,7 +24,7 @@ use crate::clock::Now;
 use crate::clock::manual::ManualClock;
 use crate::token::{ClientTokenHash, RoutingKey, TokenHash, mint};
 use crate::tunnels::{
-    Admitted, Connected, Cursor, DestinationConfig, Expired, Lifetime, Limits, ListRequest,
+    Admitted, Connected, Cursor, DestinationConfig, Expired, Found, Lifetime, Limits, ListRequest,
     NewTunnel, Page, Presented, Refusal, Rotation, SideView, Status, Tags, ThingName, TunnelError,
     TunnelView,
 };
@@ -282,7 +282,7 @@ macro_rules! suite {
         suite! { $place;
             admission { every_state_and_every_handshake_as_a_table, a_refused_handshake_changes_nothing, both_sides_of_one_tunnel_need_their_own_client_token, a_client_token_is_free_again_when_its_tunnel_ends, grants_carry_the_services_in_their_order, the_newer_connection_wins_in_every_order_of_events, a_connection_that_comes_late_is_reported }
             guesses { a_stolen_token_is_of_no_use_with_any_other_client_token, no_random_token_is_accepted, no_token_with_one_bit_changed_is_accepted }
-            lifecycle { a_new_tunnel_is_open_and_nobody_is_connected, sides_come_and_go_while_the_tunnel_is_open, closing_disconnects_both_sides_and_stays, a_lifetime_ends_to_the_moment, a_closed_tunnel_is_kept_for_three_hours, delete_forgets_open_and_closed_tunnels_at_once, jumps_of_the_time_of_day_change_no_lifetime, expire_says_when_to_come_back, a_crowd_that_ends_together_is_taken_in_turns, open_tunnels_are_limited_and_closing_makes_room, open_tunnels_of_a_caller_and_to_a_thing_are_limited, closed_tunnels_are_limited_and_the_oldest_goes_first, an_id_is_never_used_twice, tags_are_merged_limited_and_removed, tag_keys_that_differ_only_by_case_are_refused }
+            lifecycle { a_new_tunnel_is_open_and_nobody_is_connected, sides_come_and_go_while_the_tunnel_is_open, closing_disconnects_both_sides_and_stays, a_lifetime_ends_to_the_moment, a_closed_tunnel_is_kept_for_three_hours, delete_forgets_open_and_closed_tunnels_at_once, who_closes_a_tunnel_hears_how_it_was_found, jumps_of_the_time_of_day_change_no_lifetime, expire_says_when_to_come_back, a_crowd_that_ends_together_is_taken_in_turns, open_tunnels_are_limited_and_closing_makes_room, open_tunnels_of_a_caller_and_to_a_thing_are_limited, closed_tunnels_are_limited_and_the_oldest_goes_first, an_id_is_never_used_twice, tags_are_merged_limited_and_removed, tag_keys_that_differ_only_by_case_are_refused }
             list { newest_first_whatever_the_time_of_day_does, the_last_page_has_no_cursor, pages_are_stable_under_inserts_and_removals, a_device_has_its_own_list_with_closed_tunnels_in_it }
             races { of_sixteen_simultaneous_uses_of_a_token_one_wins, of_sixteen_openings_at_the_limit_one_wins, of_sixteen_openings_to_a_thing_at_its_limit_one_wins, of_sixteen_tokens_that_one_client_token_is_shown_with_one_wins }
             random { no_token_is_ever_accepted_where_the_model_refuses_it }

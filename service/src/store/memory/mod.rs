@@ -11,7 +11,7 @@ use super::{Changes, Store, TunnelStore};
 use crate::clock::{Now, Timestamp};
 use crate::token::TokenHash;
 use crate::tunnels::{
-    Admitted, Connected, Expired, Limits, ListRequest, NewTunnel, Page, Presented, Refusal,
+    Admitted, Connected, Expired, Found, Limits, ListRequest, NewTunnel, Page, Presented, Refusal,
     Rotation, Tags, TunnelError, TunnelView,
 };
 
@@ -80,18 +80,15 @@ impl TunnelStore for MemoryStore {
         Ok(record.is_ok_and(|record| record.side(mode).token == token))
     }
 
-    async fn close(&self, now: Now, id: &TunnelId, delete: bool) -> Result<(), TunnelError> {
+    async fn close(&self, now: Now, id: &TunnelId, delete: bool) -> Result<Found, TunnelError> {
         let mut table = self.table();
         if delete {
             let removed = table.remove(id);
             return removed
-                .map(drop)
+                .map(|record| record.found(now))
                 .ok_or_else(|| TunnelError::NotFound(id.clone()));
         }
-        table.change(id, |record, limits| {
-            record.close(now, limits.retention);
-            Ok(())
-        })
+        table.change(id, |record, limits| Ok(record.close(now, limits.retention)))
     }
 
     async fn tag(&self, id: &TunnelId, tags: Tags) -> Result<(), TunnelError> {

@@ -28,8 +28,8 @@ use crate::notify::MailboxLimits;
 use crate::registry::{ChangeSender, RegistryLimits};
 use crate::token::TokenHash;
 use crate::tunnels::{
-    Admitted, Connected, Expired, Limits, ListRequest, NewTunnel, NodeId, Page, Presented, Record,
-    Refusal, Rotation, Tags, TunnelError, TunnelView,
+    Admitted, Connected, Expired, Found, Limits, ListRequest, NewTunnel, NodeId, Page, Presented,
+    Record, Refusal, Rotation, Tags, TunnelError, TunnelView,
 };
 
 pub use url::PostgresUrl;
@@ -293,14 +293,14 @@ impl TunnelStore for PostgresStore {
         bounded(look).await
     }
 
-    async fn close(&self, now: Now, id: &TunnelId, delete: bool) -> Result<(), TunnelError> {
+    async fn close(&self, now: Now, id: &TunnelId, delete: bool) -> Result<Found, TunnelError> {
         let now = self.shared(now);
         let (key, missing) = (Key::Id(id.clone()), TunnelError::NotFound(id.clone()));
         let change = Change::Tunnel(id.clone());
         if !delete {
             let close = |record: &mut Record| {
-                record.close(now, self.limits.retention);
-                Ok(((), Some(change)))
+                let found = record.close(now, self.limits.retention);
+                Ok((found, Some(change)))
             };
             return self.change(key, missing, close).await;
         }
@@ -311,7 +311,8 @@ impl TunnelStore for PostgresStore {
             let record = record.ok_or(Fault::Refused(missing))?;
             let said = node::said(self.begun.node, &change);
             tunnels::delete(&transaction, &record, &said).await?;
-            commit(transaction).await
+            commit(transaction).await?;
+            Ok(record.found(now))
         };
         bounded_change(delete).await
     }

@@ -26,8 +26,8 @@ use crate::notify::MailboxLimits;
 use crate::registry::{ChangeSender, RegistryLimits};
 use crate::token::TokenHash;
 use crate::tunnels::{
-    Admitted, Connected, Expired, Limits, ListRequest, NewTunnel, NodeId, Page, Presented, Record,
-    Refusal, Rotation, Tags, TunnelError, TunnelView,
+    Admitted, Connected, Expired, Found, Limits, ListRequest, NewTunnel, NodeId, Page, Presented,
+    Record, Refusal, Rotation, Tags, TunnelError, TunnelView,
 };
 
 /// Everything in `adit.db`: there again after the process, however it ended.
@@ -193,18 +193,17 @@ impl TunnelStore for SqliteStore {
         }
     }
 
-    async fn close(&self, now: Now, id: &TunnelId, delete: bool) -> Result<(), TunnelError> {
+    async fn close(&self, now: Now, id: &TunnelId, delete: bool) -> Result<Found, TunnelError> {
         if !delete {
-            let close = move |record: &mut Record, limits: &Limits| {
-                record.close(now, limits.retention);
-                Ok(())
-            };
+            let close =
+                move |record: &mut Record, limits: &Limits| Ok(record.close(now, limits.retention));
             return self.change(id, close).await;
         }
         let id = id.clone();
         let delete = move |connection: &Connection| {
             let record = tunnels::by_id(connection, &id)?;
-            Ok(tunnels::delete(connection, &record)?)
+            tunnels::delete(connection, &record)?;
+            Ok(record.found(now))
         };
         self.writer.change(delete).await
     }

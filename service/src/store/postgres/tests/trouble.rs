@@ -133,7 +133,7 @@ async fn a_commit_whose_answer_is_lost_is_uncertain_until_it_is_asked_for() {
     lose();
     let closed = store.close(now, &tunnel.id, false).await;
     assert_eq!(closed, Err(TunnelError::Uncertain));
-    assert_eq!(store.close(now, &tunnel.id, false).await, Ok(()));
+    assert_eq!(store.close(now, &tunnel.id, false).await, Ok(Found::Closed));
     assert_eq!(is_open(&store, now, "t").await, Some(false));
 
     let (_, new) = prepare("other");

@@ -75,6 +75,17 @@ impl DataDir {
         self.read_checked(name, true, size_max)
     }
 
+    /// Refuses a file of secrets that others may read, which nobody here reads; one that is not there is
+    /// fine.
+    pub fn check_secret(&self, name: &str) -> Result<(), DataDirError> {
+        let path = self.file(name);
+        match fs::metadata(&path) {
+            Ok(metadata) => check_mode(path, metadata.mode()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(DataDirError::io("read", &path, error)),
+        }
+    }
+
     /// Replaces a file as a whole: whoever reads it sees the old bytes or the new ones, also after a
     /// loss of power.
     pub fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), DataDirError> {
@@ -115,15 +126,8 @@ impl DataDir {
             .mode(0o600)
             .open(&path)
             .map_err(failed)?;
-        let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(DataDirError::Mode {
-                path,
-                mode,
-                wanted: 0o600,
-                what: "read",
-            });
-        }
+        let mode = file.metadata().map_err(failed)?.mode();
+        check_mode(path.clone(), mode)?;
         Ok(path)
     }
 
@@ -175,14 +179,8 @@ fn read_checked(
     };
     // The mode of the opened file, not of the name: it cannot be swapped in between.
     let metadata = file.metadata().map_err(failed)?;
-    let mode = metadata.mode() & 0o7777;
-    if secret && mode & 0o077 != 0 {
-        return Err(DataDirError::Mode {
-            path,
-            mode,
-            wanted: 0o600,
-            what: "read",
-        });
+    if secret {
+        check_mode(path.clone(), metadata.mode())?;
     }
     // Never grown, so that no copy of a secret stays in memory.
     let capacity = metadata.len().min(size_max) as usize + 1;
@@ -198,6 +196,20 @@ fn read_checked(
         }
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Secrets are their owner's alone.
+fn check_mode(path: PathBuf, mode: u32) -> Result<(), DataDirError> {
+    let mode = mode & 0o7777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(DataDirError::Mode {
+        path,
+        mode,
+        wanted: 0o600,
+        what: "read",
+    })
 }
 
 /// Why the data directory cannot be used. Every message names the file and what to do.

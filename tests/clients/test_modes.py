@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-SECRETS = ("ca.key", "server.key", "access-keys.json", "adit.db", "notify.key")
+SECRETS = ("ca.key", "server.key", "access-keys.json", "credentials", "adit.db", "notify.key")
 MODES = ((0o600, True), (0o400, None), (0o640, False), (0o604, False), (0o620, False), (0o602, False))
 DIRECTORY_MODES = ((0o700, True), (0o755, True), (0o770, False), (0o702, False))
 

@@ -93,11 +93,19 @@ impl AccessKeys {
 
     /// The keys of a data directory, in `access-keys.json`. Where there is no such file, a first key is
     /// made that may do everything; it is returned, and written to `credentials` for AWS clients.
+    ///
+    /// # Errors
+    /// Also when others than the owner may read one of the two.
     pub fn in_dir(dir: &DataDir) -> Result<(Self, Option<Credentials>), KeysError> {
         let file = dir.file(KEYS_FILE);
         match Self::open(&file) {
             Err(KeysError::Missing(_)) => {}
-            other => return Ok((other?, None)),
+            other => {
+                let keys = other?;
+                // Clients read it, and what it holds is a key of these.
+                dir.check_secret(CREDENTIALS_FILE)?;
+                return Ok((keys, None));
+            }
         }
         let first = new_credentials()?;
         // In this order: one that ends in between makes another key the next time.

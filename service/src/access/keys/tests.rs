@@ -55,6 +55,24 @@ fn a_first_start_makes_one_key_and_tells_clients() {
 }
 
 #[test]
+fn credentials_that_others_may_read_are_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = DataDir::open(&parent.path().join("data")).unwrap();
+    AccessKeys::in_dir(&dir).unwrap();
+    let file = dir.file("credentials");
+    for (mode, good) in [(0o600, true), (0o400, true), (0o644, false), (0o620, false)] {
+        fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        let opened = AccessKeys::in_dir(&dir);
+        assert_eq!(opened.is_ok(), good, "{mode:o}");
+        if let Err(error) = opened {
+            let text = error.to_string();
+            assert!(text.contains("/credentials has mode 0"), "{text}");
+            assert!(text.contains("run: chmod 600 /"), "{text}");
+        }
+    }
+}
+
+#[test]
 fn a_broken_file_is_refused_and_the_old_keys_stay() {
     let (_dir, file) = written(&format!("[{KEY}]"));
     let keys = AccessKeys::open(&file).unwrap();

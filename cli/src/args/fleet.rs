@@ -38,7 +38,7 @@ pub struct ApiArgs {
 #[derive(Args, Clone, Copy, Debug, Default)]
 #[command(next_help_heading = "Output")]
 pub struct FormArgs {
-    /// Print the service's own JSON
+    /// Print JSON, the service's own where it has an answer
     #[arg(long)]
     pub json: bool,
 }
@@ -142,6 +142,9 @@ pub struct CloseArgs {
     /// Forget them at once, instead of some hours later
     #[arg(long)]
     pub delete: bool,
+    /// Form of the answer
+    #[command(flatten)]
+    pub form: FormArgs,
     /// The service
     #[command(flatten)]
     pub api: ApiArgs,
@@ -282,6 +285,9 @@ pub struct DeleteThingArgs {
     /// Also delete certificates that other things or policies still hold
     #[arg(long)]
     pub force: bool,
+    /// Form of the answer
+    #[command(flatten)]
+    pub form: FormArgs,
     /// The service
     #[command(flatten)]
     pub api: ApiArgs,

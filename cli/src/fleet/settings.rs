@@ -162,7 +162,11 @@ pub fn tunnel(args: TunnelArgs, world: &World) -> Result<TunnelSettings, BadInpu
                 .map(check_id)
                 .collect::<Result<_, _>>()?;
             let delete = args.delete;
-            (TunnelAction::Close { ids, delete }, false, args.api)
+            (
+                TunnelAction::Close { ids, delete },
+                args.form.json,
+                args.api,
+            )
         }
         TunnelCommand::Rotate(args) => {
             let token_dir = args.token_dir.as_ref().map(|dir| world.path(dir));
@@ -211,7 +215,11 @@ pub fn thing(args: ThingArgs, world: &World) -> Result<ThingSettings, BadInput> 
         }
         ThingCommand::Delete(args) => {
             let (thing, force) = (check_thing(args.thing)?, args.force);
-            (ThingAction::Delete { thing, force }, false, args.api)
+            (
+                ThingAction::Delete { thing, force },
+                args.form.json,
+                args.api,
+            )
         }
     };
     Ok(ThingSettings {

@@ -35,7 +35,7 @@ pub(crate) async fn thing(settings: ThingSettings, paper: Paper) -> Result<(), T
             Ok(())
         }
         ThingAction::Describe { thing } => describe(&registry, &thing, &show).await,
-        ThingAction::Delete { thing, force } => delete(&registry, &thing, force).await,
+        ThingAction::Delete { thing, force } => delete(&registry, &thing, force, &show).await,
     }
 }
 
@@ -208,17 +208,29 @@ async fn describe(registry: &Registry<'_>, name: &str, show: &Show) -> Result<()
 
 /// Takes the thing's certificates out of use first: the device hears of no tunnel any more, whatever happens
 /// then. Tunnels that it is in go on: they are its tokens' affair.
-async fn delete(registry: &Registry<'_>, name: &str, force: bool) -> Result<(), Trouble> {
+async fn delete(
+    registry: &Registry<'_>,
+    name: &str,
+    force: bool,
+    show: &Show,
+) -> Result<(), Trouble> {
     registry.describe_thing(name).await?;
     let principals = registry.principals(name).await?;
     if !force {
         refuse_policies(registry, &principals).await?;
     }
+    let mut certificates = Vec::new();
     for arn in &principals {
-        remove(registry, name, arn, force).await?;
+        let Some(removed) = remove(registry, name, arn, force).await? else {
+            continue;
+        };
+        if !show.is_json {
+            print(&removed.line());
+        }
+        certificates.push(removed.json());
     }
     registry.delete_thing(name).await?;
-    print(&format!("{name} deleted\n"));
+    show.deleted(name, certificates);
     Ok(())
 }
 
@@ -241,25 +253,55 @@ async fn refuse_policies(registry: &Registry<'_>, principals: &[String]) -> Resu
     Ok(())
 }
 
+/// What has become of a certificate of a thing that is deleted.
+struct Removed {
+    id: String,
+    /// Things that still have it, where it was only detached.
+    others: Vec<String>,
+}
+
+impl Removed {
+    fn line(&self) -> String {
+        if self.others.is_empty() {
+            return format!("certificate {} deleted\n", self.id);
+        }
+        let others = self.others.join(", ");
+        format!(
+            "certificate {} detached; {} still has it\n",
+            self.id,
+            Escaped(&others)
+        )
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "certificateId": self.id,
+            "deleted": self.others.is_empty(),
+            "otherThings": self.others,
+        })
+    }
+}
+
+/// `None` for a principal that is no certificate, which is detached.
 async fn remove(
     registry: &Registry<'_>,
     name: &str,
     arn: &str,
     force: bool,
-) -> Result<(), Trouble> {
+) -> Result<Option<Removed>, Trouble> {
     let Some(id) = certificate_id(arn) else {
-        return Ok(registry.detach(name, arn).await.map(drop)?);
+        registry.detach(name, arn).await?;
+        return Ok(None);
+    };
+    let removed = |others| {
+        let id = id.to_owned();
+        Ok(Some(Removed { id, others }))
     };
     let mut others = registry.principal_things(arn).await?;
     others.retain(|other| other != name);
     if !others.is_empty() && !force {
         registry.detach(name, arn).await?;
-        let others = others.join(", ");
-        print(&format!(
-            "certificate {id} detached; {} still has it\n",
-            Escaped(&others)
-        ));
-        return Ok(());
+        return removed(others);
     }
     registry.deactivate(id).await?;
     if force {
@@ -271,8 +313,7 @@ async fn remove(
         registry.detach(thing, arn).await?;
     }
     registry.delete_certificate(id, force).await?;
-    print(&format!("certificate {id} deleted\n"));
-    Ok(())
+    removed(Vec::new())
 }
 
 fn report_note(note: &str) {
@@ -317,6 +358,14 @@ impl Show {
             ),
         ];
         print(&fields(&lines, self.paper));
+    }
+
+    fn deleted(&self, name: &str, certificates: Vec<Value>) {
+        if self.is_json {
+            let value = json!({ "thingName": name, "certificates": certificates });
+            return print(&format!("{value:#}\n"));
+        }
+        print(&format!("{name} deleted\n"));
     }
 
     fn list(&self, things: Vec<Value>) {

@@ -39,7 +39,7 @@ pub(crate) async fn tunnel(settings: TunnelSettings, paper: Paper) -> Result<(),
             show.tunnel(&output);
             Ok(())
         }
-        TunnelAction::Close { ids, delete } => close_all(&client, &ids, delete).await,
+        TunnelAction::Close { ids, delete } => close_all(&client, &ids, delete, &show).await,
         TunnelAction::Rotate { input, token_dir } => {
             let output = client.tunneling("RotateTunnelAccessToken", &input).await?;
             show.tokens(output, "RotateTunnelAccessToken", token_dir.as_deref())
@@ -120,10 +120,19 @@ pub(super) fn seconds(value: &Value) -> Option<i64> {
 }
 
 /// Each of them, though one fails: the last failure is the command's.
-async fn close_all(client: &Client, ids: &[String], delete: bool) -> Result<(), Trouble> {
+async fn close_all(
+    client: &Client,
+    ids: &[String],
+    delete: bool,
+    show: &Show,
+) -> Result<(), Trouble> {
     let mut outcome = Ok(());
+    let mut closed = Vec::new();
     for id in ids {
         match close(client, id, delete).await {
+            Ok(()) if show.is_json => {
+                closed.push(json!({ "tunnelId": id, "status": "CLOSED", "deleted": delete }));
+            }
             Ok(()) => {
                 let done = if delete {
                     "closed and deleted"
@@ -138,6 +147,9 @@ async fn close_all(client: &Client, ids: &[String], delete: bool) -> Result<(), 
                 }
             }
         }
+    }
+    if show.is_json {
+        show.json(&json!({ "tunnels": closed }));
     }
     outcome
 }

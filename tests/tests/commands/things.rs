@@ -136,7 +136,11 @@ async fn delete_spares_what_others_need(scenario: Scenario) -> Result<()> {
     ensure!(bell["certificates"][0]["status"] == "ACTIVE", "{bell}");
     desk.done(&["thing", "create", "lamp", "--out", "shared"])
         .await?;
-    desk.done(&["thing", "delete", "lamp", "--force"]).await?;
+    let id = bell["certificates"][0]["certificateId"].clone();
+    let deleted = desk.json(&["thing", "delete", "lamp", "--force"]).await?;
+    let certificate = json!({ "certificateId": id, "deleted": true, "otherThings": [] });
+    let expected = json!({ "thingName": "lamp", "certificates": [certificate] });
+    ensure!(deleted == expected, "{deleted}");
     let bell = desk.json(&["thing", "describe", "bell"]).await?;
     ensure!(bell["certificates"] == json!([]), "{bell}");
     Ok(())

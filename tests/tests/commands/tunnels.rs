@@ -186,6 +186,13 @@ async fn closing_several_goes_on_over_one_that_fails(scenario: Scenario) -> Resu
         "{}",
         said.stderr
     );
+    // For a program, what was closed is one document.
+    let words = ["tunnel", "close", "--json", "--delete", "none", id];
+    let said = desk.say(&words).await?;
+    ensure!(said.code == Some(4), "{}", said.stderr);
+    let closed: Value = serde_json::from_str(&said.stdout)?;
+    let expected = json!({ "tunnelId": id, "status": "CLOSED", "deleted": true });
+    ensure!(closed == json!({ "tunnels": [expected] }), "{closed}");
     Ok(())
 }
 

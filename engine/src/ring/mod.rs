@@ -19,6 +19,10 @@
     reason = "this is where the sockets are; the ban is for the core"
 )]
 
+/// In a module of its own, for `tests/concurrency` to put another in its place.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicBool, Ordering};
+}
 mod backend;
 mod buffers;
 #[cfg(test)]
@@ -30,6 +34,7 @@ mod event_loop;
 mod handle;
 mod io;
 mod link_io;
+mod pending;
 mod probe;
 mod proxy_io;
 mod relay_io;

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::pending::Pending;
 
 /// The loop's half: watch [`fd`](Self::fd), and at each of its edges
 /// [`acknowledge`](Self::acknowledge), *then* look at the queues that wakers announce.
@@ -24,8 +25,7 @@ struct Shared {
     /// An eventfd. Never read: a write is an edge whatever the count is, and one wake per
     /// nanosecond would take 580 years to fill it.
     event: File,
-    /// A wake is on its way that the loop has not acknowledged.
-    pending: AtomicBool,
+    pending: Pending,
 }
 
 impl WakeSource {
@@ -40,7 +40,7 @@ impl WakeSource {
         // WHY: lets std do the write, and the close with the last of the halves.
         // SAFETY: eventfd has just made this descriptor and nothing else knows of it.
         let event = unsafe { File::from_raw_fd(fd) };
-        let pending = AtomicBool::new(false);
+        let pending = Pending::new();
         Ok(WakeSource {
             shared: Arc::new(Shared { event, pending }),
         })
@@ -63,7 +63,7 @@ impl WakeSource {
     /// Everything that a waker's thread did before its `wake` is visible after this call, also
     /// when that `wake` was folded into an earlier one.
     pub fn acknowledge(&self) -> bool {
-        self.shared.pending.swap(false, Ordering::AcqRel)
+        self.shared.pending.acknowledge()
     }
 }
 
@@ -71,7 +71,7 @@ impl Waker {
     /// Ends the loop's wait, or its next one. Wakes that the loop has not yet acknowledged are
     /// folded into one, so a burst costs one system call.
     pub fn wake(&self) {
-        if !self.shared.pending.swap(true, Ordering::AcqRel) {
+        if self.shared.pending.announce() {
             // Fails only when the counter is full, and then the edge of the last write counts.
             let _ = (&self.shared.event).write(&1_u64.to_ne_bytes());
         }

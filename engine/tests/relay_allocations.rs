@@ -4,7 +4,7 @@
 use adit_engine::tunnel::flow::Flow;
 use adit_engine::tunnel::relay::{Relay, RunPlace};
 use adit_proto::ids::{Mode, ServiceId, Subprotocol};
-use adit_proto::message::{Control, DataHeader, Kind};
+use adit_proto::message::{Control, DataHeader, Kind, MessageView};
 use adit_proto::websocket::{FrameHeader, Opcode, mask};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -15,11 +15,17 @@ struct Counting;
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
     static HELD: Cell<isize> = const { Cell::new(0) };
+    /// The most of `HELD` since somebody set it back.
+    static PEAK: Cell<isize> = const { Cell::new(0) };
 }
 
 fn note(allocations: usize, held: isize) {
     ALLOCATIONS.with(|count| count.set(count.get() + allocations));
-    HELD.with(|size| size.set(size.get() + held));
+    let now = HELD.with(|size| {
+        size.set(size.get() + held);
+        size.get()
+    });
+    PEAK.with(|peak| peak.set(peak.get().max(now)));
 }
 
 // WHY: only a global allocator sees every allocation.
@@ -197,4 +203,73 @@ fn a_quiet_tunnel_holds_little() {
     }
     let size = held() - before - buffer_size - largest.capacity() as isize;
     assert!(size <= 8 * 1024, "{size} bytes");
+}
+
+/// Messages of 65,535 bytes, as large as their prefix can say, of which every byte is one more thing to look at.
+fn bombs() -> Vec<(&'static str, Vec<u8>)> {
+    let filled = |start: &[u8], again: &[u8]| {
+        let count = (usize::from(u16::MAX) - start.len()) / again.len();
+        [start, &again.repeat(count)].concat()
+    };
+    // STREAM_START of stream 1, and SERVICE_IDS.
+    let (start, services) = ([0x08, 2, 0x10, 1], [0x08, 5]);
+    vec![
+        ("empty names", filled(&services, &[0x32, 0])),
+        ("names of a letter", filled(&services, &[0x32, 1, b'A'])),
+        ("empty names in a start", filled(&start, &[0x32, 0])),
+        (
+            "a service over and over",
+            filled(&start, &[0x2a, 3, b'S', b'S', b'H']),
+        ),
+        ("a stream over and over", filled(&[0x08, 2], &[0x10, 1])),
+        (
+            "payloads over and over",
+            filled(&[0x08, 1, 0x10, 1], &[0x22, 1, 7]),
+        ),
+        ("fields that nobody knows", filled(&start, &[0x78, 1])),
+        ("groups in groups", filled(&start, &[0x7b])),
+        ("varints that do not end", filled(&start, &[0xff])),
+    ]
+}
+
+/// Threat T-14: what a message can make us hold is at most twice what it is, whether it comes at once or byte by
+/// byte.
+#[test]
+fn a_message_of_many_small_things_takes_at_most_twice_its_size() {
+    for (what, bomb) in bombs() {
+        let prefixed = [&(bomb.len() as u16).to_be_bytes()[..], &bomb].concat();
+        let whole = frame(&prefixed);
+        let pieces: Vec<Vec<u8>> = prefixed.chunks(1).map(frame).collect();
+        let mut buffer = vec![0; whole.len()];
+        for frames in [std::slice::from_ref(&whole), &pieces] {
+            let mut relay = tunnel();
+            connect(&mut relay, Mode::Source, Subprotocol::V3);
+            connect(&mut relay, Mode::Destination, Subprotocol::V3);
+            let before = held();
+            PEAK.with(|peak| peak.set(before));
+            for frame in frames {
+                let buffer = &mut buffer[..frame.len()];
+                buffer.copy_from_slice(frame);
+                let mut position = 0;
+                while let Ok(Flow::Deliver) =
+                    relay.handle_input(Mode::Source, buffer, &mut position)
+                {
+                    relay.clear_runs();
+                }
+            }
+            let peak = PEAK.with(Cell::get) - before;
+            assert!(peak <= 2 * bomb.len() as isize, "{what}: {peak} bytes");
+        }
+        // And whoever looks at its names: a proxy that is told its services.
+        let before = held();
+        PEAK.with(|peak| peak.set(before));
+        if let Ok(view) = MessageView::parse(&bomb) {
+            drop(view.service_ids());
+        }
+        let peak = PEAK.with(Cell::get) - before;
+        assert!(
+            peak <= 2 * bomb.len() as isize,
+            "{what}: {peak} bytes for its names"
+        );
+    }
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -67,7 +68,9 @@ impl Stop {
             () = self.requested() => return None,
             done = work => done,
         };
-        // The runtime hears of signals by a pipe, and may tell of an answer first that came after one.
+        // The runtime hears of signals by a pipe, and may tell of an answer first that came after one. After a stop
+        // all threads run at once, and the one that has the signal may be behind the one that has the answer.
+        tokio::time::sleep(HANDLER_DELAY_MAX).await;
         if !self.has_come.load(Ordering::Acquire) {
             return Some(done);
         }
@@ -109,6 +112,9 @@ impl Stop {
         }
     }
 }
+
+/// Two time slices of a scheduler; nobody notices them after a call to the service.
+const HANDLER_DELAY_MAX: Duration = Duration::from_millis(10);
 
 /// Order matters: what has set the flag, the runtime hears of as well.
 fn watch(kind: SignalKind, has_come: &Arc<AtomicBool>) -> io::Result<Signal> {

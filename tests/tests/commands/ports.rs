@@ -181,6 +181,8 @@ async fn nobody_is_refused_at_a_change_over(scenario: Scenario) -> Result<()> {
     stage
         .said(Duration::from_secs(20), "tunnel connected", 2)
         .await?;
+    // Until the first has let go of the port it may take a connection, which ends with it.
+    pause(Duration::from_millis(500)).await;
     let mut new = stage.echo().await?;
     within_limit(lifetime, "waiting for the end of the first", async {
         loop {

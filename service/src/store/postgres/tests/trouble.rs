@@ -98,22 +98,24 @@ async fn carry(
     }
 }
 
+/// A node that reaches its server through a network.
+async fn behind_a_network(database: &Database, clock: &ManualClock) -> (Network, PostgresStore) {
+    database.url().await;
+    let network = Network::new(database.server.port).await;
+    let (port, name) = (network.port, database.name());
+    let url = format!("postgres://tester@127.0.0.1:{port}/{name}");
+    let url = PostgresUrl::parse(&url).unwrap();
+    let store = PostgresStore::open(&url, Limits::default(), clock.clock()).await;
+    (network, store.unwrap_or_else(|error| panic!("{error}")))
+}
+
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_is_uncertain_until_it_is_asked_for() {
     let Some(database) = Database::new() else {
         return;
     };
-    database.url().await;
-    let network = Network::new(database.server.port).await;
-    let url = format!(
-        "postgres://tester@127.0.0.1:{}/{}",
-        network.port,
-        database.name()
-    );
     let clock = ManualClock::new();
-    let url = PostgresUrl::parse(&url).unwrap();
-    let store = PostgresStore::open(&url, Limits::default(), clock.clock()).await;
-    let store = store.unwrap_or_else(|error| panic!("{error}"));
+    let (network, store) = behind_a_network(&database, &clock).await;
     let now = clock.now();
     let tunnel = open(&store, now, "t").await;
     let lose = || network.loses_commit.store(true, Ordering::SeqCst);
@@ -164,17 +166,8 @@ async fn statements_that_need_no_answer_go_together() {
     let Some(database) = Database::new() else {
         return;
     };
-    database.url().await;
-    let network = Network::new(database.server.port).await;
-    let url = format!(
-        "postgres://tester@127.0.0.1:{}/{}",
-        network.port,
-        database.name()
-    );
     let clock = ManualClock::new();
-    let url = PostgresUrl::parse(&url).unwrap();
-    let store = PostgresStore::open(&url, Limits::default(), clock.clock()).await;
-    let store = store.unwrap_or_else(|error| panic!("{error}"));
+    let (network, store) = behind_a_network(&database, &clock).await;
     let now = clock.now();
     let mut least = [usize::MAX; 3];
     for round in 0..6 {
@@ -203,17 +196,8 @@ async fn while_the_server_is_away_operations_fail_and_afterwards_work_again() {
     let Some(database) = Database::new() else {
         return;
     };
-    database.url().await;
-    let network = Network::new(database.server.port).await;
-    let url = format!(
-        "postgres://tester@127.0.0.1:{}/{}",
-        network.port,
-        database.name()
-    );
     let clock = ManualClock::new();
-    let url = PostgresUrl::parse(&url).unwrap();
-    let store = PostgresStore::open(&url, Limits::default(), clock.clock()).await;
-    let store = store.unwrap_or_else(|error| panic!("{error}"));
+    let (network, store) = behind_a_network(&database, &clock).await;
     let mut changes = store.changes();
     let now = clock.now();
     let tunnel = open(&store, now, "t").await;

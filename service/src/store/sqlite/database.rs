@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::schema::MIGRATIONS;
+use super::{journal, sums};
 use crate::data_dir::{DataDir, DataDirError};
 
 /// The connection that writes.
@@ -14,6 +15,12 @@ use crate::data_dir::{DataDir, DataDirError};
 /// A file that is damaged, of a newer version, of another program, or not to be read or written.
 pub(super) fn open(dir: &DataDir) -> Result<Connection, DataDirError> {
     let path = dir.private_file(FILE)?;
+    let journal = dir.file(JOURNAL);
+    let is_damaged = journal::is_damaged(&journal);
+    if is_damaged.map_err(|error| DataDirError::io("read", &journal, error))? {
+        let what = "changes that were acknowledged are behind a part that is not what was written";
+        return Err(damaged(&journal, what));
+    }
     let opened = Connection::open_with_flags(&path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE));
     let mut connection = opened.map_err(|error| fault(&path, error))?;
     prepare(&path, &mut connection)?;
@@ -40,12 +47,18 @@ fn flags(access: OpenFlags) -> OpenFlags {
 fn prepare(path: &Path, connection: &mut Connection) -> Result<(), DataDirError> {
     let failed = |error| fault(path, error);
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    sums::register(connection).map_err(failed)?;
     let version = version(path, connection)?;
     let check: String = connection
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
         .map_err(failed)?;
     if check != "ok" {
         return Err(damaged(path, "its content contradicts itself"));
+    }
+    if version == MIGRATIONS.len()
+        && let Some(what) = sums::contradiction(connection).map_err(failed)?
+    {
+        return Err(damaged(path, &what));
     }
     let mut configure = || {
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -86,7 +99,7 @@ fn migrate(connection: &mut Connection, version: usize) -> rusqlite::Result<()> 
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for migration in &MIGRATIONS[version..] {
-        transaction.execute_batch(migration)?;
+        transaction.execute_batch(&migration())?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
@@ -107,6 +120,9 @@ fn damaged(path: &Path, what: &str) -> DataDirError {
 }
 
 pub(super) const FILE: &str = "adit.db";
+
+/// What SQLite writes changes to before they go into the file.
+pub(super) const JOURNAL: &str = "adit.db-wal";
 
 /// "adit" in ASCII.
 const APPLICATION_ID: i64 = 0x6164_6974;

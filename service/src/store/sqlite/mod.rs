@@ -2,8 +2,10 @@
 
 mod database;
 mod import;
+mod journal;
 mod readers;
 mod schema;
+mod sums;
 mod tables;
 mod tunnels;
 mod writer;

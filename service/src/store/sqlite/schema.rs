@@ -1,8 +1,19 @@
 //! The tables of `adit.db`, and how older ones become them.
 
+use std::borrow::Cow;
+
+use super::sums;
+
 /// Each entry makes the next version out of the one before; the first, out of nothing. What was
 /// released is never edited, only added to.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
+pub(super) const MIGRATIONS: &[fn() -> Cow<'static, str>] = &[
+    || VERSION_1.into(),
+    || VERSION_2.into(),
+    || VERSION_3.into(),
+    || VERSION_4.into(),
+    || VERSION_5.into(),
+    || sums::migration().into(),
+];
 
 const VERSION_1: &str = "
 CREATE TABLE tunnels (

@@ -85,7 +85,7 @@ fn a_newer_version_is_not_called_damaged() {
     let bytes = std::fs::read(rig.path()).unwrap();
     let text = refusal(&rig, &bytes, "version 99");
     assert!(
-        text.contains("newer version of this program (format 99; this one knows up to 5)"),
+        text.contains("newer version of this program (format 99; this one knows up to 6)"),
         "{text}"
     );
 }

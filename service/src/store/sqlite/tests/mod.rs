@@ -1,5 +1,6 @@
 //! The store in a real directory, with a clock that the test moves.
 
+mod broken;
 mod cost;
 mod damage;
 mod durability;

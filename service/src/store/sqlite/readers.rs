@@ -1,6 +1,7 @@
 //! A few connections that read what is committed, beside the thread that writes.
 
 use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,11 +53,14 @@ impl Readers {
             let Some(connection) = connection else {
                 return Err(E::unavailable());
             };
-            let result = query(&connection);
+            // A panic costs its own read, and no connection: there are only a few.
+            let result = catch_unwind(AssertUnwindSafe(|| query(&connection)));
             lock(&idle).push(connection);
             // Only now may another one have it.
             drop(permit);
-            result.map_err(super::answer)
+            result
+                .unwrap_or_else(|_| Err(Fault::Refused(E::unavailable())))
+                .map_err(super::answer)
         });
         reading.await.unwrap_or_else(|_| Err(E::unavailable()))
     }

@@ -133,7 +133,14 @@ fn run(connection: Connection, jobs: &Receiver<Job>) {
     let mut failing = false;
     while let Ok(first) = jobs.recv() {
         let mut answers = Vec::new();
-        let committed = transaction(&connection, first, jobs, &mut answers);
+        let committed = catch_unwind(AssertUnwindSafe(|| {
+            transaction(&connection, first, jobs, &mut answers)
+        }));
+        // The thread writes on. Whether the commit was made is not known, and so nobody hears that it was.
+        let committed = committed.unwrap_or_else(|_| {
+            let _ = connection.execute_batch("ROLLBACK");
+            Err(lost())
+        });
         report(&committed, answers.len(), &mut failing);
         let durable = committed.is_ok();
         for answer in answers {
@@ -168,13 +175,16 @@ fn transaction(
     if connection.is_autocommit() {
         return Err(lost());
     }
+    failpoint("store-commit", &"sqlite");
     connection.execute_batch("COMMIT").inspect_err(|_| {
         // Fails when the failure itself has rolled back, which is as good.
         let _ = connection.execute_batch("ROLLBACK");
-    })
+    })?;
+    failpoint("store-committed", &"sqlite");
+    Ok(())
 }
 
-/// A failure of the disk in the middle of a transaction undoes all of it.
+/// A failure of the disk in the middle of a transaction undoes all of it, and so does a panic.
 fn lost() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(
         rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR),

@@ -85,6 +85,20 @@ impl Serve {
     /// It does not come up.
     pub async fn kill_and_restart(mut self) -> Result<Self> {
         self.process.kill().await?;
+        self.start_again(|_| {}).await
+    }
+
+    /// Waits for the end of a service that ends by itself, and starts it again likewise, with a command that
+    /// is changed before.
+    ///
+    /// # Errors
+    /// It goes on, or does not come up.
+    pub async fn restart_ended(mut self, change: impl FnOnce(&mut Command)) -> Result<Self> {
+        self.process.end().await?;
+        self.start_again(change).await
+    }
+
+    async fn start_again(self, change: impl FnOnce(&mut Command)) -> Result<Self> {
         let Self {
             scenario,
             data,
@@ -94,7 +108,7 @@ impl Serve {
             ..
         } = self;
         let ports = [api_port, tunnel_port];
-        Self::start_in(&scenario, data, ports, wants_signatures, |_| {}).await
+        Self::start_in(&scenario, data, ports, wants_signatures, change).await
     }
 
     /// The URL of its API.

@@ -16,6 +16,7 @@ use adit_tests::stack::Serve;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
+use super::namespace::is_inside;
 use super::pair::Pair;
 use super::tampered::Tools;
 
@@ -132,23 +133,13 @@ async fn an_audit_that_cannot_be_written_is_told_and_recovers(scenario: Scenario
 
 /// The same on a disk that is really full: a file system in memory, in a namespace of this test's own.
 async fn a_full_disk_refuses_and_recovers(scenario: Scenario) -> Result<()> {
-    const INSIDE: &str = "ADIT_IN_A_NAMESPACE";
-    let Some([unshare, mount]) = programs::find(&scenario, ["unshare", "mount"])? else {
-        return Ok(());
-    };
-    if std::env::var_os(INSIDE).is_none() {
-        let mut probe = programs::command(&unshare);
-        if !probe.args(["--mount", "true"]).status()?.success() {
-            return programs::lacking(&scenario, "leave to mount").map(|_: Option<()>| ());
-        }
-        // This test again, where nobody else sees what it mounts.
-        let mut command = std::process::Command::new(&unshare);
-        command.args(["--mount", "--propagation", "private"]);
-        command.arg(std::env::current_exe()?).env(INSIDE, "1");
-        command.args(["a_full_disk_refuses_and_recovers", "--nocapture"]);
-        programs::run(Duration::from_secs(50), command).await?;
+    let test = "disk::a_full_disk_refuses_and_recovers";
+    if !is_inside(&scenario, test, "--mount", LIMIT).await? {
         return Ok(());
     }
+    let Some([mount]) = programs::find(&scenario, ["mount"])? else {
+        return Ok(());
+    };
     let disk = scenario.path("disk");
     std::fs::create_dir(&disk)?;
     let mut command = programs::command(&mount);

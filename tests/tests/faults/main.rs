@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! pair         a tunnel with both its proxies, and the load on it
+//! namespace    tests that are run once more, where nobody else sees what they do to the machine
 //! panics       T-30   a panic in each kind of task
 //! kills        R-01   kill -9 at random moments, under load
+//! durable      R-02   panics, kills and delays at each step of a change
 //! disk         R-04   no space, no writing, broken writes
 //! descriptors  R-05   no descriptors, no memory for sockets
 //! ends         R-07   each way to end a connection, in each of its states
@@ -12,17 +14,21 @@
 //! frozen       R-14   each process is stopped, and goes on
 //! drain        R-15   an end in good order, under load
 //! reload       R-16   SIGHUP, under load, with broken files among the good ones
+//! ring         io_uring that refuses what it took before
 //! ```
 
 mod closing;
 mod descriptors;
 mod disk;
 mod drain;
+mod durable;
 mod ends;
 mod frozen;
 mod kills;
+mod namespace;
 mod narrow;
 mod pair;
 mod panics;
 mod reload;
+mod ring;
 mod tampered;

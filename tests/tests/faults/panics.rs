@@ -25,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(1_200);
 const TOLD: &str = "a mistake in adit";
 
 /// The directory whose files arm failpoints; `None` for a build that has none.
-fn failpoints(scenario: &Scenario, name: &str) -> Result<Option<PathBuf>> {
+pub(crate) fn failpoints(scenario: &Scenario, name: &str) -> Result<Option<PathBuf>> {
     if std::env::var_os("ADIT_UNDER_TEST").is_some() || !cfg!(debug_assertions) {
         scenario.skip("a release build has no failpoints");
         return Ok(None);

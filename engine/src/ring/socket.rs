@@ -212,6 +212,14 @@ pub(super) fn send(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
 /// retransmissions in a row (over a second): its host, or the way to it, is gone. A peer that
 /// only does not read acknowledges the probes of its closed window, and is not meant.
 pub(super) fn is_retransmitting(fd: RawFd) -> bool {
+    retransmissions(fd) >= RETRANSMISSIONS_IN_VAIN
+}
+
+/// So many in a row tell that a peer is gone.
+pub(super) const RETRANSMISSIONS_IN_VAIN: u8 = 3;
+
+/// Retransmissions in a row that a TCP peer has left unacknowledged; 0 for what is not TCP.
+pub(super) fn retransmissions(fd: RawFd) -> u8 {
     // WHY: no safe wrapper reads the connection's statistics.
     // SAFETY: the structure is made of integers, for which zero is valid.
     let mut info: libc::tcp_info = unsafe { mem::zeroed() };
@@ -228,7 +236,10 @@ pub(super) fn is_retransmitting(fd: RawFd) -> bool {
             &mut size,
         )
     };
-    result == 0 && info.tcpi_retransmits >= 3
+    match result {
+        0 => info.tcpi_retransmits,
+        _ => 0,
+    }
 }
 
 /// Another descriptor of the same thing.

@@ -19,11 +19,12 @@ const RECHECK: Duration = Duration::from_millis(100);
 /// Entries for connections that ended, beside as many as are open.
 const ENDED_MAX: usize = 64;
 
-/// Pings that may go unanswered before the link counts as dead, once it has answered one.
+/// Pings that may go unanswered, each for a whole period, before the link counts as dead, once it has answered one:
+/// silence is noticed within three periods of its beginning.
 ///
 /// A link that never answered proves nothing: AWS's service does not answer before a source is
 /// connected (specification 2.1).
-const UNANSWERED_PINGS_MAX: u32 = 3;
+const UNANSWERED_PINGS_MAX: u32 = 2;
 
 /// Unanswered pings that end a link without connections in any case, some ten minutes: a proxy on the way
 /// acknowledges what it gets whether or not anybody is behind it.

@@ -4,6 +4,7 @@ use crate::ring::buffers::Buffers;
 use crate::ring::handle::Admitted;
 use crate::ring::io::Io;
 use crate::ring::link_io::{LinkFault, LinkIo};
+use crate::ring::socket::RETRANSMISSIONS_IN_VAIN;
 use crate::tls::RecordError;
 use crate::tunnel::relay::{Composer, Frames, Relay};
 use std::ops::Range;
@@ -157,13 +158,51 @@ impl Silence {
     }
 
     /// Looks when it is time. Returns whether the peer is gone.
-    pub(super) fn look(&mut self, now: Instant, is_repeating: impl FnOnce() -> bool) -> bool {
+    pub(super) fn look(&mut self, now: Instant, retransmissions: impl FnOnce() -> u8) -> bool {
         if self.check_at.is_none_or(|at| at > now) {
             return false;
         }
-        self.repeats = if is_repeating() { self.repeats + 1 } else { 0 };
-        let goes_on = self.repeats > 0 || std::mem::take(&mut self.has_sent);
+        let retransmissions = retransmissions();
+        self.repeats = match retransmissions {
+            RETRANSMISSIONS_IN_VAIN.. => self.repeats + 1,
+            _ => 0,
+        };
+        // Where round trips are long, or the machine is slow, the first of them come late.
+        let goes_on = retransmissions > 0 || std::mem::take(&mut self.has_sent);
         self.check_at = goes_on.then(|| now + SILENCE_CHECK);
         self.repeats >= REPEATS_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any moment will do")]
+    fn a_peer_whose_first_retransmissions_come_late_is_given_up_too() {
+        let mut silence = Silence::default();
+        let start = Instant::now();
+        silence.sent(start);
+        let looks = [0, 1, 2, 3, 3, 3].into_iter().zip(1..);
+        let gone: Vec<_> = looks
+            .map(|(retransmissions, number)| {
+                silence.look(start + SILENCE_CHECK * number, || retransmissions)
+            })
+            .collect();
+        assert_eq!(gone, [false, false, false, false, false, true]);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any moment will do")]
+    fn a_peer_that_has_acknowledged_all_is_not_looked_at_any_more() {
+        let mut silence = Silence::default();
+        let start = Instant::now();
+        silence.sent(start);
+        assert!(!silence.look(start + SILENCE_CHECK, || 1));
+        assert!(silence.check_at.is_some());
+        assert!(!silence.look(start + SILENCE_CHECK * 2, || 0));
+        assert!(!silence.look(start + SILENCE_CHECK * 3, || 0));
+        assert!(silence.check_at.is_none());
     }
 }

@@ -225,7 +225,7 @@ fn a_link_that_never_answered_is_not_dead_and_one_that_stopped_is() {
     assert!(!lab.is_link_dead);
     lab.said();
     pong(&mut lab, b"x");
-    lab.wait(SECOND * 60);
+    lab.wait(SECOND * 40);
     assert!(!lab.is_link_dead);
     lab.wait(SECOND * 20);
     assert!(lab.is_link_dead);
@@ -283,7 +283,7 @@ fn with_connections_open_a_silent_link_is_only_suspect() {
     let mut lab = Lab::source(&["A"]);
     lab.accept(0).unwrap();
     pong(&mut lab, b"x");
-    lab.wait(SECOND * 60);
+    lab.wait(SECOND * 40);
     assert_eq!(lab.suspects, 0);
     lab.wait(SECOND * 20);
     assert_eq!((lab.suspects, lab.is_link_dead), (1, false));

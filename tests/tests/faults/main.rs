@@ -3,6 +3,7 @@
 //! ```text
 //! pair         a tunnel with both its proxies, and the load on it
 //! namespace    tests that are run once more, where nobody else sees what they do to the machine
+//! bad_network  a network that loses, holds up, repeats and reorders
 //! panics       T-30   a panic in each kind of task
 //! kills        R-01   kill -9 at random moments, under load
 //! durable      R-02   panics, kills and delays at each step of a change
@@ -10,6 +11,8 @@
 //! descriptors  R-05   no descriptors, no memory for sockets
 //! ends         R-07   each way to end a connection, in each of its states
 //! closing      R-08   write, and close at once
+//! hole         R-09   a peer that is silently gone
+//! networks     R-10   loss, delay, reordering, narrow lines
 //! narrow       R-11   single bytes, narrow windows, small segments
 //! frozen       R-14   each process is stopped, and goes on
 //! drain        R-15   an end in good order, under load
@@ -17,6 +20,7 @@
 //! ring         io_uring that refuses what it took before
 //! ```
 
+mod bad_network;
 mod closing;
 mod descriptors;
 mod disk;
@@ -24,9 +28,11 @@ mod drain;
 mod durable;
 mod ends;
 mod frozen;
+mod hole;
 mod kills;
 mod namespace;
 mod narrow;
+mod networks;
 mod pair;
 mod panics;
 mod reload;

@@ -13,8 +13,8 @@ use adit_tests::proxy::Proxy;
 use adit_tests::scenario::Scenario;
 use adit_tests::stack::Serve;
 use adit_tests::verifier::Transfer;
-use anyhow::{Context, Result, ensure};
-use tokio::io::AsyncWriteExt;
+use anyhow::{Context, Result, bail, ensure};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -185,13 +185,16 @@ impl Resting {
         let task = tokio::spawn(async move {
             let (mut read, mut write) = client.split();
             let sending = async {
-                let _ = wait.wait_for(|go| *go).await;
+                // The answer may be here already, so that reading does not tell of a cut.
+                tokio::select! {
+                    biased;
+                    _ = wait.wait_for(|go| *go) => {}
+                    _ = write.ready(Interest::ERROR) => bail!("cut while it rested"),
+                }
                 Ok(write.write_all(&bytes[bytes.len() / 2..]).await?)
             };
-            let receiving = Transfer::receive(&mut read, !SEED);
-            let (sent, received): (Result<()>, _) = tokio::join!(sending, receiving);
-            sent?;
-            let received = received?.complete()?;
+            let receiving = async { Transfer::receive(&mut read, !SEED).await?.complete() };
+            let ((), received) = tokio::try_join!(sending, receiving)?;
             ensure!(received == transfer.answered(), "{received} for {transfer}");
             Ok(())
         });

@@ -1,5 +1,6 @@
 //! Opening `adit.db`: checked, brought to the current version, never taken for an empty one.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,6 +17,11 @@ use crate::data_dir::{DataDir, DataDirError};
 pub(super) fn open(dir: &DataDir) -> Result<Connection, DataDirError> {
     let path = dir.private_file(FILE)?;
     let journal = dir.file(JOURNAL);
+    // It makes its first page before it makes a journal.
+    if size(&path)? == 0 && size(&journal)? > 0 {
+        let what = "it is empty, and the journal beside it (adit.db-wal) has changes that were acknowledged";
+        return Err(damaged(&path, what));
+    }
     let is_damaged = journal::is_damaged(&journal);
     if is_damaged.map_err(|error| DataDirError::io("read", &journal, error))? {
         let what = "changes that were acknowledged are behind a part that is not what was written";
@@ -25,6 +31,15 @@ pub(super) fn open(dir: &DataDir) -> Result<Connection, DataDirError> {
     let mut connection = opened.map_err(|error| fault(&path, error))?;
     prepare(&path, &mut connection)?;
     Ok(connection)
+}
+
+/// In bytes; 0 where there is no such file.
+fn size(path: &Path) -> Result<u64, DataDirError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.len()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(DataDirError::io("look at", path, error)),
+    }
 }
 
 /// One more connection, which only reads.

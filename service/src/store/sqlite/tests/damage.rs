@@ -60,6 +60,26 @@ async fn other_content_is_refused() {
     }
 }
 
+/// SQLite deletes a journal beside an empty file, and all changes in it.
+#[tokio::test]
+async fn an_empty_file_beside_a_journal_with_changes_is_refused() {
+    let rig = Rig::new();
+    let store = rig.start();
+    open(&store, rig.now(), "t").await.unwrap();
+    let killed = rig.after_a_kill();
+    let file = std::fs::read(killed.path()).unwrap();
+    let journal = killed.parent.path().join(database::JOURNAL);
+    let changes = std::fs::read(&journal).unwrap();
+    let text = refusal(&killed, &[], "an empty file");
+    assert!(text.contains("is damaged: it is empty"), "{text}");
+    std::fs::remove_file(killed.path()).unwrap();
+    assert!(killed.try_start().is_err(), "the file is gone");
+    assert_eq!(std::fs::read(&journal).unwrap(), changes, "left alone");
+
+    std::fs::write(killed.path(), file).unwrap();
+    assert_eq!(killed.start().is_open(rig.now(), "t").await, Some(true));
+}
+
 #[test]
 fn a_database_of_another_program_is_left_alone() {
     let rig = Rig::new();

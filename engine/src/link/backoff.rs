@@ -14,7 +14,8 @@ pub struct BackoffPolicy {
     pub jitter: bool,
     /// Failed attempts in a row after which to give up; `None`: never. 0 means a single attempt.
     pub retries: Option<u32>,
-    /// A connection that lasted this long counts as success: the next failure is the first again.
+    /// A connection that lasted this long counts as success: the next failure is the first again. So does one that
+    /// lasted as long as the last delay may have been: whoever comes back so seldom need not wait longer and longer.
     pub settled_after: Duration,
 }
 
@@ -69,14 +70,15 @@ impl Backoff {
     /// `random` is any 64 random bits.
     pub fn after_loss(&mut self, lasted: Duration, random: u64) -> Duration {
         self.attempts = 0;
-        if lasted >= self.policy.settled_after {
+        let last_bound = self.bound(self.failures.saturating_sub(1));
+        if lasted >= last_bound.min(self.policy.settled_after) {
             self.failures = 0;
         }
         self.delay(random)
     }
 
     fn delay(&mut self, random: u64) -> Duration {
-        let bound = self.bound();
+        let bound = self.bound(self.failures);
         self.failures = self.failures.saturating_add(1);
         if !self.policy.jitter {
             return self.policy.base;
@@ -86,8 +88,9 @@ impl Backoff {
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 
-    fn bound(&self) -> Duration {
-        let doubled = 2_u32.checked_pow(self.failures).unwrap_or(u32::MAX);
+    /// Of the delay after so many failures and one more.
+    fn bound(&self, failures: u32) -> Duration {
+        let doubled = 2_u32.checked_pow(failures).unwrap_or(u32::MAX);
         self.policy
             .base
             .saturating_mul(doubled)
@@ -137,10 +140,31 @@ mod tests {
     #[test]
     fn only_a_connection_that_lasted_starts_the_delays_afresh() {
         let mut backoff = Backoff::new(BackoffPolicy::default());
-        let bounds = [(9, 1.0), (9, 2.0), (0, 4.0), (10, 1.0), (9, 2.0)];
+        let bounds = [
+            (0, 1.0),
+            (0, 2.0),
+            (1, 4.0),
+            (3, 8.0),
+            (7, 16.0),
+            (10, 1.0),
+            (0, 2.0),
+        ];
         for (lasted, bound) in bounds {
             let delay = backoff.after_loss(Duration::from_secs(lasted), MOST);
             assert!((delay.as_secs_f64() - bound).abs() < 1e-6, "{delay:?}");
+        }
+    }
+
+    /// A relay that is killed again and again, and takes three seconds to come back.
+    #[test]
+    fn a_connection_that_lasted_as_long_as_it_was_waited_for_starts_them_afresh_too() {
+        let mut backoff = Backoff::new(BackoffPolicy::default());
+        for _ in 0..10 {
+            let delay = backoff.after_loss(Duration::from_secs(4), MOST);
+            assert!((delay.as_secs_f64() - 1.0).abs() < 1e-6, "{delay:?}");
+            for bound in [2.0, 4.0] {
+                assert!((seconds(backoff.after_failure(MOST)) - bound).abs() < 1e-6);
+            }
         }
     }
 

@@ -37,6 +37,23 @@ pub(super) async fn fill<S: TunnelStore>(store: &Arc<S>, now: Now) -> usize {
     count
 }
 
+/// Closes all of them, and keeps them.
+pub(super) async fn close<S: TunnelStore>(store: &Arc<S>, now: Now, count: usize) {
+    let timer = Timer::start();
+    let mut closes = JoinSet::new();
+    for worker in 0..AT_ONCE {
+        let store = Arc::clone(store);
+        closes.spawn(async move {
+            for number in (worker..count).step_by(AT_ONCE) {
+                let id = format!("t-{number}").parse().unwrap();
+                store.close(now, &id, false).await.unwrap();
+            }
+        });
+    }
+    closes.join_all().await;
+    eprintln!("{count} tunnels closed in {:?}", timer.elapsed());
+}
+
 /// The first calls of a store that was opened a moment ago.
 #[derive(Default)]
 pub(super) struct Cold {
@@ -118,15 +135,15 @@ async fn describe(store: &impl TunnelStore, now: Now, number: usize) -> Duration
 }
 
 /// Not a deadline, a measurement.
-struct Timer(Instant);
+pub(super) struct Timer(Instant);
 
 impl Timer {
     #[expect(clippy::disallowed_methods, reason = "it measures time")]
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         Self(Instant::now())
     }
 
-    fn elapsed(&self) -> Duration {
+    pub(super) fn elapsed(&self) -> Duration {
         self.0.elapsed()
     }
 }

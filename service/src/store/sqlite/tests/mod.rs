@@ -86,8 +86,9 @@ async fn spend(
 
 impl SqliteStore {
     /// Any statement, in the thread that writes.
-    async fn write(&self, sql: &'static str) {
-        let write = move |connection: &Connection| Ok(connection.execute_batch(sql)?);
+    async fn write(&self, sql: impl Into<String>) {
+        let sql = sql.into();
+        let write = move |connection: &Connection| Ok(connection.execute_batch(&sql)?);
         self.writer
             .change::<_, TunnelError, rusqlite::Error>(write)
             .await

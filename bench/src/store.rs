@@ -1,15 +1,16 @@
 //! Operations of the stores.
 //!
 //! Held fixed: 1,000 open tunnels, one operation at a time. What the memory store costs is
-//! instructions; what SQLite costs is mostly its commits, each of which waits for the disk.
+//! instructions; what SQLite costs is mostly its commits, each of which waits for the disk; what
+//! PostgreSQL costs is mostly round trips and its commits.
 
 use crate::Case;
 use adit_proto::{AccessToken, ClientToken, Mode, TunnelId};
 use adit_service::clock::{Clock, Now};
 use adit_service::data_dir::DataDir;
-use adit_service::store::{MemoryStore, SqliteStore, TunnelStore};
+use adit_service::store::{MemoryStore, PostgresStore, PostgresUrl, SqliteStore, TunnelStore};
 use adit_service::token::{ClientTokenHash, RoutingKey, TokenHash, mint};
-use adit_service::tunnels::{Lifetime, Limits, NewTunnel, Presented, Tags};
+use adit_service::tunnels::{Found, Lifetime, Limits, NewTunnel, Presented, Tags, TunnelError};
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 
 /// Open tunnels.
 const TUNNELS: usize = 1_000;
@@ -39,6 +41,16 @@ pub fn sqlite(parent: PathBuf) -> Vec<Case> {
         let data_dir = Arc::new(DataDir::open(dir.path()).expect("a directory"));
         let store = SqliteStore::open(data_dir, Limits::default(), now).expect("a store");
         (store, Some(dir))
+    })
+}
+
+/// On a server of PostgreSQL, in a database that nothing else uses. To be run in the context of a
+/// runtime of tokio with threads, which keep the connections.
+pub fn postgres(url: PostgresUrl) -> Vec<Case> {
+    cases("postgres", 1, move |_| {
+        let open = PostgresStore::open(&url, Limits::default(), Clock::system());
+        let store = Handle::current().block_on(open).expect("a store");
+        (store, None)
     })
 }
 
@@ -88,6 +100,8 @@ impl<S: TunnelStore> Filled<S> {
             _dir: dir,
         };
         for number in 0..TUNNELS {
+            // A server keeps those of the case before.
+            let _ = filled.close(number);
             filled.open(number);
         }
         filled
@@ -130,8 +144,11 @@ impl<S: TunnelStore> Filled<S> {
 
     fn open_and_delete(&self) {
         self.open(TUNNELS);
-        let deleted = self.wait(self.store.close(self.now, &id(TUNNELS), true));
-        deleted.expect("it was opened");
+        self.close(TUNNELS).expect("it was opened");
+    }
+
+    fn close(&self, number: usize) -> Result<Found, TunnelError> {
+        self.wait(self.store.close(self.now, &id(number), true))
     }
 
     /// Waits on this thread, without a runtime around it: a memory store never waits.

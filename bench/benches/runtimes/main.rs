@@ -9,9 +9,12 @@
 //!
 //! Compared is the processor time of the source's thread, in user space and kernel. Each figure is
 //! the median of runs that took turns with those of the others, every one on a new tunnel.
+//!
+//! `-- bulk/` runs the scenarios whose name has that in it, `-- --runs 15` makes more runs than five.
 
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
+mod arguments;
 mod core;
 mod driver;
 mod processor;
@@ -21,14 +24,12 @@ mod signal;
 use adit_bench::path::{Client, SHORT, SOURCE, Stack};
 use adit_bench::sockets::CONGESTION_CONTROL;
 use adit_engine::ring::{IoChoice, Settings, open, raise_descriptor_limit};
+use arguments::Arguments;
 use driver::Source;
 use rivals::{Monoio, Tokio, TokioUring};
 use std::time::{Duration, Instant};
 
-/// Runs of each runtime in each scenario.
-const RUNS: usize = 5;
 const WARM_UP: Duration = Duration::from_millis(100);
-const MEASURED: Duration = Duration::from_millis(400);
 
 /// Bytes that one pass of `bulk` moves.
 const BULK: usize = 4 * 1024 * 1024;
@@ -124,6 +125,10 @@ struct Sample {
 }
 
 fn main() {
+    let arguments = Arguments::read(std::env::args().skip(1)).unwrap_or_else(|problem| {
+        eprintln!("{problem}");
+        std::process::exit(2);
+    });
     raise_descriptor_limit();
     let uring = open(IoChoice::Uring, &Settings::default());
     if let Err(reason) = &uring {
@@ -134,21 +139,29 @@ fn main() {
         .filter(|runtime| uring.is_ok() || !runtime.needs_uring())
         .collect();
     println!(
-        "processor time of the source's thread; medians of {RUNS} interleaved runs; loopback, \
-         {CONGESTION_CONTROL}"
+        "processor time of the source's thread; medians of {} interleaved runs; loopback, \
+         {CONGESTION_CONTROL}",
+        arguments.runs
     );
-    for scenario in &SCENARIOS {
+    let mut any = false;
+    for scenario in SCENARIOS.iter().filter(|one| arguments.choose(one.name)) {
+        any = true;
         let mut samples = vec![Vec::new(); runtimes.len()];
-        for _ in 0..RUNS {
+        for _ in 0..arguments.runs {
             for (runtime, samples) in runtimes.iter().zip(&mut samples) {
-                samples.push(run(*runtime, scenario));
+                samples.push(run(*runtime, scenario, arguments.measured));
             }
         }
         print(scenario, &runtimes, &samples);
     }
+    if !any {
+        let names: Vec<&str> = SCENARIOS.iter().map(|one| one.name).collect();
+        eprintln!("no scenario has that in its name: {}", names.join(", "));
+        std::process::exit(2);
+    }
 }
 
-fn run(runtime: Runtime, scenario: &Scenario) -> Sample {
+fn run(runtime: Runtime, scenario: &Scenario, measured: Duration) -> Sample {
     let mut source = None;
     let mut foreign = |start: fn(adit_engine::link::Link) -> Source, service_port| {
         let (stack, link) = Stack::without_source(IoChoice::Epoll, service_port);
@@ -163,10 +176,10 @@ fn run(runtime: Runtime, scenario: &Scenario) -> Sample {
         Runtime::AditUring => Stack::start_with(IoChoice::Uring, IoChoice::Epoll, port),
     };
     let mut client = Client::new(stack, scenario.streams);
-    repeat(&mut client, scenario, WARM_UP);
+    repeat(&mut client, scenario, WARM_UP.min(measured));
     let before = processor::time_of(SOURCE);
     let started = Instant::now();
-    let passes = repeat(&mut client, scenario, MEASURED);
+    let passes = repeat(&mut client, scenario, measured);
     let real = started.elapsed().as_secs_f64();
     let used = (processor::time_of(SOURCE) - before).as_secs_f64();
     // The relay closes the link, which ends the source.
@@ -188,11 +201,11 @@ fn run(runtime: Runtime, scenario: &Scenario) -> Sample {
     }
 }
 
-/// Passes that were done in that time.
+/// Passes that were done in that time, at least one.
 fn repeat(client: &mut Client, scenario: &Scenario, time: Duration) -> usize {
     let started = Instant::now();
     let mut passes = 0;
-    while started.elapsed() < time {
+    while passes == 0 || started.elapsed() < time {
         client.ask(scenario.answer);
         passes += 1;
     }

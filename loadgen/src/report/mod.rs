@@ -41,6 +41,7 @@ pub use interrupt::watch as watch_signals;
 pub use interval::{INTERVAL_HISTOGRAM_SIZE, Interval, LATENCY_MAX_NS, StreamBytes};
 pub use latency::{Bin, Latency, Step};
 pub use metric::{Better, Kind, Metric};
+pub(crate) use own_cpu::OwnCpu;
 pub use plot::PLOT_FILES;
 pub use recorder::{Recorder, StreamSlot};
 pub use reporter::{Ending, INTERVALS_WAITING_MAX, Plan, Reporter, Show};

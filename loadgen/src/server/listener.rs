@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use monoio::net::TcpListener;
 
 use super::connection::{self, Trouble};
+use super::watch::watch;
 use crate::args::IoChoice;
 use crate::drive::{Loop, SocketOptions};
 
@@ -84,13 +85,16 @@ impl Server {
     }
 }
 
-/// `adit-loadgen serve`: says where it listens on standard output and serves until it is ended.
+/// `adit-loadgen serve`: says where it listens on standard output, and serves until it is ended. On standard error
+/// it says when it becomes a bottleneck itself.
 ///
 /// # Errors
 /// It cannot listen.
 pub fn serve(settings: &ServeSettings) -> anyhow::Result<()> {
     use io::Write as _;
     let server = Server::start(settings)?;
+    let watcher = thread::Builder::new().name("watch".to_owned());
+    watcher.spawn(watch)?;
     writeln!(io::stdout(), "listening on {}", server.address)?;
     Err(server.wait())
 }

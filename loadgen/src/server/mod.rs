@@ -3,6 +3,7 @@
 mod connection;
 mod listener;
 mod responder;
+mod watch;
 
 pub use listener::{ServeSettings, Server, serve};
 pub use responder::{RECEIPT_EVERY, Responder};

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::desk::Desk;
+use crate::desk::{Desk, run};
 
 /// The shortest lifetime is a minute; what comes before and after it is the machine's.
 const LIMIT: Duration = Duration::from_secs(150);
@@ -78,6 +78,17 @@ impl Stage {
             let output = self.connect.output();
             while output.text(Channel::Stderr).matches(text).count() < count {
                 pause(Duration::from_millis(20)).await;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until a new connection is answered. Before that, some may come to nothing, and none is refused.
+    async fn served_again(&self) -> Result<()> {
+        within_limit(Duration::from_secs(60), "an echo after the loss", async {
+            while self.echo().await.is_err() {
+                pause(Duration::from_millis(50)).await;
             }
             Ok(())
         })
@@ -200,4 +211,90 @@ async fn nobody_is_refused_at_a_change_over(scenario: Scenario) -> Result<()> {
     stage.end(probe).await
 }
 
-on_own_choice!(within LIMIT; nobody_is_refused_while_a_tunnel_is_lost, nobody_is_refused_at_a_change_over);
+/// Somebody with the right to may end a tunnel that is in use: `connect` opens another.
+async fn a_tunnel_that_somebody_else_closed_is_replaced(scenario: Scenario) -> Result<()> {
+    let stage = Stage::set(&scenario, &[]).await?;
+    let probe = Probe::start(stage.port);
+    let mut old = stage.echo().await?;
+    let first = stage.open().await?;
+    stage.desk.done(&["tunnel", "close", &first[0]]).await?;
+    apps::is_ended(&mut old).await?;
+    stage.served_again().await?;
+    let open = stage.open().await?;
+    ensure!(open.len() == 1 && open != first, "{first:?}, then {open:?}");
+    stage.end(probe).await
+}
+
+/// The service knows its tunnels when it is back, so nothing is opened anew.
+async fn a_service_that_was_killed_is_met_again(scenario: Scenario) -> Result<()> {
+    let mut stage = Stage::set(&scenario, &[]).await?;
+    let probe = Probe::start(stage.port);
+    let mut old = stage.echo().await?;
+    let open = stage.open().await?;
+    stage.desk.serve = stage.desk.serve.kill_and_restart().await?;
+    apps::is_ended(&mut old).await?;
+    stage.served_again().await?;
+    ensure!(stage.open().await? == open, "another tunnel was opened");
+    stage.end(probe).await
+}
+
+/// As many as the device has, over one tunnel.
+async fn each_service_has_a_port_of_its_own(scenario: Scenario) -> Result<()> {
+    let desk = Desk::open(&scenario).await?;
+    let mut create = desk.command(&["thing", "create", "lamp"]);
+    let mut connect = desk.command(&["connect", "lamp", "-b", "127.0.0.1"]);
+    let mut services = Vec::new();
+    for name in ["FIRST", "SECOND", "THIRD", "FOURTH"] {
+        let app = App::start(Temper::Greet(name.as_bytes().to_vec())).await?;
+        create
+            .arg("--service")
+            .arg(format!("{name}={}", app.address()));
+        let port = ports::free()?;
+        connect.arg(format!("{name}={port}"));
+        services.push((name, port, app));
+    }
+    let said = run(create).await?;
+    ensure!(said.code == Some(0), "{}", said.stderr);
+    let agent = desk.bare(&["agent", "--config", "lamp/agent.toml"]);
+    let agent = Process::start(&scenario, "agent", agent)?;
+    agent.line("waiting for tunnels").await?;
+    let mut connect = Process::start(&scenario, "connect", connect)?;
+    for (name, port, _) in &services {
+        connect.line(&format!("{name}  127.0.0.1:{port}")).await?;
+        within(name, async {
+            while !greets(*port, name).await? {
+                pause(Duration::from_millis(20)).await;
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    let list = desk.json(&["tunnel", "list", "--open"]).await?;
+    ensure!(
+        list["tunnelSummaries"].as_array().map(Vec::len) == Some(1),
+        "{list}"
+    );
+    connect.signal(Signal::Interrupt).await?;
+    connect.ends_with(0).await
+}
+
+/// False while the device is not there yet, which ends the connection with nothing.
+async fn greets(port: u16, name: &str) -> Result<bool> {
+    let mut stream = apps::connect(port).await?;
+    let said = apps::read_to_end(&mut stream).await.unwrap_or_default();
+    ensure!(
+        said.is_empty() || said == name.as_bytes(),
+        "{name} answers as {}",
+        String::from_utf8_lossy(&said)
+    );
+    Ok(!said.is_empty())
+}
+
+on_own_choice!(
+    within LIMIT;
+    nobody_is_refused_while_a_tunnel_is_lost,
+    nobody_is_refused_at_a_change_over,
+    a_tunnel_that_somebody_else_closed_is_replaced,
+    a_service_that_was_killed_is_met_again,
+    each_service_has_a_port_of_its_own,
+);

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
 
@@ -173,8 +174,11 @@ impl Proxy {
     /// # Errors
     /// The file cannot be written.
     pub fn settings(self, settings: &serde_json::Value) -> Result<Self> {
+        // One of the same name may be reading its own at this moment.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let content = serde_json::json!({ "tunneling": { "proxy": settings } });
-        let file = format!("{}-settings.json", self.name);
+        let file = format!("{}-settings-{number}.json", self.name);
         let path = self.scenario.write(&file, content.to_string())?;
         Ok(self.args(["--settings-json".into(), path.into_os_string()]))
     }

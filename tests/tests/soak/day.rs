@@ -23,7 +23,7 @@ pub(crate) const RESTARTS: u32 = 24;
 /// SIGHUPs to the service.
 pub(crate) const RELOADS: u32 = 12;
 
-/// The part of a day that is played, and the time that it takes.
+/// The part of a day, or the days, that are played, and the time that it takes.
 pub(crate) struct Day {
     hours: f64,
     length: Duration,
@@ -37,7 +37,6 @@ impl Day {
             number("ADIT_SOAK_HOURS", 0.5)?,
             number("ADIT_SOAK_SECONDS", 25.0)?,
         );
-        ensure!(hours <= 24.0, "ADIT_SOAK_HOURS: a day has 24");
         Ok(Self {
             hours,
             length: Duration::from_secs_f64(seconds),
@@ -45,7 +44,7 @@ impl Day {
         })
     }
 
-    /// Whether all of it is played, so that a slope means something.
+    /// Whether a whole one is played, so that a slope means something.
     pub(crate) fn is_whole(&self) -> bool {
         self.hours >= 24.0
     }
@@ -55,7 +54,7 @@ impl Day {
         self.length.as_secs_f64() * 24.0 / self.hours
     }
 
-    /// Does something as often as its part of the day has it, evenly spread: at least once. An event that
+    /// Does something as often as its part of the day, or its days, have it, evenly spread: at least once. An event that
     /// is late makes the next ones late, and none is left out. Returns how many there were.
     pub(crate) async fn spread(
         &self,

@@ -10,6 +10,7 @@ use adit_tests::verifier::Transfer;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
+use tokio::task::JoinSet;
 
 use super::day::{self, Day};
 use super::fleet::{Device, Fleet, SEED, SERVICE, terminate};
@@ -55,8 +56,33 @@ pub(crate) async fn rehearse(fleet: &Fleet) -> Result<()> {
         connect(fleet, number).await?;
     }
     cut(fleet).await?;
-    reload(fleet).await
+    reload(fleet).await?;
+    fill(fleet).await
 }
+
+/// Opens and closes tunnels that nobody uses, until the store is larger than what SQLite keeps of it in memory, 2 MiB
+/// for each of its connections. Otherwise that fills during the day.
+async fn fill(fleet: &Fleet) -> Result<()> {
+    let mut calls = JoinSet::new();
+    for _ in 0..FILL_AT_ONCE {
+        let api = fleet.api.clone();
+        calls.spawn(async move {
+            for _ in 0..FILL / FILL_AT_ONCE {
+                let tunnel = api.open_tunnel(&[SERVICE]).await?;
+                api.close_tunnel(&tunnel.id).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = calls.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+/// Each leaves four records in the audit, some 1.5 KB.
+const FILL: usize = 2_000;
+const FILL_AT_ONCE: usize = 8;
 
 /// Does everything at its time.
 pub(crate) async fn play(fleet: &Fleet, day: &Day) -> Result<Done> {

@@ -1,6 +1,6 @@
 //! One local connection inside a stream.
 
-use super::credit::Offsets;
+use super::credit::{Offsets, SMALL_RUN};
 use super::key::{ConnectionKey, Slots};
 use super::pool::Queue;
 use super::schedule::{Turn, Turns};
@@ -51,8 +51,9 @@ pub(crate) struct Connection {
     pub(crate) reads_short: bool,
     /// The last read brought as much as makes a record of its own.
     pub(crate) fills_records: bool,
-    /// The last delivery was smaller than bulk has them.
-    pub(crate) is_small: bool,
+    /// The last deliveries that were smaller than bulk has them, up to [`SMALL_RUN`]. It begins one
+    /// short of it: only who has had a large one has to prove more.
+    pub(crate) small_run: u8,
     /// The socket takes nothing any more.
     pub(crate) is_gone: bool,
     pub(crate) last_way: LastWay,
@@ -93,7 +94,7 @@ impl Connection {
             state,
             reads_short: false,
             fills_records: false,
-            is_small: false,
+            small_run: SMALL_RUN - 1,
             is_gone: false,
             last_way: LastWay::None,
             is_full: false,

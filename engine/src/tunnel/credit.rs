@@ -170,6 +170,11 @@ const ROOM_MIN: u64 = 32 * 1024;
 /// for it: bulk fills records.
 pub(crate) const SMALL_SIZE: usize = 4096;
 
+/// So many of them in a row may be bulk all the same: it leaves rests where a turn or a buffer ends.
+/// Whoever of 50 bulk streams was taken for a conversation kept the room of which the others had a
+/// sixteenth.
+pub(crate) const SMALL_RUN: u8 = 8;
+
 /// For so long after a small message others of its connection are expected.
 const SMALL_LAST: Duration = Duration::from_secs(10);
 

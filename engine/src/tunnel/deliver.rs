@@ -2,7 +2,7 @@
 //! what a socket does not take is copied to its queue.
 
 use super::connection::{LastWay, NO_DELIVERY, State};
-use super::credit::SMALL_SIZE;
+use super::credit::{SMALL_RUN, SMALL_SIZE};
 use super::inbound::Place;
 use super::key::ConnectionKey;
 use super::limits::Limits;
@@ -150,9 +150,13 @@ impl Proxy {
             connection.received += taken as u64;
             self.counters.bytes_received += taken as u64;
         }
-        // One alone may be the rest of a turn of bulk.
-        let was_small = std::mem::replace(&mut connection.is_small, is_small);
-        if is_small && was_small {
+        // A few may be the rests of turns of bulk.
+        if !is_small {
+            connection.small_run = 0;
+            self.last_small = self.last_small.filter(|(other, _)| *other != key);
+        } else if connection.small_run < SMALL_RUN {
+            connection.small_run += 1;
+        } else {
             self.last_small = Some((key, now));
         }
         let mut at = first;

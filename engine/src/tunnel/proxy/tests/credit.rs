@@ -133,6 +133,34 @@ fn beside_small_talk_less_is_under_way() {
     }
 }
 
+/// Where a turn or a buffer ends, bulk leaves rests, and beside much other bulk some follow each other.
+#[test]
+fn bulk_with_a_few_rests_in_a_row_is_no_small_talk() {
+    for (rests, is_talk) in [(2, false), (8, false), (9, true)] {
+        let (mut lab, ios) = stalled_with(Limits::default(), 2);
+        ios.iter().for_each(|io| lab.socket(*io).room = usize::MAX);
+        lab.gets(&[data(1, "A", 2, &[7; 16_000])]);
+        for _ in 0..rests {
+            lab.gets(&[data(1, "A", 2, &[7; 500])]);
+        }
+        lab.gets(&[data(1, "A", 1, &[7; 40_000])]);
+        let room = told(&mut lab, 1).unwrap() - 40_000;
+        assert_eq!(room < 1 << 20, is_talk, "{room} after {rests}");
+    }
+}
+
+#[test]
+fn one_that_turns_to_bulk_is_no_small_talk_any_more() {
+    let (mut lab, ios) = stalled_with(Limits::default(), 2);
+    ios.iter().for_each(|io| lab.socket(*io).room = usize::MAX);
+    for _ in 0..20 {
+        lab.gets(&[data(1, "A", 2, b"key")]);
+    }
+    lab.gets(&[data(1, "A", 2, &[7; 16_000])]);
+    lab.gets(&[data(1, "A", 1, &[7; 40_000])]);
+    assert!(told(&mut lab, 1).unwrap() > 3 << 20);
+}
+
 #[test]
 fn a_lone_connection_has_no_limit_until_there_is_another_one() {
     let (mut lab, ios) = stalled(1);

@@ -22,6 +22,8 @@ NAMES = {
     "ssh": "`ssh -L`",
     "socat": "socat",
     "penguin": "penguin",
+    "adit-epoll": "adit, epoll",
+    "adit-uring": "adit, io_uring",
     "direct": "no forwarder",
 }
 
@@ -34,6 +36,8 @@ WHAT = {
     "stunnel": "two stunnel processes, TLS 1.3 with AES-128-GCM between them",
     "ssh": "`ssh -L` and sshd, aes128-gcm@openssh.com, no compression",
     "socat": "one socat process for each connection, plain TCP",
+    "adit-epoll": "the same as adit, all three processes with `--io epoll`",
+    "adit-uring": "the same as adit, all three processes with `--io uring`",
     "penguin": "rusty-penguin from crates.io: WebSocket over TLS, all connections in one",
     "direct": "the generator on its own server: what machine and generator can do",
 }

@@ -4,7 +4,8 @@
 
 systems_all=(adit haproxy-3 haproxy-1 haproxy-tls stunnel ssh socat direct)
 # Not part of a whole run: haproxy-3-splice was slower than haproxy-3 or the same; penguin takes minutes to build.
-systems_more=(haproxy-3-splice penguin)
+# adit-epoll and adit-uring are adit on one backend.
+systems_more=(haproxy-3-splice penguin adit-epoll adit-uring)
 
 server_port=9000
 entry_port=5000
@@ -56,7 +57,7 @@ versions() {
   local system pairs=()
   for system in "$@"; do
     case $system in
-      adit) pairs+=(adit "$("$adit" --version)") ;;
+      adit | adit-*) pairs+=(adit "$("$adit" --version)") ;;
       haproxy-*) pairs+=(haproxy "$(haproxy -v | head -n 1)") ;;
       stunnel) pairs+=(stunnel "$(stunnel4 -version 2>&1 | grep -m 1 -o 'stunnel [0-9.]*')") ;;
       socat) pairs+=(socat "$(socat -V | grep -m 1 -o 'socat version [0-9.]*')") ;;
@@ -99,17 +100,21 @@ start_direct() {
   entry_port=$server_port
 }
 
+# With further options for all three processes.
 start_adit() {
   entry_port=5000
   local data=$logs/adit-data tokens=$logs/adit-tokens
-  start relay "$adit" serve --data-dir "$data" --api-listen 127.0.0.1:7401 --tunnel-listen 127.0.0.1:7443 --loops 1
+  start relay "$adit" serve --data-dir "$data" --api-listen 127.0.0.1:7401 --tunnel-listen 127.0.0.1:7443 --loops 1 "$@"
   until_true "no service" [ -e "$data/endpoints.json" ] || return 1
   inside "$adit" tunnel open --data-dir "$data" --service LOAD --token-dir "$tokens" >"$logs/open.log" 2>&1 || return 1
   start destination "$adit" proxy -e localhost:7443 -c "$data/ca.pem" -d "LOAD=127.0.0.1:$server_port" \
-    --access-token-file "$tokens/destination-token"
+    --access-token-file "$tokens/destination-token" "$@"
   start source "$adit" proxy -e localhost:7443 -c "$data/ca.pem" -s "LOAD=127.0.0.1:$entry_port" \
-    --access-token-file "$tokens/source-token"
+    --access-token-file "$tokens/source-token" "$@"
 }
+
+start_adit-epoll() { start_adit --io epoll; }
+start_adit-uring() { start_adit --io uring; }
 
 start_haproxy-1() {
   entry_port=5000

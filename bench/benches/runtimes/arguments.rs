@@ -14,19 +14,42 @@ pub(crate) struct Arguments {
     pub(crate) runs: usize,
     /// How long one run is measured.
     pub(crate) measured: Duration,
+    /// Whether it is a mistake when no scenario is chosen.
+    pub(crate) must_choose: bool,
 }
 
 impl Arguments {
-    /// As cargo gives them: `--bench` comes from `cargo bench`. Without it this is `cargo test`, which
-    /// wants to know that everything runs: each once, for as short as can be.
-    pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut is_bench = false;
-        let mut runs = None;
+    /// As cargo gives them: `--bench` comes from `cargo bench`.
+    pub(crate) fn read(words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let words: Vec<String> = words.collect();
+        match words.iter().any(|word| word == "--bench") {
+            true => Self::of_bench(words),
+            false => Ok(Self::of_test(words)),
+        }
+    }
+
+    /// `cargo test` wants to know that everything runs: each once, for as short as can be. Its filters and options are
+    /// those of all tests, so that one that is nothing here is no mistake.
+    fn of_test(words: Vec<String>) -> Self {
+        Self {
+            filters: words
+                .into_iter()
+                .filter(|word| !word.starts_with('-'))
+                .collect(),
+            runs: 1,
+            measured: Duration::ZERO,
+            must_choose: false,
+        }
+    }
+
+    fn of_bench(words: Vec<String>) -> Result<Self, String> {
+        let mut runs = RUNS;
         let mut filters = Vec::new();
+        let mut words = words.into_iter();
         while let Some(word) = words.next() {
             match word.as_str() {
-                "--bench" => is_bench = true,
-                "--runs" => runs = Some(count(words.next().as_deref())?),
+                "--bench" => {}
+                "--runs" => runs = count(words.next().as_deref())?,
                 option if option.starts_with('-') => {
                     return Err(format!(
                         "{option} is not known here: name scenarios (a part of the name will do), or --runs N"
@@ -35,15 +58,11 @@ impl Arguments {
                 _ => filters.push(word),
             }
         }
-        let (usual, measured) = if is_bench {
-            (RUNS, MEASURED)
-        } else {
-            (1, Duration::ZERO)
-        };
         Ok(Self {
             filters,
-            runs: runs.unwrap_or(usual),
-            measured,
+            runs,
+            measured: MEASURED,
+            must_choose: true,
         })
     }
 

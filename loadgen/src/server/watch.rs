@@ -10,7 +10,8 @@ use crate::report::{CPU_SHARE_MAX, OwnCpu};
 const STRETCH: Duration = Duration::from_secs(1);
 
 /// Looks once in a stretch, as long as the process lives. It says when its threads begin to be too busy and
-/// when they have room again, so two lines for each load and not one for each second of it.
+/// when they have room again, so two lines for each load and not one for each second of it. Between the two is half of
+/// the limit: a load that lies about it would be a line each second.
 pub(super) fn watch() {
     let mut own = OwnCpu::new();
     let mut was_busy = false;
@@ -25,14 +26,14 @@ pub(super) fn watch() {
 }
 
 fn told(was_busy: bool, share: f64) -> Option<String> {
-    match (was_busy, share > CPU_SHARE_MAX) {
-        (false, true) => Some(format!(
+    match was_busy {
+        false if share > CPU_SHARE_MAX => Some(format!(
             "busy: a thread of this server used {} of a core (limit {}), so what is measured through it may be its own \
              limit; more --threads would tell",
             percent(share),
             percent(CPU_SHARE_MAX)
         )),
-        (true, false) => Some("no longer busy".to_owned()),
+        true if share < CPU_SHARE_MAX / 2.0 => Some("no longer busy".to_owned()),
         _ => None,
     }
 }
@@ -50,6 +51,7 @@ mod tests {
             "{began}"
         );
         assert_eq!(told(true, 0.95), None);
+        assert_eq!(told(true, 0.7), None);
         assert_eq!(told(true, 0.2).as_deref(), Some("no longer busy"));
     }
 }

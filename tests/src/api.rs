@@ -29,6 +29,20 @@ pub struct Tunnel {
     pub destination_token: String,
 }
 
+impl Tunnel {
+    /// What an OpenTunnel answered, or `adit tunnel open --json` printed.
+    ///
+    /// # Errors
+    /// It lacks a member.
+    pub fn read(answer: &Value) -> Result<Self> {
+        Ok(Self {
+            id: text(answer, "tunnelId")?,
+            source_token: text(answer, "sourceAccessToken")?,
+            destination_token: text(answer, "destinationAccessToken")?,
+        })
+    }
+}
+
 impl Api {
     /// The API at `https://HOST:PORT`.
     ///
@@ -72,11 +86,7 @@ impl Api {
             _ => json!({ "destinationConfig": { "services": services } }),
         };
         let output = self.call("OpenTunnel", &input).await?;
-        Ok(Tunnel {
-            id: text(&output, "tunnelId")?,
-            source_token: text(&output, "sourceAccessToken")?,
-            destination_token: text(&output, "destinationAccessToken")?,
-        })
+        Tunnel::read(&output)
     }
 
     /// Replaces the token of the destination, which closes its link. Returns the new one.

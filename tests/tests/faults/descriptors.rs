@@ -9,12 +9,11 @@ use adit_tests::apps;
 use adit_tests::deadline::pause;
 use adit_tests::kernel::processor_ticks;
 use adit_tests::on_each_loop;
-use adit_tests::process::Process;
 use adit_tests::scenario::{Scenario, count, judges};
 use adit_tests::stack::Serve;
 use anyhow::{Context, Result, ensure};
 
-use super::pair::{Pair, Resting};
+use super::pair::{PARTS, Pair, Resting, part};
 use super::tampered::Tools;
 
 const LIMIT: Duration = Duration::from_secs(1_800);
@@ -28,16 +27,6 @@ const SPIN: u64 = 25;
 /// The goal of the plan for a machine that does nothing else.
 const SPIN_GOAL: u64 = 5;
 const RECOVERY_GOAL: Duration = Duration::from_secs(1);
-
-const PARTS: [&str; 3] = ["service", "source", "destination"];
-
-fn part<'a>(name: &str, serve: &'a mut Serve, pair: &'a mut Pair) -> &'a mut Process {
-    match name {
-        "service" => &mut serve.process,
-        "source" => &mut pair.source,
-        _ => &mut pair.destination,
-    }
-}
 
 /// Clients that come while there is a shortage: of the tunnel and of the service. What becomes of them is no
 /// matter; all of them go when this does.

@@ -15,7 +15,6 @@ use adit_tests::scenario::{Scenario, count, seed};
 use adit_tests::stack::Serve;
 use adit_tests::verifier::Transfer;
 use anyhow::{Context, Result};
-use serde_json::Value;
 
 use super::bad_network::{BadNetwork, FAR, Profile};
 use super::namespace::is_inside;
@@ -124,16 +123,7 @@ async fn open(scenario: &Scenario, network: &BadNetwork, serve: &Serve) -> Resul
         .args(["--no-sign-request", "--data-dir"])
         .arg(serve.data());
     let output = programs::run(millis(30_000), network.at_the_far_end(&command)).await?;
-    let opened: Value = serde_json::from_slice(&output.stdout)?;
-    let text = |member: &str| -> Result<String> {
-        let text = opened[member].as_str();
-        Ok(text.with_context(|| format!("no {member}"))?.to_owned())
-    };
-    Ok(Tunnel {
-        id: text("tunnelId")?,
-        source_token: text("sourceAccessToken")?,
-        destination_token: text("destinationAccessToken")?,
-    })
+    Tunnel::read(&serde_json::from_slice(&output.stdout)?)
 }
 
 async fn bad_networks_cost_time_and_no_byte(scenario: Scenario) -> Result<()> {

@@ -23,6 +23,18 @@ pub(crate) const SEED: u64 = 20_261_129;
 /// Longer than anything here takes to come back; times are told, and judged at a release.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(30);
 
+/// The processes of a tunnel.
+pub(crate) const PARTS: [&str; 3] = ["service", "source", "destination"];
+
+/// One of [`PARTS`].
+pub(crate) fn part<'a>(name: &str, serve: &'a mut Serve, pair: &'a mut Pair) -> &'a mut Process {
+    match name {
+        "service" => &mut serve.process,
+        "source" => &mut pair.source,
+        _ => &mut pair.destination,
+    }
+}
+
 /// Ids of transfers, so that bytes of another one are wrong bytes.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 

@@ -13,8 +13,7 @@ use adit_tests::process::{Process, Signal};
 use adit_tests::programs;
 use adit_tests::scenario::{Scenario, count};
 use adit_tests::stack::Serve;
-use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use anyhow::{Result, ensure};
 
 use super::pair::Pair;
 
@@ -29,16 +28,7 @@ async fn open(scenario: &Scenario, serve: &Serve) -> Result<Tunnel> {
     command.args(["tunnel", "open", "--service", "SSH", "--json", "--data-dir"]);
     command.arg(serve.data());
     let output = programs::run(Duration::from_secs(30), command).await?;
-    let opened: Value = serde_json::from_slice(&output.stdout)?;
-    let text = |member: &str| -> Result<String> {
-        let text = opened[member].as_str();
-        Ok(text.with_context(|| format!("no {member}"))?.to_owned())
-    };
-    Ok(Tunnel {
-        id: text("tunnelId")?,
-        source_token: text("sourceAccessToken")?,
-        destination_token: text("destinationAccessToken")?,
-    })
+    Tunnel::read(&serde_json::from_slice(&output.stdout)?)
 }
 
 fn said(process: &Process, text: &str) -> usize {

@@ -9,7 +9,7 @@ use adit_tests::scenario::{Scenario, count};
 use adit_tests::stack::Serve;
 use anyhow::{Context, Result, ensure};
 
-use super::pair::Pair;
+use super::pair::{PARTS, Pair, part};
 use super::tampered::Tools;
 
 const LIMIT: Duration = Duration::from_secs(1_200);
@@ -22,23 +22,19 @@ async fn a_ring_that_refuses_now_and_then_loses_nothing(scenario: Scenario) -> R
     let mut pair = Pair::start(&scenario, &serve).await?;
     for _ in 0..count("ADIT_SHORTAGES", 1)? {
         for error in ["EAGAIN", "EINTR", "EBUSY"] {
-            for part in ["service", "source", "destination"] {
-                let process = match part {
-                    "service" => serve.process.id(),
-                    "source" => pair.source.id(),
-                    _ => pair.destination.id(),
-                };
+            for name in PARTS {
+                let process = part(name, &mut serve, &mut pair).id();
                 let load = pair.load(4, 200_000);
                 let error = format!("{error}:when=1+3");
                 let tampered = tools.tamper(process, "io_uring_enter", &error, &[]).await?;
                 load.goes_on(8)
                     .await
-                    .with_context(|| format!("{part}, {error}"))?;
+                    .with_context(|| format!("{name}, {error}"))?;
                 pause(Duration::from_millis(200)).await;
                 tampered.end().await?;
                 load.stop_whole()
                     .await
-                    .with_context(|| format!("{part}, {error}"))?;
+                    .with_context(|| format!("{name}, {error}"))?;
             }
         }
     }

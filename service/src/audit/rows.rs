@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
@@ -64,7 +65,7 @@ impl RowsWriter {
     /// Writes what comes, until nobody can send any more.
     pub(crate) async fn run(mut self, log: Arc<impl AuditLog>) {
         let (mut batch, mut failing) = (Vec::new(), false);
-        while self.queue.recv_many(&mut batch, BATCH).await > 0 {
+        while self.gather(&mut batch).await > 0 {
             let (mut records, mut flushed) = (Vec::new(), Vec::new());
             for entry in batch.drain(..) {
                 match entry {
@@ -77,6 +78,25 @@ impl RowsWriter {
                 let _ = written.send(());
             }
         }
+    }
+
+    /// Waits for a batch, which takes what comes for a moment after its first record: a store on a server is asked
+    /// some twenty times a second at most, and not once for each call. Returns its size; 0 at the end.
+    async fn gather(&mut self, batch: &mut Vec<Entry>) -> usize {
+        if self.queue.recv_many(batch, BATCH).await == 0 {
+            return 0;
+        }
+        let moment = tokio::time::sleep(GATHERED);
+        tokio::pin!(moment);
+        while batch.len() < BATCH && !batch.iter().any(|entry| matches!(entry, Entry::Flush(_))) {
+            let room = BATCH - batch.len();
+            tokio::select! {
+                biased;
+                more = self.queue.recv_many(batch, room) => if more == 0 { break },
+                () = &mut moment => break,
+            }
+        }
+        batch.len()
     }
 
     /// What fails is reported when it begins, with the number when it is over.
@@ -110,6 +130,9 @@ const QUEUE_SIZE: usize = 4_096;
 
 /// Records of one transaction.
 const BATCH: usize = 256;
+
+/// How long a batch that is not full waits for more.
+const GATHERED: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {

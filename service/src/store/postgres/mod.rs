@@ -2,6 +2,7 @@
 
 mod node;
 mod operation;
+mod pool;
 mod schema;
 mod tables;
 mod tls;
@@ -12,12 +13,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use adit_proto::{Mode, TunnelId};
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Transaction};
+use deadpool_postgres::{Pool, Transaction};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
 use self::node::Begun;
 use self::operation::{Fault, bounded, bounded_change, commit};
+use self::pool::pool;
 use self::tls::Tls;
 use self::tunnels::Key;
 use super::error::Unavailable;
@@ -189,21 +191,6 @@ impl PostgresStore {
     }
 }
 
-fn pool(url: &PostgresUrl, tls: &Tls) -> Result<Pool, deadpool_postgres::BuildError> {
-    let config = ManagerConfig {
-        // A connection that died while nobody used it costs nobody an operation.
-        recycling_method: RecyclingMethod::Verified,
-    };
-    let manager = Manager::from_config(url.config.clone(), tls.clone(), config);
-    Pool::builder(manager)
-        .max_size(CONNECTIONS_MAX)
-        .runtime(Runtime::Tokio1)
-        .wait_timeout(Some(Duration::from_secs(5)))
-        .create_timeout(Some(Duration::from_secs(5)))
-        .recycle_timeout(Some(Duration::from_secs(2)))
-        .build()
-}
-
 impl Store for PostgresStore {
     fn changes(&self) -> Changes {
         Changes::new(self.changes.subscribe())
@@ -224,8 +211,10 @@ impl TunnelStore for PostgresStore {
         let now = self.shared(now);
         let open = async {
             let mut client = self.pool.get().await?;
+            let record = Record::open(now, &self.limits, 0, new).map_err(Fault::Refused)?;
+            tunnels::check(&client, &self.limits, &record).await?;
             let transaction = client.transaction().await?;
-            tunnels::open(&transaction, now, &self.limits, new).await?;
+            tunnels::open(&transaction, &self.limits, &record).await?;
             commit(transaction).await
         };
         bounded_change(open).await
@@ -423,9 +412,6 @@ impl TunnelStore for PostgresStore {
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// Per node. Operations beyond wait for up to five seconds.
-const CONNECTIONS_MAX: usize = 16;
 
 /// Migrations may take longer than operations.
 const BEGIN_MAX: Duration = Duration::from_secs(60);

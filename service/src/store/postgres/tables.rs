@@ -209,6 +209,9 @@ impl<'a> Asked for Transaction<'a> {
 
 impl<C: Asked> Sql for Connection<C> {
     const NEXT_CONNECTION: &'static str = "SELECT nextval('connections')";
+    const APPEND_RECORDS: &'static str = "INSERT INTO audit (record) \
+                                          SELECT value FROM json_array_elements_text(($1::text)::json) \
+                                          WITH ORDINALITY AS line (value, place) ORDER BY place RETURNING sequence";
     const MAY_TELL_LOCKED: &'static str = "SELECT 1 FROM tunnels WHERE id = $1 AND destination_token = $2 \
                                            AND is_open AND deadline_ms > $3 FOR UPDATE";
 

@@ -10,7 +10,7 @@
 use std::sync::LazyLock;
 
 use adit_proto::TunnelId;
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tracing::error;
@@ -23,8 +23,8 @@ use crate::store::relational::mailbox::SILENCE;
 use crate::store::row::{TunnelRow, number, timestamp, unsigned};
 use crate::token::RoutingKey;
 use crate::tunnels::{
-    Cursor, Expired, Limits, NewTunnel, OPEN_TUNNELS, OPEN_TUNNELS_PER_KEY, OPEN_TUNNELS_PER_THING,
-    Page, Record, State, Status, TunnelError, TunnelSummary, at_most,
+    Cursor, Expired, Limits, OPEN_TUNNELS, OPEN_TUNNELS_PER_KEY, OPEN_TUNNELS_PER_THING, Page,
+    Record, State, Status, TunnelError, TunnelSummary, at_most,
 };
 
 /// How a record is found.
@@ -56,21 +56,27 @@ pub(super) fn record<E>(row: &Row) -> Result<Record, Fault<E>> {
         .map_err(Fault::Damaged)
 }
 
-pub(super) async fn open(
-    transaction: &Transaction<'_>,
-    now: Now,
+/// Refuses what there is no room for by now. Neither a transaction nor a lock is needed for that: a flood of what is
+/// refused costs a round trip each. [`open`] has the last word.
+pub(super) async fn check(
+    client: &impl GenericClient,
     limits: &Limits,
-    new: NewTunnel,
+    record: &Record,
 ) -> Result<(), Fault<TunnelError>> {
-    let id = new.id.clone();
-    let record = Record::open(now, limits, 0, new).map_err(Fault::Refused)?;
-    // Without the count's row: what is full already is refused before it writes or waits.
     tokio::try_join!(
         biased;
-        check_count(transaction, limits),
-        check_room(transaction, limits, &record),
+        check_count(client, limits),
+        check_room(client, limits, record),
     )?;
-    let row = TunnelRow::of(&record);
+    Ok(())
+}
+
+pub(super) async fn open(
+    transaction: &Transaction<'_>,
+    limits: &Limits,
+    record: &Record,
+) -> Result<(), Fault<TunnelError>> {
+    let row = TunnelRow::of(record);
     let values: Vec<_> = row.fixed_postgres().chain(row.moving_postgres()).collect();
     let max = limits.open_tunnels_max;
     let most = i64::try_from(max).unwrap_or(i64::MAX);
@@ -83,10 +89,10 @@ pub(super) async fn open(
         async { Ok(transaction.execute(&count, &[&most]).await?) },
         // Who has counted has waited for all that opened before: it sees theirs, and its own is counted at
         // the commit.
-        check_room(transaction, limits, &record),
+        check_room(transaction, limits, record),
     )?;
     match (inserted, counted) {
-        (0, _) => Err(Fault::Refused(TunnelError::Taken(id))),
+        (0, _) => Err(Fault::Refused(TunnelError::Taken(record.id.clone()))),
         (_, 0) => Err(full(max)),
         _ => Ok(()),
     }
@@ -94,12 +100,12 @@ pub(super) async fn open(
 
 /// Refuses when there are as many open tunnels as there may be.
 async fn check_count(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     limits: &Limits,
 ) -> Result<(), Fault<TunnelError>> {
     let max = limits.open_tunnels_max;
-    let statement = transaction.prepare_cached(COUNT_OF_OPEN).await?;
-    let open: i64 = transaction.query_one(&statement, &[]).await?.try_get(0)?;
+    let statement = client.prepare_cached(COUNT_OF_OPEN).await?;
+    let open: i64 = client.query_one(&statement, &[]).await?.try_get(0)?;
     if usize::try_from(open).unwrap_or(0) < max {
         return Ok(());
     }
@@ -113,24 +119,24 @@ fn full(max: usize) -> Fault<TunnelError> {
 
 /// Refuses when the caller of this record, or its thing, has too many open tunnels for one more.
 async fn check_room(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     limits: &Limits,
     record: &Record,
 ) -> Result<(), Fault<TunnelError>> {
     let max = limits.open_tunnels_per_key_max;
     let key = async {
         match &record.owner {
-            Some(key) => check_open(transaction, "key", key, max, OPEN_TUNNELS_PER_KEY).await,
+            Some(key) => check_open(client, "key", key, max, OPEN_TUNNELS_PER_KEY).await,
             None => Ok(()),
         }
     };
-    tokio::try_join!(biased; key, check_thing(transaction, limits, record))?;
+    tokio::try_join!(biased; key, check_thing(client, limits, record))?;
     Ok(())
 }
 
 /// Refuses when the thing of this record has too many open tunnels for one more.
 async fn check_thing<E: From<TunnelError>>(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     limits: &Limits,
     record: &Record,
 ) -> Result<(), Fault<E>> {
@@ -138,18 +144,18 @@ async fn check_thing<E: From<TunnelError>>(
         return Ok(());
     };
     let (thing, max) = (thing.as_str(), limits.open_tunnels_per_thing_max);
-    check_open(transaction, "thing", thing, max, OPEN_TUNNELS_PER_THING).await
+    check_open(client, "thing", thing, max, OPEN_TUNNELS_PER_THING).await
 }
 
 async fn check_open<E: From<TunnelError>>(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     kind: &str,
     name: &str,
     max: usize,
     what: &'static str,
 ) -> Result<(), Fault<E>> {
-    let statement = transaction.prepare_cached(OPEN_OF).await?;
-    let row = transaction.query_opt(&statement, &[&kind, &name]).await?;
+    let statement = client.prepare_cached(OPEN_OF).await?;
+    let row = client.query_opt(&statement, &[&kind, &name]).await?;
     let open: i64 = row.map_or(Ok(0), |row| row.try_get(0))?;
     let open = usize::try_from(open).unwrap_or(0);
     at_most(open.saturating_add(1), max, what).map_err(|refused| Fault::Refused(refused.into()))

@@ -3,23 +3,19 @@
 use super::{Failure, Row, Sql};
 use crate::audit::AuditError;
 
-/// Adds records, and drops the oldest beyond the bound now and then.
-pub(in crate::store) async fn append(
-    db: &impl Sql,
+/// Adds records, and drops the oldest beyond the bound now and then. One statement for all: a server is asked once.
+pub(in crate::store) async fn append<D: Sql>(
+    db: &D,
     lines: &[String],
 ) -> Result<(), Failure<AuditError>> {
-    for line in lines {
-        append_one(db, line).await?;
-    }
-    Ok(())
-}
-
-async fn append_one(db: &impl Sql, line: &str) -> Result<(), Failure<AuditError>> {
-    let sql = "INSERT INTO audit (record) VALUES ($1) RETURNING sequence";
-    let sequence = super::scalar(db, sql, &[line.into()]).await?;
-    if sequence % PRUNED_TOGETHER == 0 {
-        let sql = "DELETE FROM audit WHERE sequence <= $1";
-        db.execute(sql, &[(sequence - RECORDS_MAX).into()]).await?;
+    let lines = serde_json::to_string(lines).expect("texts are JSON");
+    let rows = db.query(D::APPEND_RECORDS, &[lines.into()]).await?;
+    let added: Result<Vec<_>, _> = rows.iter().map(|row| row.number(0)).collect();
+    for sequence in added? {
+        if sequence % PRUNED_TOGETHER == 0 {
+            let sql = "DELETE FROM audit WHERE sequence <= $1";
+            db.execute(sql, &[(sequence - RECORDS_MAX).into()]).await?;
+        }
     }
     Ok(())
 }

@@ -32,6 +32,8 @@ use crate::tunnels::ThingName;
 pub(super) trait Sql {
     /// Gives a number that no connection of a device has had.
     const NEXT_CONNECTION: &'static str;
+    /// Adds records of the audit out of a JSON array of texts, in its order; gives their numbers.
+    const APPEND_RECORDS: &'static str;
     /// [`mailbox::MAY_TELL`], with the tunnel's row locked to the end of the transaction.
     const MAY_TELL_LOCKED: &'static str;
 
@@ -157,6 +159,12 @@ impl From<Timestamp> for Value {
 impl From<&str> for Value {
     fn from(value: &str) -> Self {
         Self::Text(value.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Self::Text(value)
     }
 }
 

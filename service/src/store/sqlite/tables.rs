@@ -135,6 +135,8 @@ impl<'a> Lite<'a> {
 impl Sql for Lite<'_> {
     const NEXT_CONNECTION: &'static str =
         "UPDATE counters SET value = value + 1 WHERE name = 'connection' RETURNING value";
+    const APPEND_RECORDS: &'static str = "INSERT INTO audit (record) SELECT value FROM json_each($1) \
+                                          ORDER BY key RETURNING sequence";
     const MAY_TELL_LOCKED: &'static str = mailbox::MAY_TELL;
 
     fn query(

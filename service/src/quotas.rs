@@ -106,8 +106,8 @@ const ROWS: [Row; 8] = [
     row(
         "api-calls-per-second",
         Quota::ApiCallsPerSecond,
-        Some(5_000),
-        Some(5_000),
+        Some(1_000),
+        Some(1_000),
         1_000_000,
         true,
     ),

@@ -1,7 +1,7 @@
 """One caller opens tunnels as fast as it can: what is kept is bounded, and others are served (reliability, T-23).
 
 `ADIT_OPENINGS` is how many times it tries in each test (a release: 100,000). Times are printed, and with
-`ADIT_JUDGE=1` judged: others wait less than twice as long where the flood is held to its quota. The flood stays
+`ADIT_JUDGE=1` judged: others wait less than twice as long where the flood is held to a rate. The flood stays
 on the first core and gives way to whoever else wants it, as if it came from elsewhere; who is watched stays on the
 others; the service and its store have them all.
 """
@@ -17,7 +17,7 @@ from caller import JUDGES, Caller, percentiles
 
 OPENINGS = int(os.environ.get("ADIT_OPENINGS", "500"))
 FLOODERS = 2
-# Least time that the others are watched for, with and without the flood, in seconds.
+# How long the others are watched without the flood, in seconds; then, as long as it lasts.
 WATCHED = min(30.0, OPENINGS / 1000)
 # Of a round of four calls, so that the others keep to a hundred calls in a second.
 PAUSE = 0.05
@@ -43,7 +43,7 @@ def away_from_the_flood():
 
 # A process of its own, so that the others do not wait for it inside this one.
 FLOOD = """
-import collections, json, os, sys
+import collections, json, os, sys, time
 from caller import Caller
 from conftest import Service
 directory, endpoints, key, secret, count, core = sys.argv[1:]
@@ -55,10 +55,11 @@ caller = Caller(service, (key, secret))
 print("ready", flush=True)
 sys.stdin.readline()
 answers = collections.Counter()
+started = time.monotonic()
 for _ in range(int(count)):
     status, answer = caller.call("OpenTunnel")
     answers[f"{status} {answer.get('__type', '')}".strip()] += 1
-print(json.dumps(answers))
+print(json.dumps([time.monotonic() - started, answers]))
 """
 
 
@@ -73,7 +74,6 @@ class Flood:
         ]
         for process in self.processes:
             assert process.stdout.readline() == "ready\n"
-        self.started = time.monotonic()
         for process in self.processes:
             process.stdin.write("go\n")
             process.stdin.flush()
@@ -83,13 +83,15 @@ class Flood:
 
     def end(self):
         """What was answered, and how many calls in a second."""
-        total = {}
+        total, longest = {}, 0.0
         for process in self.processes:
             out, _ = process.communicate(timeout=3600)
             assert process.returncode == 0
-            for answer, count in json.loads(out).items():
+            took, answers = json.loads(out)
+            longest = max(longest, took)
+            for answer, count in answers.items():
                 total[answer] = total.get(answer, 0) + count
-        return total, sum(total.values()) / (time.monotonic() - self.started)
+        return total, sum(total.values()) / longest
 
 
 def second_key(service):
@@ -110,7 +112,6 @@ def second_key(service):
 def watch(caller, goes_on):
     """Calls of somebody else, one after the other; times by operation."""
     times = {"OpenTunnel": [], "DescribeTunnel": [], "ListTunnels": [], "CloseTunnel": []}
-    started = time.monotonic()
 
     def timed(operation, **request):
         begun = time.monotonic()
@@ -118,13 +119,18 @@ def watch(caller, goes_on):
         times[operation].append(time.monotonic() - begun)
         return answer
 
-    while goes_on() or time.monotonic() < started + WATCHED:
+    while goes_on() or not times["CloseTunnel"]:
         tunnel = timed("OpenTunnel")["tunnelId"]
         timed("DescribeTunnel", tunnelId=tunnel)
         timed("ListTunnels", maxResults=PAGE)
         timed("CloseTunnel", tunnelId=tunnel, delete=True)
         time.sleep(PAUSE)
     return times
+
+
+def for_a_while():
+    ends = time.monotonic() + WATCHED
+    return lambda: time.monotonic() < ends
 
 
 def show(name, base, flooded, judged):
@@ -144,7 +150,7 @@ def flood(service, name, judged=True):
         other.ok("OpenTunnel")
         time.sleep(PAUSE / 4)
     with away_from_the_flood():
-        base = watch(other, lambda: False)
+        base = watch(other, for_a_while())
     flood = Flood(service, service.keys)
     with away_from_the_flood():
         flooded = watch(other, flood.runs)
@@ -183,10 +189,21 @@ def test_a_flood_of_openings_ends_at_the_quota(new_service, store):
 
 
 def test_a_flood_of_one_caller_ends_at_its_own_quota_and_others_open_on(new_service, store):
-    quota = OPENINGS // 4
+    """By the rate that every key is held to unless somebody says otherwise."""
+    quota = max(OPENINGS // 10, 2 * PAGE)
+    service = new_service("--quota", f"open-tunnels-per-key={quota}", *store)
+    answers = flood(service, "limited")
+    assert answers.pop("200") == quota
+    refused = {answer.split()[-1] for answer in answers}
+    assert "LimitExceededException" in refused
+    assert refused <= {"LimitExceededException", "ThrottlingException"}
+
+
+def test_what_a_flood_costs_others_where_no_rate_is_kept(new_service, store):
+    quota = max(OPENINGS // 10, 2 * PAGE)
     limits = ("--quota", f"open-tunnels-per-key={quota}", "--quota", "api-calls-per-second=0")
     service = new_service(*limits, *store)
-    answers = flood(service, "limited")
+    answers = flood(service, "no rate", judged=False)
     refused = [answer for answer in answers if answer.endswith("LimitExceededException")]
     assert answers == {"200": quota, refused[0]: OPENINGS // FLOODERS * FLOODERS - quota}
 
@@ -205,7 +222,7 @@ def test_what_lists_and_descriptions_cost_in_a_full_store(new_service, store):
     service = new_service(*UNLIMITED, "--quota", "open-tunnels=1000000", *store)
     answers = flood(service, "admitted", judged=False)
     assert answers == {"200": OPENINGS // FLOODERS * FLOODERS}
-    times = watch(Caller(service), lambda: False)
+    times = watch(Caller(service), for_a_while())
     for operation in ("ListTunnels", "DescribeTunnel"):
         median, p99 = percentiles(times[operation])
         print(f"{OPENINGS} stored: {operation}: median {median:.2f} ms, p99 {p99:.2f} ms")

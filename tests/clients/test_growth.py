@@ -62,7 +62,7 @@ def rows(service, store):
 
 
 def test_tunnels_come_and_go_without_a_trace(new_service, store):
-    service = new_service(*store)
+    service = new_service("--quota", "api-calls-per-second=0", *store)
     kept = churn(service, max(TUNNELS // 10, 100))
     memory, descriptors = usage(service)
     before = rows(service, store)

@@ -210,7 +210,7 @@ def arn(tunnel):
 def test_nothing_acknowledged_is_lost_by_kills(new_service, store, kind):
     print(f"ADIT_SEED={SEED}")
     moments = random.Random(SEED)
-    service = new_service(*store)
+    service = new_service("--quota", "api-calls-per-second=0", *store)
     known = [{} for _ in range(CALLERS)]
     acknowledged = checked = 0
 
@@ -244,7 +244,7 @@ def test_nothing_acknowledged_is_lost_by_kills(new_service, store, kind):
 
 def test_a_token_spent_before_the_kill_is_spent_after_it(new_service, store, tmp_path):
     """Spent by a handshake that was answered; a rotation makes the tunnel usable again."""
-    service = new_service(*store)
+    service = new_service("--quota", "api-calls-per-second=0", *store)
     client = service.client()
     opened = client.open_tunnel()
     token = opened["sourceAccessToken"]
@@ -269,7 +269,7 @@ def test_a_kill_between_the_use_of_a_token_and_its_answer_costs_a_rotation_at_mo
     """
     print(f"ADIT_SEED={SEED}")
     moments = random.Random(SEED)
-    service = new_service(*store)
+    service = new_service("--quota", "api-calls-per-second=0", *store)
     answered = between = untouched = 0
 
     def run(opened):

@@ -130,7 +130,8 @@ async fn bind_patiently(endpoint: &Endpoint, patience: &Patience) -> io::Result<
     loop {
         match bind_or_take(endpoint, patience).await {
             Err(error) if patience.retries.is_none_or(|max| tries < max) => {
-                tracing::warn!(%endpoint, %error, "cannot listen; trying again");
+                let delay = patience.delay;
+                tracing::warn!(%endpoint, %error, "cannot listen; trying again in {delay:?}");
             }
             result => return result,
         }

@@ -125,6 +125,14 @@ pub trait Backend {
     /// cannot be watched (io_uring says that only in the next `wait`, as a hangup).
     fn watch(&mut self, fd: RawFd, token: Token) -> io::Result<()>;
 
+    /// [`watch`](Self::watch) for a socket that listens. Only its descriptors keep the socket alive, so the address of
+    /// a process that is killed is free when the process is gone.
+    ///
+    /// Errors: those of `watch`.
+    fn watch_listener(&mut self, fd: RawFd, token: Token) -> io::Result<()> {
+        self.watch(fd, token)
+    }
+
     /// Stops it. No later `wait` reports this watch, even if its descriptor number or its token
     /// is used again at once; events that an earlier `wait` has put into the caller's hands are
     /// the caller's to compare by generation. Unknown descriptors are ignored.

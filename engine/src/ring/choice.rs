@@ -172,6 +172,13 @@ impl Backend for AnyBackend {
         }
     }
 
+    fn watch_listener(&mut self, fd: RawFd, token: Token) -> io::Result<()> {
+        match self {
+            AnyBackend::Uring(backend) => backend.watch_listener(fd, token),
+            AnyBackend::Epoll(backend) => backend.watch_listener(fd, token),
+        }
+    }
+
     fn forget(&mut self, fd: RawFd, token: Token) {
         match self {
             AnyBackend::Uring(backend) => backend.forget(fd, token),

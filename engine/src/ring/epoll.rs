@@ -50,6 +50,42 @@ impl Epoll {
         }
         Ok(())
     }
+
+    /// The set itself, which is readable while it has events.
+    pub(super) fn fd(&self) -> RawFd {
+        self.epoll.as_raw_fd()
+    }
+
+    /// Appends up to `room` events, at least 1 and at most [`BATCH`]; waits for the first one. How many there were.
+    ///
+    /// Errors: `Interrupted` by a signal, with nothing taken; else the set is broken.
+    pub(super) fn take(
+        &mut self,
+        ready: &mut Vec<Ready>,
+        room: usize,
+        timeout: Option<Duration>,
+    ) -> io::Result<usize> {
+        self.counters.wait_calls += 1;
+        let room = room.min(BATCH);
+        // WHY: the heart of the backend.
+        // SAFETY: `events` has `BATCH` entries, of which the kernel is told `room`, and nobody else looks at
+        // them during the call.
+        let count = unsafe {
+            libc::epoll_wait(
+                self.epoll.as_raw_fd(),
+                self.events.as_mut_ptr(),
+                room as i32,
+                milliseconds(timeout),
+            )
+        };
+        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        self.counters.completions += count as u64;
+        ready.extend(self.events[..count].iter().map(|event| {
+            let token = Token::from_bits(event.u64).expect("epoll gives back what watch stored");
+            Ready::from_bits(token, event.events)
+        }));
+        Ok(count)
+    }
 }
 
 impl Backend for Epoll {
@@ -76,31 +112,10 @@ impl Backend for Epoll {
 
     fn wait(&mut self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
         ready.clear();
-        self.counters.wait_calls += 1;
-        // WHY: the heart of the backend.
-        // SAFETY: `events` has room for the `BATCH` entries that the kernel is told of, and
-        // nobody else looks at them during the call.
-        let count = unsafe {
-            libc::epoll_wait(
-                self.epoll.as_raw_fd(),
-                self.events.as_mut_ptr(),
-                BATCH as i32,
-                milliseconds(timeout),
-            )
-        };
-        let Ok(count) = usize::try_from(count) else {
-            let error = io::Error::last_os_error();
-            return match error.kind() {
-                io::ErrorKind::Interrupted => Ok(()),
-                _ => Err(error),
-            };
-        };
-        self.counters.completions += count as u64;
-        ready.extend(self.events[..count].iter().map(|event| {
-            let token = Token::from_bits(event.u64).expect("epoll gives back what watch stored");
-            Ready::from_bits(token, event.events)
-        }));
-        Ok(())
+        match self.take(ready, BATCH, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn counters(&self) -> Counters {

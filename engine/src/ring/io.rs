@@ -98,7 +98,11 @@ impl Io {
             self.free.pop();
         }
         let token = Token::new(1, self.slots[index as usize].generation, index);
-        if let Err(error) = self.backend.watch(fd.as_raw_fd(), token) {
+        let watched = match owner {
+            Owner::Listener { .. } => self.backend.watch_listener(fd.as_raw_fd(), token),
+            _ => self.backend.watch(fd.as_raw_fd(), token),
+        };
+        if let Err(error) = watched {
             self.free.push(index);
             return Err(error);
         }

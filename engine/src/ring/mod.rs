@@ -7,9 +7,9 @@
 //! - [`Uring`]: io_uring with multishot polls, one system call per batch of sends. Containers
 //!   often forbid it, so [`open`] probes and says what is missing.
 //!
-//! What the kernel owns between two calls: polls on descriptors, and nothing else. No buffer is
-//! ever lent to it beyond the call that names the buffer, which is why nothing here must be
-//! drained before memory may be freed.
+//! What the kernel owns between two calls: polls on descriptors, except those of listeners, and
+//! nothing else. No buffer is ever lent to it beyond the call that names the buffer, which is why
+//! nothing here must be drained before memory may be freed.
 #![expect(
     unsafe_code,
     reason = "system calls that std lacks, and memory that the kernel reads; each block has its argument"

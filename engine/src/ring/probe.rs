@@ -126,7 +126,7 @@ pub(super) fn missing(feature: &'static str, since: (u16, u16)) -> ProbeError {
 }
 
 /// Runs every kind of request once: a poll that must stay armed over two edges, its
-/// cancellation, a wait with a timeout, a batch of sends. Seccomp filters, emulations and old
+/// cancellation, a poll of an epoll set, a wait with a timeout, a batch of sends. Seccomp filters, emulations and old
 /// kernels may take the setup and refuse any of these.
 pub(super) fn try_out(backend: &mut Uring) -> Result<(), ProbeError> {
     let source = WakeSource::new().map_err(ProbeError::Setup)?;
@@ -145,7 +145,25 @@ pub(super) fn try_out(backend: &mut Uring) -> Result<(), ProbeError> {
     if sees_edge(backend)? {
         return Err(ProbeError::Trial("a cancelled poll went on"));
     }
+    try_set(backend)?;
     try_sends(backend)
+}
+
+/// Listeners are polled by way of an epoll set; anything that has edges will do for one.
+fn try_set(backend: &mut Uring) -> Result<(), ProbeError> {
+    let source = WakeSource::new().map_err(ProbeError::Setup)?;
+    backend
+        .watch_listener(source.fd(), TRIAL_TOKEN)
+        .map_err(ProbeError::Setup)?;
+    for _ in 0..2 {
+        source.waker().wake();
+        if !sees_edge(backend)? {
+            return Err(ProbeError::Trial("a poll of an epoll set saw nothing"));
+        }
+        source.acknowledge();
+    }
+    backend.forget(source.fd(), TRIAL_TOKEN);
+    Ok(())
 }
 
 /// Whether an edge comes within a second, the poll still being armed after it.

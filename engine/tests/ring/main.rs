@@ -13,6 +13,7 @@
 mod support;
 
 mod lifecycle;
+mod listeners;
 mod overflow;
 mod readiness;
 mod sends;

@@ -30,7 +30,7 @@ on_every_backend! {
 fn a_burst_of_connections_is_accepted_to_the_last(backend: &mut AnyBackend) {
     let listener = backend.listen(&any_port("127.0.0.1")).expect("a port");
     backend
-        .watch(listener.as_raw_fd(), LISTENER)
+        .watch_listener(listener.as_raw_fd(), LISTENER)
         .expect("watched");
     settle(backend);
     let address = local_address(&listener).expect("bound");
@@ -65,7 +65,7 @@ fn connections_over_loopback_are_not_paced_and_others_are_as_the_system_says(
         let near = backend.connect(&address).expect("room in the backlog");
         assert!(control(&near).starts_with(b"reno\0"), "to {host}");
         backend
-            .watch(listener.as_raw_fd(), LISTENER)
+            .watch_listener(listener.as_raw_fd(), LISTENER)
             .expect("watched");
         wait_for(backend, LISTENER, |e| e.readable);
         let mut accepted = Vec::new();
@@ -89,7 +89,9 @@ fn accepted_sockets_are_as_the_loop_needs_them(backend: &mut AnyBackend) {
     for (index, address) in addresses.iter().enumerate() {
         let listener = backend.listen(address).expect("listening");
         let token = token(index as u32);
-        backend.watch(listener.as_raw_fd(), token).expect("watched");
+        backend
+            .watch_listener(listener.as_raw_fd(), token)
+            .expect("watched");
         let empty = backend
             .accept(listener.as_raw_fd())
             .expect_err("nobody there");
@@ -233,7 +235,7 @@ fn a_unix_listener_replaces_only_a_dead_socket_file(backend: &mut AnyBackend) {
         .listen(&Address::Unix(dead.clone()))
         .expect("replaced");
     backend
-        .watch(listener.as_raw_fd(), LISTENER)
+        .watch_listener(listener.as_raw_fd(), LISTENER)
         .expect("watched");
     let client = backend
         .connect(&Address::Unix(dead.clone()))

@@ -10,6 +10,7 @@
 //! told that more completions are due, so `wait` says how many polls it has cancelled, does not
 //! sleep, and goes on until all task work is done. The FIN has left when it returns.
 
+mod listeners;
 mod queue;
 mod sender;
 mod watches;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use io_uring::cqueue;
 
+use self::listeners::Listeners;
 use self::queue::PollQueue;
 use self::sender::Sender;
 use self::watches::{Outcome, PollName, Watches};
@@ -36,6 +38,7 @@ pub struct Uring {
     queue: PollQueue,
     sender: Sender,
     watches: Watches,
+    listeners: Listeners,
     /// Polls to hand to the kernel: new ones, and those that it has ended on its own. Taken from
     /// the front, so that with too small a ring each of them has its turn.
     to_arm: VecDeque<PollName>,
@@ -59,6 +62,7 @@ impl Uring {
             queue,
             sender,
             watches: Watches::default(),
+            listeners: Listeners::open().map_err(ProbeError::Epoll)?,
             to_arm: VecDeque::new(),
             to_cancel: Vec::new(),
             wait_number: 0,
@@ -191,6 +195,9 @@ impl Uring {
             self.counters.rearms += 1;
             self.to_arm.push_back(name);
         }
+        if name.fd() == self.listeners.fd() {
+            return self.listeners.ready();
+        }
         // A failed poll is shown as a hangup: the next call on the socket tells its owner why.
         let bits = u32::try_from(result).unwrap_or(libc::EPOLLHUP as u32);
         self.watches.report(name, bits, self.wait_number, ready);
@@ -226,8 +233,18 @@ impl Backend for Uring {
         Ok(())
     }
 
+    fn watch_listener(&mut self, fd: RawFd, token: Token) -> io::Result<()> {
+        match self.watch(self.listeners.fd(), SET) {
+            // The poll of the set stays when the last listener goes.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => self.listeners.watch(fd, token),
+        }
+    }
+
     fn forget(&mut self, fd: RawFd, token: Token) {
-        self.to_cancel.extend(self.watches.remove(fd, token));
+        if !self.listeners.forget(fd, token) {
+            self.to_cancel.extend(self.watches.remove(fd, token));
+        }
     }
 
     fn send_batch(&mut self, batch: &mut [Outgoing<'_>]) {
@@ -241,16 +258,24 @@ impl Backend for Uring {
         let cancelled = self.submit_cancels()?;
         self.arm()?;
         // Completions that wait to be taken need no mention: with them the call does not sleep.
-        let may_sleep = cancelled == 0 && self.to_cancel.is_empty() && self.to_arm.is_empty();
+        let may_sleep = cancelled == 0
+            && self.to_cancel.is_empty()
+            && self.to_arm.is_empty()
+            && !self.listeners.is_ready();
         self.enter(cancelled, if may_sleep { timeout } else { NO_TIME })?;
         if self.gather(ready)? && cancelled > 0 {
             self.finish_task_work()?;
         }
-        Ok(())
+        self.listeners.take(ready)
     }
 
     fn counters(&self) -> Counters {
-        self.counters
+        let of_listeners = self.listeners.counters();
+        Counters {
+            wait_calls: self.counters.wait_calls + of_listeners.wait_calls,
+            watch_calls: self.counters.watch_calls + of_listeners.watch_calls,
+            ..self.counters
+        }
     }
 }
 
@@ -269,6 +294,9 @@ impl Drop for Uring {
 /// Pieces of task work that the kernel does in a call that waits for one completion (since Linux
 /// 6.14; before, all there are).
 const SHARE_OF_A_CALL: usize = 20;
+
+/// Of the poll of the listeners' set, which nobody but this backend hears of.
+const SET: Token = Token::new(0, 0, 0);
 
 const NO_TIME: Option<Duration> = Some(Duration::ZERO);
 

@@ -36,7 +36,8 @@ pub struct Ready {
     pub hangup: bool,
     /// Both are over, or there is an error: `send` takes nothing any more.
     pub gone: bool,
-    /// There is a mark of urgent data, which no read goes beyond, whatever is behind it.
+    /// There is a mark of urgent data, which no read goes beyond, whatever is behind it. Only epoll
+    /// knows; io_uring reports a socket anew after such a read.
     pub urgent: bool,
 }
 
@@ -145,7 +146,8 @@ pub trait Backend {
     /// Replaces `ready` by up to [`BATCH`] events; waits for the first one for `timeout`, or for
     /// as long as it takes when `None`.
     ///
-    /// May return early with nothing ready: after a signal, or after a `forget`.
+    /// May return early with nothing ready: after a signal, after a `forget`, or some milliseconds
+    /// after a read that gave less than it was asked for.
     ///
     /// Errors: only if the backend itself is broken; the loop cannot go on.
     fn wait(&mut self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()>;

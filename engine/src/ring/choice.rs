@@ -193,6 +193,13 @@ impl Backend for AnyBackend {
         }
     }
 
+    fn recv(&mut self, fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            AnyBackend::Uring(backend) => backend.recv(fd, buffer),
+            AnyBackend::Epoll(backend) => backend.recv(fd, buffer),
+        }
+    }
+
     fn wait(&mut self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
         match self {
             AnyBackend::Uring(backend) => backend.wait(ready, timeout),

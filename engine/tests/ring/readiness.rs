@@ -15,6 +15,8 @@ on_every_backend! {
     a_new_watch_reports_the_state_it_finds,
     arriving_bytes_are_an_edge_and_one_only,
     bytes_behind_unread_bytes_are_an_edge_too,
+    ordinary_bytes_are_not_reported_as_urgent,
+    what_is_behind_urgent_data_is_heard_of,
     room_after_a_full_socket_is_an_edge,
     a_short_send_is_followed_by_an_edge,
     a_transfer_driven_by_edges_alone_never_stalls,
@@ -57,6 +59,47 @@ fn arriving_bytes_are_an_edge_and_one_only(backend: &mut AnyBackend) {
         assert_eq!(bytes, [round]);
     }
     assert_eq!(settle(backend), []);
+}
+
+/// Or each read would be followed by one that finds nothing.
+fn ordinary_bytes_are_not_reported_as_urgent(backend: &mut AnyBackend) {
+    let (ours, mut theirs) = tcp_pair(backend);
+    backend.watch(ours.as_raw_fd(), TOKEN).expect("watched");
+    settle(backend);
+    for round in 0..20 {
+        theirs.write_all(&[round]).expect("room");
+        let event = wait_for(backend, TOKEN, |e| e.readable);
+        assert!(!event.reads_short(), "{event:?}");
+    }
+}
+
+/// By the rule of [`Ready`](adit_engine::ring::Ready): a read that gives less is the last one, unless the socket was
+/// said to read short.
+fn what_is_behind_urgent_data_is_heard_of(backend: &mut AnyBackend) {
+    let (ours, mut theirs) = tcp_pair(backend);
+    backend.watch(ours.as_raw_fd(), TOKEN).expect("watched");
+    settle(backend);
+    let mut reads_short = false;
+    for _ in 0..20 {
+        theirs.write_all(b"before").expect("room");
+        let sent = SockRef::from(&theirs).send_out_of_band(b"!");
+        assert_eq!(sent.expect("room"), 1);
+        theirs.write_all(b"behind").expect("room");
+        let mut bytes = Vec::new();
+        while bytes.len() < 13 {
+            let event = wait_for(backend, TOKEN, |e| e.readable);
+            reads_short |= event.reads_short();
+            if reads_short {
+                drain(backend, ours.as_raw_fd(), &mut bytes);
+                continue;
+            }
+            let mut buffer = [0; 64];
+            if let Ok(count) = backend.recv(ours.as_raw_fd(), &mut buffer) {
+                bytes.extend_from_slice(&buffer[..count]);
+            }
+        }
+        assert_eq!(bytes, b"before!behind");
+    }
 }
 
 fn bytes_behind_unread_bytes_are_an_edge_too(backend: &mut AnyBackend) {

@@ -9,6 +9,14 @@
 //! reference to the file. A call runs only [`SHARE_OF_A_CALL`] pieces of task work unless it is
 //! told that more completions are due, so `wait` says how many polls it has cancelled, does not
 //! sleep, and goes on until all task work is done. The FIN has left when it returns.
+//!
+//! # Urgent data
+//!
+//! A poll in the ring answers with what its socket was woken for, not with what the socket has, and TCP wakes for
+//! *urgent* together with every byte. So the mark of urgent data, at which a read stops short although more is behind
+//! it, cannot be told from here, and is not asked for. A read that gave less than it was asked for is *doubted* instead:
+//! its socket is reported as readable once more when nothing has happened for [`DOUBT_TIME`], or after
+//! [`WAITS_IN_DOUBT`] waits. Nearly always that was all, and the extra read finds nothing.
 
 mod listeners;
 mod queue;
@@ -31,6 +39,7 @@ use self::watches::{Outcome, PollName, Watches};
 use super::backend::{BATCH, Backend, Counters, Outgoing, Ready};
 use super::choice::{Settings, TaskRun};
 use super::probe::{self, ProbeError};
+use super::socket;
 use super::token::Token;
 
 /// io_uring. Belongs to the thread that opened it, as the kernel wants it for `SINGLE_ISSUER`.
@@ -44,6 +53,10 @@ pub struct Uring {
     to_arm: VecDeque<PollName>,
     /// Polls to take back.
     to_cancel: Vec<PollName>,
+    /// Sockets whose last read may have stopped at the mark of urgent data; each watch at most once.
+    in_doubt: VecDeque<PollName>,
+    /// Waits since the first of them.
+    waits_in_doubt: u32,
     /// Numbers the waits, so that a watch knows whether it is in the current batch.
     wait_number: u32,
     task_run: TaskRun,
@@ -65,6 +78,8 @@ impl Uring {
             listeners: Listeners::open().map_err(ProbeError::Epoll)?,
             to_arm: VecDeque::new(),
             to_cancel: Vec::new(),
+            in_doubt: VecDeque::new(),
+            waits_in_doubt: 0,
             wait_number: 0,
             task_run,
             counters: Counters::default(),
@@ -171,6 +186,20 @@ impl Uring {
         Ok(())
     }
 
+    /// Reports sockets in doubt as readable, as many as the batch has room for.
+    fn settle_doubts(&mut self, ready: &mut Vec<Ready>) {
+        let count = self.in_doubt.len().min(BATCH.saturating_sub(ready.len()));
+        for name in self.in_doubt.drain(..count) {
+            if self.watches.settle(name) {
+                self.watches
+                    .report(name, libc::EPOLLIN as u32, self.wait_number, ready);
+            }
+        }
+        if self.in_doubt.is_empty() {
+            self.waits_in_doubt = 0;
+        }
+    }
+
     fn complete(&mut self, completion: &cqueue::Entry, ready: &mut Vec<Ready>) {
         // The other kind is the answer to a cancellation. It says whether the poll was still
         // there, and it need not have been: the poll may have ended on its own just before.
@@ -262,11 +291,36 @@ impl Backend for Uring {
             && self.to_cancel.is_empty()
             && self.to_arm.is_empty()
             && !self.listeners.is_ready();
-        self.enter(cancelled, if may_sleep { timeout } else { NO_TIME })?;
+        let timeout = match may_sleep {
+            false => NO_TIME,
+            true if self.in_doubt.is_empty() => timeout,
+            true => Some(timeout.map_or(DOUBT_TIME, |timeout| timeout.min(DOUBT_TIME))),
+        };
+        self.enter(cancelled, timeout)?;
         if self.gather(ready)? && cancelled > 0 {
             self.finish_task_work()?;
         }
-        self.listeners.take(ready)
+        self.listeners.take(ready)?;
+        if !self.in_doubt.is_empty() {
+            self.waits_in_doubt += 1;
+            let is_quiet = ready.is_empty() && timeout != NO_TIME;
+            if is_quiet || self.waits_in_doubt >= WAITS_IN_DOUBT {
+                self.settle_doubts(ready);
+            }
+        }
+        Ok(())
+    }
+
+    fn recv(&mut self, fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+        let result = socket::recv(fd, buffer);
+        match &result {
+            Ok(count) if (1..buffer.len()).contains(count) => {
+                self.in_doubt.extend(self.watches.doubt(fd));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.watches.believe(fd),
+            _ => {}
+        }
+        result
     }
 
     fn counters(&self) -> Counters {
@@ -297,6 +351,12 @@ const SHARE_OF_A_CALL: usize = 20;
 
 /// Of the poll of the listeners' set, which nobody but this backend hears of.
 const SET: Token = Token::new(0, 0, 0);
+
+/// How long what is behind the mark of urgent data waits when nothing else comes.
+const DOUBT_TIME: Duration = Duration::from_millis(10);
+
+/// The same in waits, while other things keep coming.
+const WAITS_IN_DOUBT: u32 = 256;
 
 const NO_TIME: Option<Duration> = Some(Duration::ZERO);
 

@@ -186,8 +186,9 @@ impl PollQueue {
     }
 }
 
-/// Both directions, and the peer's end of sending; errors and hangups come unasked.
-const INTEREST: u32 = (libc::POLLIN | libc::POLLPRI | libc::POLLOUT | libc::POLLRDHUP) as u32;
+/// Both directions, and the peer's end of sending; errors and hangups come unasked. Not urgent data, which every
+/// byte would show.
+const INTEREST: u32 = (libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP) as u32;
 
 /// Longest sleep; the loop just asks again. Keeps the seconds within what the kernel takes.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);

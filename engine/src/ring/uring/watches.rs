@@ -28,6 +28,10 @@ struct Watch {
     /// within a few turns, and each of the others would need a turn of its own.
     generation: u16,
     state: State,
+    /// A read gave less than it was asked for, and none has shown since that this was all.
+    is_doubtful: bool,
+    /// Its name was given out by `doubt` and did not come back to `settle`.
+    is_listed: bool,
     /// The wait that last reported this watch, and where in its batch.
     reported: (u32, u32),
 }
@@ -58,6 +62,8 @@ impl Watches {
             token,
             generation: watch.generation.wrapping_add(1),
             state: State::Queued,
+            is_doubtful: false,
+            is_listed: false,
             reported: watch.reported,
         };
         Some(PollName::new(fd, watch.generation))
@@ -122,6 +128,35 @@ impl Watches {
         }
     }
 
+    /// Notes that a read of `fd` gave less than it was asked for. Its name, to be given to
+    /// [`settle`](Self::settle) later, unless that is to come anyway.
+    pub(super) fn doubt(&mut self, fd: RawFd) -> Option<PollName> {
+        let watch = self.watched(fd)?;
+        watch.is_doubtful = true;
+        let is_news = !std::mem::replace(&mut watch.is_listed, true);
+        is_news.then(|| PollName::new(fd, watch.generation))
+    }
+
+    /// Notes that `fd` has nothing more.
+    pub(super) fn believe(&mut self, fd: RawFd) {
+        if let Some(watch) = self.watched(fd) {
+            watch.is_doubtful = false;
+        }
+    }
+
+    /// Whether there is still a doubt, which ends here.
+    pub(super) fn settle(&mut self, name: PollName) -> bool {
+        self.named(name).is_some_and(|watch| {
+            watch.is_listed = false;
+            std::mem::take(&mut watch.is_doubtful)
+        })
+    }
+
+    fn watched(&mut self, fd: RawFd) -> Option<&mut Watch> {
+        let watch = self.by_fd.get_mut(usize::try_from(fd).ok()?)?;
+        (watch.state != State::Unwatched).then_some(watch)
+    }
+
     /// Gives every live watch a new name to be armed under. Returns the pairs (old name if it was
     /// armed, new name); for when the kernel has lost completions.
     pub(super) fn rename_all(&mut self) -> impl Iterator<Item = (Option<PollName>, PollName)> {
@@ -134,6 +169,8 @@ impl Watches {
             };
             watch.generation = watch.generation.wrapping_add(1);
             watch.state = State::Queued;
+            // Arming reports the state anew, and the old name is settled by nobody.
+            (watch.is_doubtful, watch.is_listed) = (false, false);
             let new = PollName::new(fd as RawFd, watch.generation);
             Some((was_armed.then_some(old), new))
         })
@@ -159,6 +196,8 @@ impl Watch {
         token: Token::new(0, 0, 0),
         generation: 0,
         state: State::Unwatched,
+        is_doubtful: false,
+        is_listed: false,
         reported: (0, 0),
     };
 }
@@ -228,6 +267,24 @@ mod tests {
         assert_eq!(watches.remove(5, TOKEN), None, "never armed");
         assert!(watches.insert(5, OTHER).is_some());
         assert!(watches.insert(-1, TOKEN).is_none());
+    }
+
+    #[test]
+    fn a_watch_is_in_doubt_until_it_is_settled_or_read_to_its_end() {
+        let mut watches = Watches::default();
+        assert_eq!(watches.doubt(5), None, "not watched");
+        watches.insert(5, TOKEN).expect("a free number");
+        let name = watches.doubt(5).expect("the first doubt");
+        assert_eq!(watches.doubt(5), None);
+        assert!(watches.settle(name));
+        assert_eq!(watches.doubt(5), Some(name));
+        watches.believe(5);
+        assert!(!watches.settle(name), "a read has shown that it was all");
+        assert_eq!(watches.doubt(5), Some(name));
+        watches.remove(5, TOKEN);
+        watches.insert(5, OTHER).expect("free again");
+        assert!(!watches.settle(name), "another watch");
+        assert!(watches.doubt(5).is_some());
     }
 
     #[test]

@@ -10,7 +10,15 @@ import programs
 from handshake import handshake
 from stacks import STACKS, Crt, Crt5, Mosquitto
 
-EVERY = pytest.mark.parametrize("stack", STACKS, ids=lambda stack: stack.__name__.lower())
+
+def every(*but):
+    stacks = [stack for stack in STACKS if stack not in but]
+    return pytest.mark.parametrize("stack", stacks, ids=lambda stack: stack.__name__.lower())
+
+
+EVERY = every()
+# AWS's own sends the protocol's name by itself, on port 443 only: `test_port_443.py` has that.
+EVERY_THAT_IS_TOLD = every(Crt, Crt5)
 
 
 def open_for(tunneling, device):
@@ -39,20 +47,16 @@ def test_a_notification_arrives_and_its_token_opens_the_data_plane(service, tunn
     assert status == 101, body
 
 
-@EVERY
+@EVERY_THAT_IS_TOLD
 def test_the_protocols_name_is_taken_on_the_devices_port(service, tunneling, device, stack):
-    if stack in (Crt, Crt5):
-        pytest.skip("AWS's stack sends the name by itself, on port 443 only")
     with stack(service, device, alpn=True) as client:
         client.ready()
         opened = open_for(tunneling, device)
         check(client.next("message"), opened)
 
 
-@EVERY
+@EVERY_THAT_IS_TOLD
 def test_the_protocols_name_leads_to_the_broker_on_the_shared_port(service, tunneling, device, stack):
-    if stack in (Crt, Crt5):
-        pytest.skip("AWS's stack sends the name by itself, on port 443 only")
     port = int(service.endpoints["api"].rpartition(":")[2])
     with stack(service, device, alpn=True, port=port) as client:
         client.ready()
@@ -90,10 +94,9 @@ def test_another_devices_name_is_refused(service, new_device, stack):
         assert code in (5, 0x87) or isinstance(code, str), code
 
 
-@EVERY
+# AWS's own has no way to connect without one.
+@every(Crt, Crt5)
 def test_no_certificate_is_no_device(service, device, stack):
-    if stack in (Crt, Crt5):
-        pytest.skip("AWS's stack has no way to connect without one")
     bare = types.SimpleNamespace(**vars(device) | {"certificate": None, "key": None})
     with stack(service, bare) as client:
         client.next("ended")
@@ -136,10 +139,9 @@ def test_revocation_cuts_a_live_connection(service, iot, device, stack):
         client.next("ended")
 
 
-@EVERY
+# mosquitto_sub connects again by itself, and displaces the newer one.
+@every(Mosquitto)
 def test_the_newer_connection_of_a_device_displaces_the_older(service, tunneling, device, stack):
-    if stack is Mosquitto:
-        pytest.skip("mosquitto_sub connects again by itself, and displaces the newer one")
     with stack(service, device) as old:
         old.ready()
         with stack(service, device) as new:

@@ -14,8 +14,9 @@ import time
 import botocore.exceptions
 import pytest
 
-from conftest import REGION
+from conftest import REGION, Device
 from handshake import handshake
+from stacks import Paho
 
 KILLS = int(os.environ.get("ADIT_KILLS", "6"))
 SEED = int(os.environ.get("ADIT_SEED", str(random.randrange(2**32))))
@@ -256,6 +257,63 @@ def test_a_token_spent_before_the_kill_is_spent_after_it(new_service, store, tmp
     rotated = client.rotate_tunnel_access_token(tunnelId=opened["tunnelId"], clientMode="SOURCE")
     assert handshake(service, rotated["sourceAccessToken"])[0] == 101
     assert handshake(service, token)[0] == 400
+
+
+class Opener(threading.Thread):
+    """Opens tunnels for a device that is away, as many as wait for one; remembers what was acknowledged."""
+
+    def __init__(self, service, device):
+        super().__init__()
+        self.client, self.device = service.client(), device
+        self.opened = []
+
+    def run(self):
+        config = {"thingName": self.device.name, "services": ["SSH"]}
+        try:
+            while len(self.opened) < WAITING:
+                self.opened.append(self.client.open_tunnel(destinationConfig=config))
+        except LOST:
+            pass
+
+
+# For one device; of more the oldest would go. One may wait that was not acknowledged.
+WAITING = 19
+DEVICES = 4
+
+
+def test_what_waits_for_devices_outlives_kills(new_service, store, tmp_path):
+    print(f"ADIT_SEED={SEED}")
+    moments = random.Random(SEED)
+    service = new_service("--quota", "api-calls-per-second=0", *store)
+    iot = service.client("iot")
+    devices = [Device(iot, tmp_path, f"away-{moments.randrange(2**40):x}") for _ in range(DEVICES)]
+    for device in devices:
+        with Paho(service, device, keep=True) as client:
+            client.ready()
+    kills, delivered, more = max(KILLS // 2, 3), 0, 0
+    for _ in range(kills):
+        openers = [Opener(service, device) for device in devices]
+        for opener in openers:
+            opener.start()
+        time.sleep(moments.uniform(0.0, 0.4))
+        service.kill()
+        for opener in openers:
+            opener.join()
+        service.start()
+        tunneling = service.client()
+        for opener in openers:
+            missing = {opened["destinationAccessToken"] for opened in opener.opened}
+            delivered += len(missing)
+            with Paho(service, opener.device, keep=True) as client:
+                assert client.next("connected"), "the session is gone"
+                while missing:
+                    token = json.loads(client.message())["clientAccessToken"]
+                    more += token not in missing
+                    missing.discard(token)
+            for opened in opener.opened:
+                tunneling.close_tunnel(tunnelId=opened["tunnelId"], delete=True)
+    print(f"{kills} kills: {delivered} notifications of acknowledged calls, none lost; {more} of others or again")
+    assert delivered
 
 
 RACERS = 8

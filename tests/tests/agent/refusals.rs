@@ -5,10 +5,12 @@ use std::time::Duration;
 use adit_tests::apps;
 use adit_tests::deadline::{pause, within_limit};
 use adit_tests::on_own_choice;
+use adit_tests::output::Channel;
 use adit_tests::pki::Pki;
 use adit_tests::process::Signal;
 use adit_tests::scenario::Scenario;
 use anyhow::{Result, ensure};
+use serde_json::{Value, json};
 
 use super::stage::{Stage, is_silent_about, notification, said, terminate, topic};
 
@@ -74,6 +76,51 @@ async fn what_is_no_notification_is_refused_and_named(scenario: Scenario) -> Res
     );
     terminate(agent).await
 }
+
+/// Threat T-22: whatever somebody writes into any text of a notification, a terminal that shows the log stays as it is.
+async fn no_notification_brings_a_control_character_into_the_log(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    let agent = stage.agent().await?;
+    for (number, sequence) in SEQUENCES.into_iter().enumerate() {
+        let good = serde_json::from_str::<Value>(&notification(&format!("t-{number}"), &["SSH"]))?;
+        for name in ["clientAccessToken", "clientMode", "region", "services"] {
+            let mut payload = good.clone();
+            payload[name] = match name {
+                "services" => json!(["SSH", sequence]),
+                _ => json!(sequence),
+            };
+            stage.broker.publish(&topic(), &payload.to_string()).await?;
+        }
+        stage.broker.publish(&topic(), sequence).await?;
+    }
+    stage.carries(&["SSH"]).await?;
+    let log = agent.output().text(Channel::Stderr);
+    ensure!(log.contains("a notification is refused"), "{log}");
+    let shown = |character: char| character != '\n' && is_control(character);
+    let raw: Vec<_> = log.lines().filter(|line| line.contains(shown)).collect();
+    ensure!(raw.is_empty(), "raw control characters: {raw:?}");
+    terminate(agent).await
+}
+
+/// What a terminal would act on: C0, DEL, C1, separators of lines, and changes of direction.
+fn is_control(character: char) -> bool {
+    character.is_control() || ('\u{2028}'..='\u{202e}').contains(&character)
+}
+
+/// A colour, a title, a cleared screen, a line of its own, one-byte forms, a line separator, a change of direction.
+const SEQUENCES: [&str; 9] = [
+    "\x1b[31mred",
+    "\x1b]0;title\x07",
+    "\x1b[2J\x1b[H",
+    "\r\nERROR forged",
+    "a\x08\x08b",
+    "\u{9b}31mred",
+    "\u{9d}0;title\u{9c}",
+    "\u{2028}next",
+    "\u{202e}back",
+];
 
 /// Those that are known work all the same.
 async fn an_unknown_service_is_named_and_leads_nowhere(scenario: Scenario) -> Result<()> {
@@ -249,6 +296,7 @@ on_own_choice!(
     a_token_of_a_tunnel_that_is_over_starts_nothing,
     a_forged_token_is_tried_once,
     what_is_no_notification_is_refused_and_named,
+    no_notification_brings_a_control_character_into_the_log,
     an_unknown_service_is_named_and_leads_nowhere,
     one_tunnel_too_many_is_refused_alone,
     a_rotation_needs_no_second_place,

@@ -122,7 +122,10 @@ impl Api {
         let user_agent = user_agent.map(|agent| escape_bytes(agent.as_bytes()));
         let call = api.call(request_id, source, protocol, head, body).await;
         let (answer, call, is_early) = match call {
-            Ok(call) if !api.admits(&call) => (Err(ApiError::throttled()), Some(call), true),
+            Ok(call) if !api.admits(&call) => {
+                tokio::time::sleep(THROTTLED_FOR).await;
+                (Err(ApiError::throttled()), Some(call), true)
+            }
             Ok(call) => (api.answer(protocol, &call).await, Some(call), false),
             Err(error) => (Err(error), None, true),
         };
@@ -257,6 +260,13 @@ async fn read_body(mut body: Body) -> Result<Bytes, ApiError> {
     }
     Ok(bytes.into())
 }
+
+/// How long a throttled call waits for its answer. Who calls again at once, as programs do that know nothing of
+/// throttling, takes a core with refusals alone otherwise.
+const THROTTLED_FOR: Duration = match cfg!(test) {
+    true => Duration::from_millis(1),
+    false => Duration::from_millis(100),
+};
 
 /// Records in a second of one key's requests that were too many, and of all that nobody has signed, or
 /// not well.

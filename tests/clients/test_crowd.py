@@ -19,6 +19,8 @@ OPENINGS = int(os.environ.get("ADIT_OPENINGS", "500"))
 FLOODERS = 2
 # How long the others are watched without the flood, in seconds; then, as long as it lasts.
 WATCHED = min(30.0, OPENINGS / 1000)
+# Each call beyond the rate waits so long for its refusal, in seconds.
+THROTTLED_FOR = 0.1
 # Of a round of four calls, so that the others keep to a hundred calls in a second.
 PAUSE = 0.05
 
@@ -156,6 +158,8 @@ def flood(service, name, judged=True, openings=OPENINGS):
     with away_from_the_flood():
         flooded = watch(other, flood.runs)
     answers, rate = flood.end()
+    throttled = sum(count for answer, count in answers.items() if answer.endswith("ThrottlingException"))
+    assert openings / rate >= throttled / FLOODERS * THROTTLED_FOR, "who is throttled was answered at once"
     print(f"{name}: {openings} calls, {rate:.0f} a second: {answers}")
     show(name, base, flooded, judged)
     # One server holds what each test opens, and this key has a quota, too.

@@ -11,11 +11,10 @@ pub(in crate::store) async fn append<D: Sql>(
     let lines = serde_json::to_string(lines).expect("texts are JSON");
     let rows = db.query(D::APPEND_RECORDS, &[lines.into()]).await?;
     let added: Result<Vec<_>, _> = rows.iter().map(|row| row.number(0)).collect();
-    for sequence in added? {
-        if sequence % PRUNED_TOGETHER == 0 {
-            let sql = "DELETE FROM audit WHERE sequence <= $1";
-            db.execute(sql, &[(sequence - RECORDS_MAX).into()]).await?;
-        }
+    let due = |sequence: &i64| sequence % PRUNED_TOGETHER == 0;
+    if let Some(last) = added?.into_iter().filter(due).max() {
+        let sql = "DELETE FROM audit WHERE sequence <= $1";
+        db.execute(sql, &[(last - RECORDS_MAX).into()]).await?;
     }
     Ok(())
 }

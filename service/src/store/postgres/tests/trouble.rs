@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::audit::{self, AuditLog};
 use crate::token::{RoutingKey, mint};
 
 /// What lies between a node and the server: a network that can be cut.
@@ -196,6 +197,39 @@ async fn statements_that_need_no_answer_go_together() {
     // Each change: BEGIN, what is decided on (for an opening before that), what is changed, COMMIT; a closed
     // tunnel is counted after it was written.
     assert_eq!(least, [4, 1, 5, 4]);
+}
+
+#[tokio::test]
+async fn records_of_the_audit_go_together() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let (network, store) = behind_a_network(&database, &clock).await;
+    let mut least = usize::MAX;
+    for round in 0..6 {
+        let records = (0..50).map(|place| {
+            Arc::new(audit::Record {
+                time: Timestamp::from_millis(round * 50 + place),
+                event: audit::Event::Tunnel {
+                    id: "t".parse().unwrap(),
+                    change: audit::Change::Opened,
+                },
+            })
+        });
+        let records: Vec<_> = records.collect();
+        let begun = network.asked.load(Ordering::SeqCst);
+        store.append_all(records).await.unwrap();
+        least = least.min(network.asked.load(Ordering::SeqCst) - begun);
+    }
+    // BEGIN, all records, COMMIT; with what a batch that crosses a bound prunes, one more.
+    assert_eq!(least, 3);
+    let latest = store.latest(300).await.unwrap();
+    assert!(
+        latest.is_sorted_by(|newer, older| newer > older),
+        "not in their order"
+    );
+    assert_eq!(latest.len(), 300);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::ring::tune_loopback;
+use crate::ring::unpace_loopback;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -165,7 +165,7 @@ async fn attempt(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStr
     if let Some(local) = bind {
         socket.bind(SocketAddr::new(local, 0))?;
     }
-    tune_loopback(&socket, address.ip());
+    unpace_loopback(&socket, address.ip());
     let stream = socket.connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(stream)

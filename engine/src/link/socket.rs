@@ -7,7 +7,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::ring::tune_loopback;
+use crate::ring::unpace_loopback;
 
 /// Sends at once, and notices within about a minute that an idle peer is gone.
 ///
@@ -15,7 +15,7 @@ use crate::ring::tune_loopback;
 /// closed its window, and that is what back-pressure looks like.
 pub(super) fn tune(socket: &TcpStream) -> io::Result<()> {
     if let Ok(peer) = socket.peer_addr() {
-        tune_loopback(socket, peer.ip());
+        unpace_loopback(socket, peer.ip());
     }
     let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;

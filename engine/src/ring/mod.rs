@@ -54,10 +54,7 @@ pub use handle::{
     DialRetries, LinkEnd, LinkNews, LoopHandle, ProxyId, ProxyOptions, ProxyStatus, TunnelEvent,
 };
 pub use probe::{Cause, ProbeError};
-pub use socket::{
-    Address, LISTEN_BACKLOG, LOOPBACK_RECEIVE_BUFFER, listen, local_address, peer_address,
-    tune_loopback,
-};
+pub use socket::{Address, LISTEN_BACKLOG, listen, local_address, peer_address, unpace_loopback};
 pub use token::Token;
 pub use uring::Uring;
 pub use waker::{WakeSource, Waker};

@@ -90,32 +90,19 @@ pub(super) fn keep_unsent_short(fd: RawFd) {
     let _ = with_socket(fd, |socket| socket.set_tcp_notsent_lowat(UNSENT_MARK));
 }
 
-/// Takes a socket that talks to `peer` (or listens there) out of what is meant for networks, if that is
-/// this machine:
-///
-/// * The congestion control. BBR paces loopback too, and everybody on the way then wakes more often for
-///   less. Reno never paces, and every Linux has it and lets everybody choose it.
-/// * A receive buffer that grows to tens of megabytes. There is no long way to fill, and what lies in such
-///   a queue has left the caches before it is read. It is [`LOOPBACK_RECEIVE_BUFFER`] instead.
+/// Takes a socket that talks to `peer` (or listens there) out of the congestion control meant for
+/// networks, if that is this machine: BBR paces loopback too, and everybody on the way then wakes more
+/// often for less. Reno never paces, and every Linux has it and lets everybody choose it.
 ///
 /// Called before the connection is there where that is possible (dialling, and listeners on loopback),
 /// for a connection that was paced once stays so in part. A relay that listens on all addresses knows
-/// its peer only once it has accepted it: those links are tuned late, which is better than never.
+/// its peer only once it has accepted it: those links are taken out late, which is better than never.
 /// Where it fails (a socket that is not TCP) nothing is lost but time.
-pub fn tune_loopback(socket: impl AsFd, peer: IpAddr) {
+pub fn unpace_loopback(socket: impl AsFd, peer: IpAddr) {
     if peer.to_canonical().is_loopback() {
-        let socket = SockRef::from(&socket);
-        let _ = socket.set_tcp_congestion(b"reno");
-        let _ = socket.set_recv_buffer_size(LOOPBACK_RECEIVE_BUFFER);
+        let _ = SockRef::from(&socket).set_tcp_congestion(b"reno");
     }
 }
-
-/// Receive buffer of a socket whose peer is this machine, in bytes; it does not grow.
-///
-/// Some turns of a loop, so that whoever sends has room while whoever reads waits for its turn on a core,
-/// and all of it fits the caches of a core. The kernel takes as much again for what it keeps of each packet,
-/// and allows no more than `net.core.rmem_max` (208 KiB where nobody has raised it).
-pub const LOOPBACK_RECEIVE_BUFFER: usize = 1024 * 1024;
 
 /// Opens a listener: non-blocking, address reuse on, backlog [`LISTEN_BACKLOG`]. A Unix socket file
 /// that nobody listens on is replaced.
@@ -290,7 +277,7 @@ fn new_socket(address: &Address) -> io::Result<Socket> {
         socket.set_out_of_band_inline(true)?;
     }
     if let Address::Ip(address) = address {
-        tune_loopback(&socket, address.ip());
+        unpace_loopback(&socket, address.ip());
     }
     Ok(socket)
 }

@@ -8,9 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::time::Instant;
 
-use adit_engine::ring::{
-    Address, AnyBackend, Backend, LOOPBACK_RECEIVE_BUFFER, local_address, peer_address,
-};
+use adit_engine::ring::{Address, AnyBackend, Backend, local_address, peer_address};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::support::*;
@@ -21,7 +19,6 @@ on_every_backend! {
     a_burst_of_connections_is_accepted_to_the_last,
     accepted_sockets_are_as_the_loop_needs_them,
     connections_over_loopback_are_not_paced_and_others_are_as_the_system_says,
-    receive_buffers_over_loopback_are_bounded_and_others_are_as_the_system_says,
     a_connection_is_made_without_waiting,
     a_refused_connection_says_so,
     a_connection_in_progress_is_neither_made_nor_refused,
@@ -80,34 +77,6 @@ fn connections_over_loopback_are_not_paced_and_others_are_as_the_system_says(
         let listener = backend.listen(&any_port(host)).expect("a port");
         assert_eq!(control(&listener), of_the_system, "at {host}");
     }
-}
-
-fn receive_buffers_over_loopback_are_bounded_and_others_are_as_the_system_says(
-    backend: &mut AnyBackend,
-) {
-    let allowed = fs::read_to_string("/proc/sys/net/core/rmem_max").expect("a limit");
-    let allowed: usize = allowed.trim().parse().expect("a number");
-    // The kernel shows what it has doubled.
-    let bound = 2 * LOOPBACK_RECEIVE_BUFFER.min(allowed);
-    let size = |socket: &OwnedFd| SockRef::from(socket).recv_buffer_size().expect("a size");
-    for host in ["127.0.0.1", "127.8.8.8", "::1"] {
-        let listener = backend.listen(&any_port(host)).expect("a port");
-        let address = local_address(&listener).expect("bound");
-        let near = backend.connect(&address).expect("room in the backlog");
-        assert_eq!(size(&near), bound, "to {host}");
-        backend
-            .watch(listener.as_raw_fd(), LISTENER)
-            .expect("watched");
-        wait_for(backend, LISTENER, |e| e.readable);
-        let mut accepted = Vec::new();
-        accept_all(backend, &listener, &mut accepted);
-        assert_eq!(size(&accepted[0]), bound, "at {host}");
-        backend.forget_and_close(listener, LISTENER);
-    }
-    let plain = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let of_the_system = plain.recv_buffer_size().expect("a size");
-    let listener = backend.listen(&any_port("0.0.0.0")).expect("a port");
-    assert_eq!(size(&listener), of_the_system);
 }
 
 fn accepted_sockets_are_as_the_loop_needs_them(backend: &mut AnyBackend) {

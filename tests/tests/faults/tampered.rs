@@ -1,7 +1,9 @@
 //! System calls of a running process that fail for a while.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use adit_tests::deadline::until;
 use adit_tests::process::{Process, Signal};
@@ -20,6 +22,7 @@ pub(crate) struct Tools {
 pub(crate) struct Tampered {
     strace: Process,
     victim: u32,
+    log: PathBuf,
 }
 
 impl Tools {
@@ -46,8 +49,12 @@ impl Tools {
         error: &str,
         paths: &[PathBuf],
     ) -> Result<Tampered> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let log = self.scenario.path(&format!("strace-{number}"));
         let mut command = programs::command(&self.strace);
-        command.args(["-f", "-qq", "-o", "/dev/null", "-p", &victim.to_string()]);
+        command.args(["-f", "-qq", "-p", &victim.to_string(), "-o"]);
+        command.arg(&log);
         command.args(["-e", &format!("trace={calls}")]);
         command.args(["-e", &format!("inject={calls}:error={error}")]);
         for path in paths {
@@ -58,7 +65,11 @@ impl Tools {
             tracers(victim).iter().all(|tracer| *tracer != 0)
         })
         .await?;
-        Ok(Tampered { strace, victim })
+        Ok(Tampered {
+            strace,
+            victim,
+            log,
+        })
     }
 
     /// Leaves a process no descriptor beyond those that it has. Returns the limit that it had.
@@ -96,14 +107,23 @@ impl Tools {
 
 impl Tampered {
     /// The calls succeed again.
+    ///
+    /// The victim stands still meanwhile: strace has a call fail by asking for one that does not exist, and gives
+    /// it the wanted error when it returns. Were it ended between the two, the call would fail with `ENOSYS`.
     pub(crate) async fn end(mut self) -> Result<()> {
+        signal(self.victim, "STOP")?;
+        until("every thread to stand still outside of calls", || {
+            is_stopped(self.victim, &self.log)
+        })
+        .await?;
         self.strace.signal(Signal::Terminate).await?;
         self.strace.end().await?;
         let victim = self.victim;
         until("strace to let go", || {
             tracers(victim).iter().all(|tracer| *tracer == 0)
         })
-        .await
+        .await?;
+        signal(victim, "CONT")
     }
 }
 
@@ -121,4 +141,28 @@ fn tracers(process: u32) -> Vec<u32> {
             line.trim().parse().ok()
         })
         .collect()
+}
+
+fn signal(process: u32, signal: &str) -> Result<()> {
+    let mut command = Command::new("kill");
+    command.args([&format!("-{signal}"), &process.to_string()]);
+    let sent = command.status()?;
+    ensure!(sent.success(), "kill -{signal} {process}: {sent}");
+    Ok(())
+}
+
+/// Whether strace has told of each thread of a process that it was stopped, which the kernel does to threads on
+/// their way out of a call.
+fn is_stopped(process: u32, log: &Path) -> bool {
+    let told = std::fs::read_to_string(log).unwrap_or_default();
+    let stopped: HashSet<&str> = told
+        .lines()
+        .filter(|line| line.ends_with("--- stopped by SIGSTOP ---"))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{process}/task")) else {
+        return false;
+    };
+    let mut tasks = tasks.flatten().map(|task| task.file_name());
+    tasks.all(|task| task.to_str().is_some_and(|task| stopped.contains(task)))
 }

@@ -113,8 +113,6 @@ fn service_id() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
-
     #[test]
     fn a_replaced_stream_id_is_all_that_changes((bytes, _) in message(), id in 1i32..) {
         let mut renamed = bytes.clone();

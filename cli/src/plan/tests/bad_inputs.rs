@@ -317,8 +317,6 @@ fn word() -> impl Strategy<Value = OsString> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
     /// Whatever the arguments are, there is a plan or a sentence, and the sentence is one line.
     #[test]
     fn no_command_line_panics(words in proptest::collection::vec(word(), 0..8), adit: bool) {

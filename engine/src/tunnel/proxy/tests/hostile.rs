@@ -227,8 +227,6 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
     #[test]
     fn whatever_comes_the_bounds_hold(
         is_source in any::<bool>(),

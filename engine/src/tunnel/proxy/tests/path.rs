@@ -408,8 +408,6 @@ fn most_applications_are_heard_through() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
-
     #[test]
     fn every_byte_arrives_in_order_and_every_end_after_it(
         seed in any::<u64>(),

@@ -172,8 +172,6 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
-
     #[test]
     fn hostile_peers_get_nothing_through(
         names in prop_oneof![Just(&[][..]), Just(&["A"][..]), Just(&["A", "B"][..])],

@@ -271,8 +271,6 @@ fn check(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
     #[test]
     fn v3_is_forwarded_as_it_came(exchange in any_exchange(false)) {
         check(Subprotocol::V3, exchange)?;

@@ -286,8 +286,6 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
-
     #[test]
     fn applications_get_the_bytes_of_their_partner_and_no_others(
         offers in (any_offer(), any_offer()),

@@ -13,7 +13,7 @@
 //!      ─► exit       a number that a script can tell apart
 //! ```
 //!
-//! `payload` is what goes over a connection: bytes that prove themselves. `system` starts a whole system under
+//! What goes over a connection is `adit_verify`'s: bytes that prove themselves. `system` starts a whole system under
 //! test on loopback (`--self`).
 
 #![forbid(unsafe_code)]
@@ -25,7 +25,6 @@ pub mod direct;
 pub mod drive;
 pub mod exit;
 pub mod machine;
-pub mod payload;
 pub mod place;
 pub mod profile;
 pub mod report;

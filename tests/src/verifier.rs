@@ -1,39 +1,24 @@
 //! Transfers that prove themselves: no wrong byte, no silent cut.
 //!
-//! ```text
-//! header   id u64 · length u64
-//! block*   size u32, 1..=16384 · size seeded bytes · running hash, 8 bytes
-//! trailer  size u32 = 0 · SHA-256 of all seeded bytes, 32 bytes
-//! ```
-//!
-//! All numbers are big endian. The bytes follow from seed and id, so the first wrong one
-//! is named with its offset; the hashes hold for a receiver that knows neither.
-//!
-//! [`Outgoing`] and [`Incoming`] are the format, without IO; [`Transfer`] sends and receives with them.
-
-mod incoming;
-mod outgoing;
+//! A transfer is one track of [`adit_verify`], the load generator's format: a greeting with seed, id and length, messages
+//! of up to 16 KiB with a running hash each, and a trailer. [`Outgoing`] and [`Incoming`] are a transfer without IO;
+//! [`Transfer`] sends and receives with them.
 
 use std::fmt;
 
-use anyhow::{Context, Result, bail, ensure};
+use adit_verify::{Fault, Kind, MESSAGE_SIZE_MIN, Reader, Writer};
+use anyhow::{Context, Result, bail};
 use aws_lc_rs::digest;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-pub use incoming::Incoming;
-pub use outgoing::Outgoing;
-
-/// The most seeded bytes of one block.
-const BLOCK_SIZE: usize = 16 * 1024;
-
 /// What is sent: which bytes, and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
-    /// Tells transfers of one test apart: bytes of another are wrong bytes.
+    /// Tells transfers of one test apart: bytes of another are wrong bytes. Below 2^64 - 1.
     pub id: u64,
-    /// The number of seeded bytes.
+    /// The number of seeded bytes, below 2^64 - 1.
     pub length: u64,
     /// The test's seed.
     pub seed: u64,
@@ -99,9 +84,24 @@ impl Transfer {
         let (sent, received) =
             tokio::join!(self.send(&mut write), Self::receive(&mut read, !self.seed));
         sent?;
-        let received = received?.complete()?;
-        ensure!(received == self.answered(), "{received} for {self}");
-        Ok(())
+        self.is_answered_by(received?.complete()?)
+    }
+
+    /// Makes sure that what came is what answers this one.
+    ///
+    /// # Errors
+    /// It is another.
+    pub fn is_answered_by(&self, received: Self) -> Result<()> {
+        if received == self.answered() {
+            return Ok(());
+        }
+        Err(Stray(format!("{received} for {self}")).into())
+    }
+
+    /// How it begins: enough for its receiver to know which it is.
+    #[must_use]
+    pub fn greeting(&self) -> Vec<u8> {
+        Outgoing::new(*self).waiting().to_vec()
     }
 
     /// The transfer that answers this one: the same size, other bytes.
@@ -125,13 +125,6 @@ impl Transfer {
             outgoing.sent(count);
         }
     }
-
-    fn bytes(&self) -> ChaCha8Rng {
-        let mut seed = [0; 32];
-        seed[..8].copy_from_slice(&self.seed.to_be_bytes());
-        seed[8..16].copy_from_slice(&self.id.to_be_bytes());
-        ChaCha8Rng::from_seed(seed)
-    }
 }
 
 /// The other end of [`Transfer::exchange`]: answers a transfer while it still comes in.
@@ -153,24 +146,30 @@ pub async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), seed: u6
     sent
 }
 
-/// Whether a transfer failed by a byte, a hash or a trailer that is wrong, and not by an end or a cut: what no
-/// kill, no cut and no restart excuses.
+/// Whether a transfer failed by something that is wrong, and not by an end or a cut: what no kill, no cut and no
+/// restart excuses.
 #[must_use]
 pub fn is_wrong(error: &anyhow::Error) -> bool {
-    let text = format!("{error:#}");
-    text.contains("the byte at offset") || text.contains("wrong")
+    error.is::<Fault>() || error.is::<Stray>()
 }
+
+/// A transfer that is right in itself, and not the one that belongs here.
+#[derive(Debug)]
+struct Stray(String);
+
+impl fmt::Display for Stray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Stray {}
 
 /// `count` bytes that follow from `seed`, for tests without a whole transfer.
 #[must_use]
 pub fn seeded_bytes(seed: u64, count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];
-    let transfer = Transfer {
-        id: 0,
-        length: count as u64,
-        seed,
-    };
-    transfer.bytes().fill_bytes(&mut bytes);
+    ChaCha8Rng::seed_from_u64(seed).fill_bytes(&mut bytes);
     bytes
 }
 
@@ -182,13 +181,120 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     digits.collect()
 }
 
-fn running(hash: &digest::Context) -> [u8; 8] {
-    let hash = hash.clone().finish();
-    *hash
-        .as_ref()
-        .first_chunk()
-        .expect("a SHA-256 has more than eight bytes")
+/// A transfer being sent: the bytes of one message at a time.
+pub struct Outgoing {
+    writer: Writer,
+    /// Seeded bytes that are not in `made` yet.
+    left: u64,
+    has_trailer: bool,
+    made: Vec<u8>,
+    /// How much of `made` was sent.
+    sent: usize,
 }
+
+impl Outgoing {
+    /// At the start of `transfer`.
+    #[must_use]
+    pub fn new(transfer: Transfer) -> Self {
+        let Transfer { id, length, seed } = transfer;
+        let mut made = Vec::new();
+        Self {
+            writer: Writer::greet_with_length(seed, id, length, &mut made),
+            left: length,
+            has_trailer: false,
+            made,
+            sent: 0,
+        }
+    }
+
+    /// What is to be sent next; empty when all of the transfer was.
+    pub fn waiting(&mut self) -> &[u8] {
+        if self.sent == self.made.len() {
+            self.sent = 0;
+            self.made.clear();
+            self.make();
+        }
+        &self.made[self.sent..]
+    }
+
+    /// So many bytes of what waits were sent.
+    pub fn sent(&mut self, count: usize) {
+        self.sent += count;
+    }
+
+    fn make(&mut self) {
+        if self.has_trailer {
+            return;
+        }
+        let size = self.left.min(BODY_SIZE as u64) as usize;
+        if size == 0 {
+            self.has_trailer = true;
+            return self.writer.end(&mut self.made);
+        }
+        let whole = size + MESSAGE_SIZE_MIN;
+        self.writer.seeded(Kind::Data, 0, whole, &mut self.made);
+        self.left -= size as u64;
+    }
+}
+
+/// A transfer being received: each byte is checked at once, in pieces of any size.
+pub struct Incoming {
+    reader: Reader,
+}
+
+impl Incoming {
+    /// At the start of a transfer that was made with `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            reader: Reader::awaiting_greeting_of(seed),
+        }
+    }
+
+    /// What its greeting says; `None` before that has come.
+    #[must_use]
+    pub fn transfer(&self) -> Option<Transfer> {
+        let track = self.reader.track()?;
+        Some(Transfer {
+            id: track.stream,
+            length: self.reader.length()?,
+            seed: track.seed,
+        })
+    }
+
+    /// How it stands: complete, or cut if nothing more comes.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self.transfer().filter(|_| self.reader.has_ended()) {
+            Some(transfer) => Outcome::Complete(transfer),
+            None => Outcome::Cut {
+                received: self.reader.seeded(),
+            },
+        }
+    }
+
+    /// Bytes that are missing of the part under way; 0 at the end of the transfer. More of what a
+    /// connection has must not be read than this, where something else follows.
+    #[must_use]
+    pub fn wanted(&self) -> usize {
+        self.reader.wanted()
+    }
+
+    /// Takes what came, up to the end of the transfer, and returns how much that was.
+    ///
+    /// # Errors
+    /// A byte, a hash or the trailer is wrong.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<usize> {
+        let mut rest = bytes;
+        while !rest.is_empty() && !self.reader.has_ended() {
+            self.reader.next(&mut rest)?;
+        }
+        Ok(bytes.len() - rest.len())
+    }
+}
+
+/// The most seeded bytes of one message.
+const BODY_SIZE: usize = 16 * 1024;
 
 async fn receive_rest(
     from: &mut (impl AsyncRead + Unpin),
@@ -282,7 +388,7 @@ mod tests {
             let mut wrong = bytes.clone();
             wrong[offset] ^= 1;
             let outcome = Transfer::receive(&mut wrong.as_slice(), 1).await;
-            // In the header's length a wrong byte shows itself as a cut.
+            // In the size of a message a wrong byte may show itself as a cut.
             let is_noticed = !matches!(outcome, Ok(Outcome::Complete(TRANSFER)));
             assert!(is_noticed, "flipped at {offset}");
         }

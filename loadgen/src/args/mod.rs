@@ -6,6 +6,7 @@ pub mod system;
 pub mod tunnel;
 pub mod tunnels;
 
+use adit_verify::{MESSAGE_SIZE_MAX, MESSAGE_SIZE_MIN};
 use clap::{Parser, Subcommand};
 
 pub use common::{Common, IoChoice, Output, Place};
@@ -14,8 +15,6 @@ use quantity::size;
 pub use system::{Parts, System};
 pub use tunnel::Tunnel;
 pub use tunnels::{ManyTunnels, Storm};
-
-use crate::payload::{MESSAGE_SIZE_MAX, MESSAGE_SIZE_MIN};
 
 /// Offers load to a TCP forwarder or a tunnel, verifies every byte, and measures.
 ///

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use crate::payload::{Direction, Fault, Kind, MESSAGE_SIZE_MIN, Message, Reader, Track, Writer};
+use adit_verify::{Direction, Fault, Kind, MESSAGE_SIZE_MIN, Message, Reader, Track, Writer};
+
 use crate::profile::RoundTrip;
 use crate::report::StreamSlot;
 

@@ -6,6 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use adit_proto::message::Kind as MessageKind;
+use adit_verify::{Kind, Message};
 
 use super::compose::Route;
 use super::desk::Desk;
@@ -13,7 +14,6 @@ use super::lane::{Asked, Lane, Purpose};
 use super::load::Load;
 use super::stall::Stall;
 use super::starts::Start;
-use crate::payload::{Kind, Message};
 use crate::profile::{self, RoundTrip, Windows, idle};
 use crate::report::{ErrorKind, Recorder, StreamSlot};
 

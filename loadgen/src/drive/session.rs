@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use adit_verify::{Direction, Kind, MESSAGE_SIZE_MIN, Message, Reader, Track, Writer};
 use monoio::io::{CancelHandle, OwnedReadHalf, OwnedWriteHalf, Splitable};
 use monoio::net::TcpStream;
 
 use super::{Input, SocketOptions, Trouble, write_all};
-use crate::payload::{Direction, Kind, MESSAGE_SIZE_MIN, Message, Reader, Track, Writer};
 
 /// A connection whose two tracks are being written and checked.
 pub struct Session {

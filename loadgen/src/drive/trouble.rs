@@ -2,9 +2,9 @@
 
 use std::io;
 
+use adit_verify::{Fault, Kind};
 use thiserror::Error;
 
-use crate::payload::{Fault, Kind};
 use crate::report::ErrorKind;
 
 /// What went wrong.

@@ -4,12 +4,12 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
+use adit_verify::{Kind, MESSAGE_SIZE_MIN};
 use monoio::task::JoinHandle;
 
 use super::Sessions;
 use crate::args::Direction;
 use crate::drive::{Receiver, Sender, Session, Trouble, Turn, Worker};
-use crate::payload::{Kind, MESSAGE_SIZE_MIN};
 use crate::report::{ErrorKind, StreamSlot};
 
 /// Two tasks for each connection.

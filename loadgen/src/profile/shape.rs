@@ -81,7 +81,7 @@ const KIB: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::payload::{MESSAGE_SIZE_MAX, MESSAGE_SIZE_MIN};
+    use adit_verify::{MESSAGE_SIZE_MAX, MESSAGE_SIZE_MIN};
 
     #[test]
     fn sizes_are_those_of_messages_and_follow_from_the_seed() {

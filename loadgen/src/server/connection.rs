@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
+use adit_verify::Fault;
 use monoio::io::{
     AsyncWriteRent, CancelHandle, Canceller, OwnedReadHalf, OwnedWriteHalf, Splitable,
 };
@@ -12,7 +13,6 @@ use thiserror::Error;
 
 use super::Responder;
 use crate::drive::{Bell, Input, Turn, write_all};
-use crate::payload::Fault;
 
 /// Why a connection was given up.
 #[derive(Debug, Error)]

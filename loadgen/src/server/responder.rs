@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::payload::{Direction, Fault, Kind, MESSAGE_SIZE_MIN, Message, Reader, Track, Writer};
+use adit_verify::{Direction, Fault, Kind, MESSAGE_SIZE_MIN, Message, Reader, Track, Writer};
 
 /// One connection seen from the server: takes verified bytes, owes answers. No IO, no clock.
 ///

@@ -4,9 +4,9 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use adit_verify::{Direction, Fault, Kind, Message, Reader, Track, Writer};
 use thiserror::Error;
 
-use crate::payload::{Direction, Fault, Kind, Message, Reader, Track, Writer};
 use crate::report::ErrorKind;
 
 /// Why a round trip did not come back.

@@ -53,8 +53,8 @@ impl Side {
         };
         let mut limits = profile.limits;
         if scene.bug == Some(Bug::BoundOfQueues) {
-            limits.connection_buffer *= 2;
-            limits.tunnel_buffer *= 2;
+            limits.connection_buffer *= 8;
+            limits.tunnel_buffer *= 8;
         }
         let settings = ProxySettings {
             mode,

@@ -12,7 +12,7 @@ use adit_tests::process::Process;
 use adit_tests::proxy::Proxy;
 use adit_tests::scenario::Scenario;
 use adit_tests::stack::Serve;
-use adit_tests::verifier::Transfer;
+use adit_tests::verifier::{Transfer, is_wrong};
 use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::sync::watch;
@@ -207,8 +207,7 @@ impl Resting {
             };
             let receiving = async { Transfer::receive(&mut read, !SEED).await?.complete() };
             let ((), received) = tokio::try_join!(sending, receiving)?;
-            ensure!(received == transfer.answered(), "{received} for {transfer}");
-            Ok(())
+            transfer.is_answered_by(received)
         });
         Ok(Self { go, task })
     }
@@ -226,14 +225,6 @@ impl Resting {
         })
         .await
     }
-}
-
-/// Bytes that are wrong, rather than missing at a connection that was cut.
-pub(crate) fn is_wrong(error: &anyhow::Error) -> bool {
-    let text = format!("{error:#}");
-    ["the byte at offset", "wrong", "a block of", "for transfer"]
-        .iter()
-        .any(|sign| text.contains(sign))
 }
 
 #[derive(Default)]

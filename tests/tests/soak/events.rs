@@ -178,9 +178,8 @@ async fn cut(fleet: &Fleet) -> Result<()> {
     let pair = fleet.steady.lock().await;
     let mut client = apps::connect(pair.port).await?;
     let transfer = fleet.next(1 << 30);
-    // The header is enough for the application to begin its answer.
-    let header = [transfer.id.to_be_bytes(), transfer.length.to_be_bytes()].concat();
-    client.write_all(&header).await?;
+    // The greeting is enough for the application to begin its answer.
+    client.write_all(&transfer.greeting()).await?;
     within("an answer", async { Ok(client.peek(&mut [0]).await?) }).await?;
     fleet.junction.cut();
     within(

@@ -120,10 +120,8 @@ async fn begun(stack: &Stack) -> Result<tokio::net::TcpStream> {
         length: 1 << 30,
         seed: SEED,
     };
-    // The header is enough for the application to begin its answer.
-    let mut header = transfer.id.to_be_bytes().to_vec();
-    header.extend(transfer.length.to_be_bytes());
-    tokio::io::AsyncWriteExt::write_all(&mut client, &header).await?;
+    // The greeting is enough for the application to begin its answer.
+    tokio::io::AsyncWriteExt::write_all(&mut client, &transfer.greeting()).await?;
     let mut first = [0; 1];
     client.peek(&mut first).await?;
     Ok(client)

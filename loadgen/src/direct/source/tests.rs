@@ -3,10 +3,11 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
+use adit_verify::{Direction, Track, Writer};
+
 use super::*;
 use crate::direct::session::End as _;
 use crate::direct::stall::ASIDE_MAX;
-use crate::payload::{Direction, Track, Writer};
 use crate::profile::Shape;
 use crate::report::Interval;
 

@@ -20,12 +20,22 @@ impl Writer {
     /// A track upwards: its greeting is appended to `out`.
     #[must_use]
     pub fn greet(seed: u64, stream: u64, out: &mut Vec<u8>) -> Self {
+        Self::greet_with(seed, stream, 0, out)
+    }
+
+    /// The same for a track of `length` seeded bytes in all, fewer than 2^64 - 1, which its reader holds it to.
+    #[must_use]
+    pub fn greet_with_length(seed: u64, stream: u64, length: u64, out: &mut Vec<u8>) -> Self {
+        Self::greet_with(seed, stream, length + 1, out)
+    }
+
+    fn greet_with(seed: u64, stream: u64, length: u64, out: &mut Vec<u8>) -> Self {
         let mut writer = Self::new(Track {
             seed,
             stream,
             direction: Direction::Up,
         });
-        writer.numbers(Kind::Hello, VERSION, [seed, 0], out);
+        writer.numbers(Kind::Hello, VERSION, [seed, length], out);
         writer
     }
 

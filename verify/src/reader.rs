@@ -16,6 +16,10 @@ pub struct Reader {
     direction: Direction,
     /// `None` until the greeting has told.
     track: Option<Track>,
+    /// What the greeting has to tell; `None` where any will do.
+    seed: Option<u64>,
+    /// Seeded bytes in all, where the greeting has told.
+    length: Option<u64>,
     key: u64,
     sequence: u64,
     running: Running,
@@ -58,6 +62,15 @@ impl Reader {
         Self::with(Direction::Up, None)
     }
 
+    /// The same for a track of this seed and no other.
+    #[must_use]
+    pub fn awaiting_greeting_of(seed: u64) -> Self {
+        Self {
+            seed: Some(seed),
+            ..Self::awaiting_greeting()
+        }
+    }
+
     /// Of a track that is known.
     #[must_use]
     pub fn new(track: Track) -> Self {
@@ -69,6 +82,8 @@ impl Reader {
             direction,
             key: track.map_or(0, |track| track.key()),
             track,
+            seed: None,
+            length: None,
             sequence: 0,
             running: Running::new(direction),
             seeded: 0,
@@ -155,6 +170,40 @@ impl Reader {
     #[must_use]
     pub fn track(&self) -> Option<Track> {
         self.track
+    }
+
+    /// Seeded bytes of the whole track, once the greeting has told; `None` for good where it does not tell.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// Seeded bytes that have come and were right.
+    #[must_use]
+    pub fn seeded(&self) -> u64 {
+        match self.stage {
+            Stage::Seeded { done, .. } => self.seeded + u64::from(done),
+            // Numbers are not seeded.
+            Stage::Hash { header, .. } if !header.kind.has_numbers() => {
+                self.seeded + u64::from(header.body)
+            }
+            Stage::Header | Stage::Numbers { .. } | Stage::Hash { .. } | Stage::Ended => {
+                self.seeded
+            }
+        }
+    }
+
+    /// Bytes that are missing of the part under way, never 0 before the trailer's end: whoever reads no more than these
+    /// reads nothing of what follows the track.
+    #[must_use]
+    pub fn wanted(&self) -> usize {
+        match self.stage {
+            Stage::Header => HEADER_SIZE - self.partial_size,
+            Stage::Seeded { header, done, .. } => (header.body - done) as usize,
+            Stage::Numbers { .. } => NUMBERS_SIZE - self.partial_size,
+            Stage::Hash { .. } => HASH_SIZE - self.partial_size,
+            Stage::Ended => 0,
+        }
     }
 
     /// Whether the trailer has come.
@@ -262,7 +311,7 @@ impl Reader {
         }
         self.stage = Stage::Header;
         match header.kind {
-            Kind::Hello if self.track.is_none() => self.learn(header.stream, numbers[0]),
+            Kind::Hello if self.track.is_none() => self.learn(header.stream, numbers)?,
             Kind::End => self.check_trailer(numbers)?,
             _ => {}
         }
@@ -278,7 +327,11 @@ impl Reader {
         })
     }
 
-    fn learn(&mut self, stream: u64, seed: u64) {
+    fn learn(&mut self, stream: u64, [seed, length]: [u64; 2]) -> Result<(), Fault> {
+        if let Some(expected) = self.seed.filter(|expected| *expected != seed) {
+            let found = seed;
+            return Err(Fault::Seed { expected, found });
+        }
         let track = Track {
             seed,
             stream,
@@ -286,14 +339,23 @@ impl Reader {
         };
         self.key = track.key();
         self.track = Some(track);
+        self.length = length.checked_sub(1);
+        Ok(())
     }
 
-    fn check_trailer(&mut self, numbers: [u64; 2]) -> Result<(), Fault> {
-        let came = [("bytes", self.seeded), ("messages", self.sequence)];
-        for (told, (what, came)) in numbers.into_iter().zip(came) {
+    fn check_trailer(&mut self, [bytes, messages]: [u64; 2]) -> Result<(), Fault> {
+        let told = [
+            ("bytes", bytes, self.seeded),
+            ("messages", messages, self.sequence),
+        ];
+        for (what, told, came) in told {
             if told != came {
                 return Err(Fault::Trailer { what, told, came });
             }
+        }
+        if let Some(told) = self.length.filter(|length| *length != self.seeded) {
+            let came = self.seeded;
+            return Err(Fault::Length { told, came });
         }
         self.stage = Stage::Ended;
         Ok(())

@@ -162,3 +162,56 @@ fn sizes_out_of_bounds_are_refused_before_they_are_waited_for() {
     let fault = read(&bytes[..hello + 24], 4096).unwrap_err();
     assert!(matches!(fault, Fault::TooLarge { .. }), "{fault}");
 }
+
+/// What a test sends: a greeting with the length, some messages, a trailer.
+fn transfer(told: u64, bodies: &[usize]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut writer = Writer::greet_with_length(7, 3, told, &mut out);
+    for body in bodies {
+        writer.seeded(Kind::Data, 0, body + MESSAGE_SIZE_MIN, &mut out);
+    }
+    writer.end(&mut out);
+    out
+}
+
+#[test]
+fn a_track_is_held_to_the_length_that_its_greeting_tells() {
+    read(&transfer(300, &[100, 200]), 4096).unwrap();
+    read(&transfer(0, &[]), 4096).unwrap();
+    for (told, bodies) in [(300, &[100][..]), (300, &[301]), (0, &[1])] {
+        let came = bodies.iter().sum::<usize>() as u64;
+        let fault = read(&transfer(told, bodies), 4096).unwrap_err();
+        assert_eq!(fault, Fault::Length { told, came });
+    }
+}
+
+#[test]
+fn a_track_of_another_seed_than_expected_is_refused_at_its_greeting() {
+    let bytes = transfer(300, &[300]);
+    let mut reader = Reader::awaiting_greeting_of(8);
+    let fault = reader.next(&mut &bytes[..48]).unwrap_err();
+    let (expected, found) = (8, 7);
+    assert_eq!(fault, Fault::Seed { expected, found });
+}
+
+/// Whoever reads as much as is wanted reads the track and nothing of what follows.
+#[test]
+fn what_is_wanted_never_goes_beyond_the_trailer() {
+    let track = transfer(50_000, &[40_000, 1, 9_999]);
+    for limit in [1, 5, 1000, usize::MAX] {
+        let mut reader = Reader::awaiting_greeting_of(7);
+        let (mut at, mut seeded) = (0, 0);
+        while reader.wanted() > 0 {
+            let mut piece = &track[at..at + reader.wanted().min(limit)];
+            at += piece.len();
+            while !piece.is_empty() {
+                reader.next(&mut piece).unwrap();
+            }
+            assert!((seeded..=50_000).contains(&reader.seeded()));
+            seeded = reader.seeded();
+        }
+        assert_eq!((at, seeded), (track.len(), 50_000));
+        assert_eq!(reader.length(), Some(50_000));
+        assert!(reader.has_ended());
+    }
+}

@@ -17,7 +17,8 @@ pub(super) const NUMBERS_SIZE: usize = 16;
 /// What a message is for. *Up* is from the generator to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Up, the first: the seed and 0; ask is the version.
+    /// Up, the first; ask is the version. Numbers: the seed, and one more than the seeded bytes to come, 0 where that is not
+    /// known.
     Hello = 1,
     /// Up: asks for a reply of so many bytes, all included.
     Ask = 2,

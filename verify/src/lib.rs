@@ -1,7 +1,9 @@
 //! Bytes that prove themselves: what goes over a connection, in both directions, whatever carries it.
 //!
+//! The load generator and all tests send these, and check them with the one [`Reader`]. It is *not* part of any product.
+//!
 //! A direction of a connection is one *track*: messages without a gap, the first of them a greeting upwards,
-//! the last a trailer.
+//! the last a trailer. The greeting tells seed, stream and, where it is known before, length.
 //!
 //! ```text
 //! message  kind u8 · body size u24 · ask u32 · stream u64 · sequence u64     header, 24 bytes
@@ -32,6 +34,8 @@
 //! * **A cut** shows as an end before the trailer, and a trailer tells how much there was.
 //!
 //! A forwarder that understood this format could forge it. None does.
+
+#![forbid(unsafe_code)]
 
 mod fault;
 mod message;

@@ -61,6 +61,22 @@ pub enum Fault {
         /// What came.
         came: u64,
     },
+    /// The greeting is one of other bytes than were to come.
+    #[error("the greeting tells of seed {found}, not {expected}")]
+    Seed {
+        /// What it should be.
+        expected: u64,
+        /// What it tells.
+        found: u64,
+    },
+    /// The trailer came after more or fewer bytes than the greeting told of.
+    #[error("the greeting told of {told} bytes, but {came} came")]
+    Length {
+        /// What it told.
+        told: u64,
+        /// What came.
+        came: u64,
+    },
     /// Something follows the trailer.
     #[error("bytes follow the trailer at offset {offset}")]
     AfterTrailer {

@@ -67,12 +67,13 @@ impl Binary {
     }
 
     /// A command with no environment but what every program needs: no token, no web proxy,
-    /// no certificate store of the machine may reach a program under test by accident.
+    /// no certificate store of the machine may reach a program under test by accident. One that
+    /// was built with a sanitizer is told where to report.
     fn clean(&self, program: &Path) -> Command {
         let mut command = contained(program);
         command.env_clear().env("RUST_BACKTRACE", "1");
         command.env("HOME", &self.home);
-        for name in ["PATH", "LANG"] {
+        for name in ["PATH", "LANG", "ASAN_OPTIONS"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }

@@ -250,7 +250,7 @@ impl RelayIo {
                 Ok(Flow::Closed(code)) => return Err(LinkEnd::Closed(code)),
                 Err(error) => {
                     self.relay
-                        .close(from, error.close_code(), "protocol violation");
+                        .close(from, error.close_code(), error.close_reason());
                     return Err(LinkEnd::Violation(error.to_string()));
                 }
             }
@@ -339,7 +339,17 @@ impl RelayIo {
     }
 
     fn end_link(&mut self, io: &mut Io, side: Mode, end: &LinkEnd) {
-        tracing::debug!(side = side.as_str(), ?end, "a link of a tunnel ended");
+        match end {
+            LinkEnd::Violation(reason) => tracing::warn!(
+                tunnel = %self.id,
+                side = side.as_str(),
+                reason,
+                "a link of a tunnel is closed: its peer broke the protocol"
+            ),
+            LinkEnd::Closed(_) | LinkEnd::Lost(_) | LinkEnd::Drained => {
+                tracing::debug!(side = side.as_str(), ?end, "a link of a tunnel ended");
+            }
+        }
         if let LinkEnd::Closed(_) = end {
             self.relay.close(side, CloseCode::Normal, "");
         }

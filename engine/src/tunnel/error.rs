@@ -1,5 +1,6 @@
 //! What a peer did wrong.
 
+use super::chatter::{IDLE_FRAMES_PER_SECOND, IDLE_FRAMES_SAVED};
 use adit_proto::escape::Escaped;
 use adit_proto::limits::{MAX_PAYLOAD_SIZE, MAX_SERVICE_ID_SIZE};
 use adit_proto::message::{DecodeError, InvalidServiceIds, Kind};
@@ -55,6 +56,12 @@ pub enum PeerError {
     /// A peer that used such ids left them out, or the other way round (specification 6.1).
     #[error("the peer changed its dialect: {0} are on all messages or on none")]
     DialectChange(&'static str),
+    /// More pings, pongs and empty frames than there is any use for.
+    #[error(
+        "the peer sent more than {IDLE_FRAMES_SAVED} pings, pongs and empty frames beyond the \
+         {IDLE_FRAMES_PER_SECOND} a second that are allowed"
+    )]
+    Chatter,
     /// A message names a service the tunnel does not have.
     #[error("the peer named the service \"{0}\", which this tunnel does not have")]
     UnknownService(String),
@@ -81,7 +88,16 @@ impl PeerError {
             | Self::Services(_)
             | Self::UnknownService(_)
             | Self::ServiceMissing { .. }
+            | Self::Chatter
             | Self::DialectChange(_) => CloseCode::Policy,
+        }
+    }
+
+    /// The reason that goes with it.
+    pub fn close_reason(&self) -> &'static str {
+        match self {
+            Self::Chatter => "too many pings, pongs and empty frames",
+            _ => "protocol violation",
         }
     }
 }

@@ -98,6 +98,12 @@ impl Inbound {
         }
     }
 
+    /// See [`FrameReader::take_idle_frames`].
+    #[inline]
+    pub(crate) fn take_idle_frames(&mut self) -> u32 {
+        self.frames.take_idle_frames()
+    }
+
     /// The message that came in pieces.
     pub fn assembled(&self) -> &[u8] {
         self.messages.assembled()

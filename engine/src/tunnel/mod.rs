@@ -7,6 +7,7 @@
 
 pub(crate) mod bucket;
 pub mod bulk;
+pub(crate) mod chatter;
 pub mod compose;
 mod connection;
 pub(crate) mod credit;

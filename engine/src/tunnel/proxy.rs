@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::chatter::Chatter;
 use super::connection::{Connection, State};
 use super::deliver::Deliveries;
 use super::endpoint::Endpoint;
@@ -143,6 +144,7 @@ pub struct Proxy {
     pub(crate) pool: Pool,
     pub(crate) outbox: Outbox,
     pub(crate) inbound: Inbound,
+    pub(crate) chatter: Chatter,
     pub(crate) deliveries: Deliveries,
     actions: VecDeque<Action>,
     pub(crate) timers: Timers,
@@ -180,6 +182,7 @@ impl Proxy {
             pool: Pool::default(),
             outbox: Outbox::default(),
             inbound: Inbound::new(Role::Client),
+            chatter: Chatter::default(),
             deliveries: Deliveries::default(),
             actions: VecDeque::new(),
             timers: Timers::default(),
@@ -204,6 +207,7 @@ impl Proxy {
         );
         self.phase = Phase::AwaitingServices;
         self.inbound.reset();
+        self.chatter = Chatter::default();
         self.outbox.reset();
         self.timers.link_up(now);
         // Connections of the last link may still flush.

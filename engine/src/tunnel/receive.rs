@@ -36,7 +36,15 @@ impl Proxy {
             }
             let item = match self.inbound.next(buffer, position) {
                 Ok(Some(item)) => item,
-                Ok(None) => return Ok(Flow::Done),
+                Ok(None) => {
+                    let idle_frames = self.inbound.take_idle_frames();
+                    if idle_frames > 0
+                        && let Err(error) = self.chatter.heard(now, idle_frames)
+                    {
+                        return Err(self.refuse(error));
+                    }
+                    return Ok(Flow::Done);
+                }
                 Err(error) => return Err(self.refuse(error)),
             };
             match item {
@@ -60,7 +68,7 @@ impl Proxy {
     }
 
     fn refuse(&mut self, error: PeerError) -> PeerError {
-        self.outbox.close(error.close_code(), "protocol error");
+        self.outbox.close(error.close_code(), error.close_reason());
         error
     }
 

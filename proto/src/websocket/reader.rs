@@ -53,6 +53,8 @@ pub struct FrameReader {
     max_frame_payload: u64,
     /// A fragmented message is under way: the next data frame must continue it.
     fragmented: bool,
+    /// Frames begun that carry nothing; see [`Self::take_idle_frames`].
+    idle_frames: u32,
     state: State,
 }
 
@@ -93,6 +95,7 @@ impl FrameReader {
             role,
             max_frame_payload: max_frame_payload as u64,
             fragmented: false,
+            idle_frames: 0,
             state: State::START,
         }
     }
@@ -127,9 +130,18 @@ impl FrameReader {
         }
     }
 
+    /// Frames begun since the last call that carry nothing for the tunnel: control frames and empty ones.
+    ///
+    /// A peer may send as many as it likes, and each costs work, so whoever reads counts them.
+    #[inline]
+    pub fn take_idle_frames(&mut self) -> u32 {
+        mem::take(&mut self.idle_frames)
+    }
+
     /// Forgets everything, for the start of another connection.
     pub fn reset(&mut self) {
         self.fragmented = false;
+        self.idle_frames = 0;
         self.state = State::START;
     }
 
@@ -175,6 +187,7 @@ impl FrameReader {
             }
             Opcode::Binary | Opcode::Continuation => self.fragmented = !header.fin,
             Opcode::Close | Opcode::Ping | Opcode::Pong => {
+                self.idle_frames = self.idle_frames.saturating_add(1);
                 self.state = State::Control {
                     header,
                     payload: ControlPayload::default(),
@@ -190,7 +203,10 @@ impl FrameReader {
             });
         }
         self.state = match usize::try_from(size) {
-            Ok(0) => State::START,
+            Ok(0) => {
+                self.idle_frames = self.idle_frames.saturating_add(1);
+                State::START
+            }
             Ok(remaining) => State::Data {
                 remaining,
                 mask: header.mask,

@@ -210,7 +210,7 @@ impl Middle {
                 }
                 Err(error) if is_hostile => {
                     self.relay
-                        .close(from, error.close_code(), "protocol violation");
+                        .close(from, error.close_code(), error.close_reason());
                     return self.drop_side(scene, from, true);
                 }
                 Err(error) => {

@@ -101,6 +101,13 @@ async fn what_no_service_may_send_costs_the_session_only(scenario: Scenario) -> 
     Ok(())
 }
 
+/// Threat T-13: what carries nothing is answered within a budget.
+async fn pings_without_end_cost_the_session_only(scenario: Scenario) -> Result<()> {
+    let mut rig = Rig::source(&scenario, &["SSH"]).await?;
+    let pings = frame(frames::PING, b"").repeat(200_000);
+    is_survived(&mut rig, "pings without end", &pings, 1008).await
+}
+
 /// A source must never be sent a start; the guide asks it to close the stream, and neither
 /// may it dial or end.
 async fn a_start_sent_to_a_source_does_not_end_it(scenario: Scenario) -> Result<()> {
@@ -220,6 +227,7 @@ async fn a_list_of_very_many_services_is_refused_cheaply(scenario: Scenario) -> 
 }
 
 on_each_loop!(
+    pings_without_end_cost_the_session_only,
     what_no_service_may_send_costs_the_session_only,
     a_start_sent_to_a_source_does_not_end_it,
     a_start_that_fits_nothing_does_not_end_a_destination,

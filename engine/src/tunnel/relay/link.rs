@@ -1,6 +1,7 @@
 //! What the relay knows of one side's WebSocket.
 
 use super::counters::Counters;
+use crate::tunnel::chatter::Chatter;
 use crate::tunnel::error::PeerError;
 use crate::tunnel::inbound::Inbound;
 use crate::tunnel::outbox::Outbox;
@@ -29,6 +30,7 @@ pub(super) struct Link {
     pub(super) phase: Phase,
     pub(super) outbox: Outbox,
     pub(super) counters: Counters,
+    pub(super) chatter: Chatter,
     /// What its messages show: whether they name their service. Fixed by the first one.
     names_services: Option<bool>,
     /// It has said that it keeps to credit.

@@ -49,8 +49,8 @@ use table::Table;
 ///   [`Self::clear_runs`], before any other call. On an error they are what came before it.
 /// - Towards one side, what its [`Self::outbox`] holds leaves before the runs that are taken after
 ///   it was put there, and behind the runs taken before: a reset must not overtake data.
-/// - With quotas, tell it the time by [`Self::tick`] before input, and read [`Self::poll_timeout`]
-///   before waiting.
+/// - Tell it the time by [`Self::tick`] before input, without which there are no quotas, and with them read
+///   [`Self::poll_timeout`] before waiting.
 /// - A side is read only while the bytes taken for the other one are within the driver's bound.
 ///
 /// Memory: per side one partial message (65,537 bytes) and the outbox; 64 KiB and one message of
@@ -160,7 +160,7 @@ impl Relay {
     ///
     /// # Errors
     /// The peer broke the protocol. Nothing from the offending message on was passed on. Call
-    /// [`Self::close`] with [`PeerError::close_code`], and [`Self::lost`] once that has left.
+    /// [`Self::close`] with its code and reason, and [`Self::lost`] once that has left.
     pub fn handle_input(
         &mut self,
         from: Mode,
@@ -244,6 +244,12 @@ impl Relay {
             let item = inbound.next(buffer, position)?;
             self.quota.received(*position - start);
             let Some(item) = item else {
+                let idle_frames = inbound.take_idle_frames();
+                if idle_frames > 0
+                    && let Some(now) = self.quota.now()
+                {
+                    link.chatter.heard(now, idle_frames)?;
+                }
                 return Ok(Flow::Done);
             };
             let is_closing = link.phase == Phase::Closing;

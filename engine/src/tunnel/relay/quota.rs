@@ -41,6 +41,11 @@ impl Quota {
         self.now = self.now.max(Some(now));
     }
 
+    /// The time it was last told.
+    pub(super) fn now(&self) -> Option<Instant> {
+        self.now
+    }
+
     #[inline]
     pub(super) fn received(&mut self, size: usize) {
         if let (Some(bucket), Some(now)) = (&mut self.bytes, self.now) {

@@ -7,6 +7,7 @@ use adit_proto::ids::{Mode, Subprotocol};
 use adit_proto::limits::MAX_PAYLOAD_SIZE;
 use adit_proto::message::Kind;
 use adit_proto::websocket::{CloseCode, FrameError, Opcode};
+use std::time::{Duration, Instant};
 
 /// Both sides connected, stream 1 with connection 1 of service A open.
 fn open() -> Lab {
@@ -327,6 +328,33 @@ fn pings_are_answered_with_their_payload_and_only_the_newest() {
     );
     assert_eq!(lab.said(DESTINATION), Said::default());
     assert_eq!(lab.relay.counters(SOURCE).pings, 3);
+}
+
+/// One byte's worth of work for the sender, and no use to anybody.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "some instant to start from")]
+fn frames_without_end_that_carry_nothing_end_their_link() {
+    let idle = [
+        (Opcode::Ping, true),
+        (Opcode::Pong, true),
+        (Opcode::Continuation, false),
+    ];
+    for (opcode, fin) in idle {
+        let mut lab = open();
+        let mut now = Instant::now();
+        lab.relay.tick(now);
+        let first = frame_with(Opcode::Binary, false, b"");
+        assert_eq!(lab.receive(DESTINATION, first), Ok(Flow::Done));
+        let batch = frame_with(opcode, fin, b"").repeat(999);
+        for _ in 0..1_000 {
+            now += Duration::from_secs(1);
+            lab.relay.tick(now);
+            assert_eq!(lab.receive(DESTINATION, batch.clone()), Ok(Flow::Done));
+        }
+        let end = (0..200).find_map(|_| lab.receive(DESTINATION, batch.clone()).err());
+        assert_eq!(end, Some(PeerError::Chatter), "{opcode:?}");
+        assert_eq!(PeerError::Chatter.close_code(), CloseCode::Policy);
+    }
 }
 
 #[test]

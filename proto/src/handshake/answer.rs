@@ -20,6 +20,9 @@ pub fn encode_accept(key: &str, subprotocol: Subprotocol, channel_id: &str, out:
     line(out, &[]);
 }
 
+/// Seconds after which whoever was refused for want of something may try again.
+const RETRY_AFTER: &str = "5";
+
 /// Appends a refusal: the text is the body and, in one line, the `X-Status-Reason` header (section 1.6).
 ///
 /// `status` is 4xx for "do not try the same again", 5xx for "try again later". Control characters in
@@ -35,6 +38,7 @@ pub fn encode_refusal(status: u16, text: &str, channel_id: &str, out: &mut Vec<u
         405 => line(out, &["Allow: GET"]),
         // RFC 9110 §15.5.22 and RFC 6455 §4.2.2: 426 says what to upgrade to.
         426 => line(out, &["Upgrade: websocket\r\nSec-WebSocket-Version: 13"]),
+        503 => line(out, &["Retry-After: ", RETRY_AFTER]),
         _ => {}
     }
     if !channel_id.is_empty() {
@@ -129,6 +133,7 @@ mod tests {
             (405, "\r\nAllow: GET\r\n"),
             (426, "\r\nSec-WebSocket-Version: 13\r\n"),
             (426, "\r\nUpgrade: websocket\r\n"),
+            (503, "\r\nRetry-After: 5\r\n"),
         ] {
             let mut out = Vec::new();
             encode_refusal(status, "x", "", &mut out);

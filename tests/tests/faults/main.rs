@@ -9,6 +9,7 @@
 //! durable      R-02   panics, kills and delays at each step of a change
 //! disk         R-04   no space, no writing, broken writes
 //! descriptors  R-05   no descriptors, no memory for sockets
+//! memory       R-06   a memory limit, and more links than fit
 //! ends         R-07   each way to end a connection, in each of its states
 //! closing      R-08   write, and close at once
 //! hole         R-09   a peer that is silently gone
@@ -30,6 +31,7 @@ mod ends;
 mod frozen;
 mod hole;
 mod kills;
+mod memory;
 mod namespace;
 mod narrow;
 mod networks;

@@ -16,6 +16,7 @@ use super::super::socket::tune;
 use super::super::{Admission, Denial, Grant, Link};
 use super::ServeConfig;
 use super::failures::Failures;
+use super::memory::{Memory, Shortage};
 use super::waiting::Place;
 use crate::failpoint::failpoint;
 use crate::tls::{self, PlainRecords, Records};
@@ -27,6 +28,7 @@ pub(super) struct Handshake<A, F> {
     /// Held until the request is there.
     pub(super) place: Place,
     pub(super) failures: Arc<Failures>,
+    pub(super) memory: Arc<Memory>,
 }
 
 type TcpChannel = Channel<TcpStream>;
@@ -56,6 +58,7 @@ impl<A: Admission, F: Fn(Grant, Link)> Handshake<A, F> {
             on_link,
             mut place,
             failures,
+            memory,
         } = self;
         let failed = || failures.note(address, Instant::now());
         let request = tokio::select! {
@@ -74,6 +77,15 @@ impl<A: Admission, F: Fn(Grant, Link)> Handshake<A, F> {
                 return refuse(channel, &denial, channel_id).await;
             }
         };
+        // Before the token is spent.
+        if memory.shortage(Instant::now()) != Shortage::None {
+            memory.refused();
+            let denial = Denial {
+                status: 503,
+                text: "The service is short of memory: try again later.".to_owned(),
+            };
+            return refuse(channel, &denial, channel_id).await;
+        }
         // Not under the deadline: a token half spent would be nobody's.
         let grant = match admission.admit(&request, address, channel_id).await {
             Ok(grant) => Granted::new(admission, grant),

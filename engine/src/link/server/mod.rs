@@ -3,6 +3,7 @@
 mod accept;
 mod failures;
 mod handshake;
+mod memory;
 mod waiting;
 
 use std::future::Future;
@@ -20,6 +21,7 @@ use self::accept::Acceptor;
 use self::failures::Failures;
 pub use self::failures::{FailureLimit, source_of};
 use self::handshake::Handshake;
+use self::memory::{Memory, Shortage};
 use self::waiting::Waiting;
 use super::{Admission, Grant, Link};
 use crate::tls::RecordsChoice;
@@ -35,7 +37,7 @@ pub struct ServeConfig {
     /// Time from accepting a connection to its whole upgrade request.
     pub deadline: Duration,
     /// Connections that may be in their handshake at once. One more, and the oldest of those that
-    /// have not sent their request yet has to go.
+    /// have not sent their request yet has to go. Under a memory limit it is one for each MiB at most.
     pub handshakes_max: usize,
     /// Failed handshakes that one address may have; `None`: as many as it likes, as behind
     /// something that hides the addresses of clients.
@@ -60,6 +62,9 @@ impl Default for ServeConfig {
 /// handshake's task and should return soon. Whoever takes the link calls
 /// [`Admission::connected`] once it can be ended, and [`Admission::disconnected`] when it is gone.
 ///
+/// Where the process is in a control group with a memory limit, clients are answered 503 while 95 % of it are used,
+/// until it is less than 90 %, and reset when they connect from 98 % on.
+///
 /// On shutdown the listener is closed and clients that have not sent their request are dropped;
 /// this returns when the others have been answered.
 ///
@@ -69,7 +74,7 @@ impl Default for ServeConfig {
 /// want of descriptors or memory, is survived.
 pub async fn serve<A, F>(
     listener: TcpListener,
-    config: ServeConfig,
+    mut config: ServeConfig,
     admission: Arc<A>,
     on_link: F,
     shutdown: impl Future<Output = ()>,
@@ -78,8 +83,11 @@ where
     A: Admission,
     F: Fn(Grant, Link) + Send + Sync + 'static,
 {
+    let memory = Memory::of_this_process();
+    config.handshakes_max = memory.handshakes(config.handshakes_max);
     let mut server = Server {
         failures: Arc::new(Failures::new(config.failures)),
+        memory: Arc::new(memory),
         config: Arc::new(config),
         admission,
         on_link: Arc::new(on_link),
@@ -98,6 +106,7 @@ where
 
 struct Server<A, F> {
     failures: Arc<Failures>,
+    memory: Arc<Memory>,
     config: Arc<ServeConfig>,
     admission: Arc<A>,
     on_link: Arc<F>,
@@ -121,6 +130,11 @@ impl<A: Admission, F: Fn(Grant, Link) + Send + Sync + 'static> Server<A, F> {
                     let (socket, address) = accepted?;
                     if self.failures.refuses(address, Instant::now()) {
                         tracing::debug!(%address, "refused: too many failed handshakes");
+                        reset(socket);
+                        continue;
+                    }
+                    if self.memory.shortage(Instant::now()) == Shortage::Dire {
+                        self.memory.refused();
                         reset(socket);
                         continue;
                     }
@@ -156,6 +170,7 @@ impl<A: Admission, F: Fn(Grant, Link) + Send + Sync + 'static> Server<A, F> {
             on_link: Arc::clone(&self.on_link),
             place: self.waiting.enter(),
             failures: Arc::clone(&self.failures),
+            memory: Arc::clone(&self.memory),
         };
         self.tasks.spawn(handshake.run(socket, address));
     }

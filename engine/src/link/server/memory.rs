@@ -1,0 +1,282 @@
+//! How near the process is to the memory limit of its control group, and what is refused then.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What a relay still takes in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Shortage {
+    /// Everybody.
+    #[default]
+    None,
+    /// Handshakes are answered 503: from [`SHORT`] of the limit on, until less than [`ENOUGH`].
+    Short,
+    /// Connections are reset before anything is allocated for them: from [`DIRE`] on, until less than [`SHORT`].
+    Dire,
+}
+
+const ENOUGH: u64 = 90;
+const SHORT: u64 = 95;
+const DIRE: u64 = 98;
+
+/// Age at which what was read is read again. Two cores take in some ten clients in this time, a few hundred KiB.
+const FRESH: Duration = Duration::from_millis(5);
+
+/// Bytes of the limit for each handshake under way, which takes some 50 KiB.
+const PER_HANDSHAKE: u64 = 1 << 20;
+
+/// The memory limits of the control groups that this process is in (version 2 and 1), and what is used of them.
+///
+/// The kernel ends a process of a group that is over its limit, with all its tunnels. So who comes in is refused before
+/// that: a tunnel that is there is worth more than one that could be.
+#[derive(Debug)]
+pub(super) struct Memory {
+    groups: Vec<Group>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    read_at: Option<Instant>,
+    shortage: Shortage,
+    /// Refused since it began.
+    refused: u64,
+}
+
+/// One control group with a limit.
+#[derive(Debug)]
+struct Group {
+    directory: PathBuf,
+    names: &'static Names,
+    limit: u64,
+}
+
+/// Files of a control group.
+#[derive(Debug)]
+struct Names {
+    limit: &'static str,
+    usage: &'static str,
+    /// In `memory.stat`: pages of files that the kernel takes back before it ends anybody.
+    reclaimable: &'static str,
+}
+
+const V2: Names = Names {
+    limit: "memory.max",
+    usage: "memory.current",
+    reclaimable: "inactive_file ",
+};
+
+const V1: Names = Names {
+    limit: "memory.limit_in_bytes",
+    usage: "memory.usage_in_bytes",
+    reclaimable: "total_inactive_file ",
+};
+
+/// Version 1 says "no limit" by a number near this one.
+const NO_LIMIT: u64 = 1 << 62;
+
+impl Memory {
+    /// Of this process. Limits that are set later are not seen.
+    pub(super) fn of_this_process() -> Self {
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        Self::of_groups(&groups, Path::new("/sys/fs/cgroup"))
+    }
+
+    /// `memberships` as `/proc/self/cgroup` has them, and where the groups are mounted.
+    fn of_groups(memberships: &str, mounted: &Path) -> Self {
+        let mut groups = Vec::new();
+        for line in memberships.lines() {
+            // hierarchy:controllers:path
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
+                continue;
+            };
+            let (root, names) = match controllers {
+                "" => (mounted.to_owned(), &V2),
+                "memory" => (mounted.join("memory"), &V1),
+                _ => continue,
+            };
+            // In a container the path may be the host's, and the mount the group itself.
+            let own = root.join(path.trim_start_matches('/'));
+            let own = if own.is_dir() { &own } else { &root };
+            let ancestors = own.ancestors().take_while(|at| at.starts_with(&root));
+            groups.extend(ancestors.filter_map(|at| Group::with_limit(at, names)));
+        }
+        for group in &groups {
+            tracing::info!(
+                limit = group.limit,
+                group = %group.directory.display(),
+                "memory is limited: links are refused from {SHORT} % on"
+            );
+        }
+        Self {
+            groups,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Handshakes that may be under way at once, of `most`.
+    pub(super) fn handshakes(&self, most: usize) -> usize {
+        let limits = self.groups.iter().map(|group| group.limit / PER_HANDSHAKE);
+        let least = limits.min().and_then(|count| usize::try_from(count).ok());
+        least.map_or(most, |count| count.clamp(1, most))
+    }
+
+    /// How things stand.
+    pub(super) fn shortage(&self, now: Instant) -> Shortage {
+        if self.groups.is_empty() {
+            return Shortage::None;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_fresh = |at: Instant| now.saturating_duration_since(at) < FRESH;
+        if !state.read_at.is_some_and(is_fresh) {
+            state.read_at = Some(now);
+            let used = self.groups.iter().filter_map(Group::percent).max();
+            state.note(used.unwrap_or(0));
+        }
+        state.shortage
+    }
+
+    /// One more was refused.
+    pub(super) fn refused(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.refused += 1;
+    }
+}
+
+impl State {
+    /// So much of the limit is used.
+    fn note(&mut self, percent: u64) {
+        let before = self.shortage;
+        self.shortage = match percent {
+            DIRE.. => Shortage::Dire,
+            SHORT.. if before == Shortage::Dire => Shortage::Dire,
+            SHORT.. => Shortage::Short,
+            ENOUGH.. if before != Shortage::None => Shortage::Short,
+            0.. => Shortage::None,
+        };
+        if before == Shortage::None && self.shortage != Shortage::None {
+            self.refused = 0;
+            tracing::warn!(percent, "memory is short: new links are refused");
+        }
+        if before != Shortage::Dire && self.shortage == Shortage::Dire {
+            tracing::warn!(percent, "memory is nearly used up: connections are reset");
+        }
+        if before != Shortage::None && self.shortage == Shortage::None {
+            let refused = self.refused;
+            tracing::warn!(percent, refused, "there is memory for new links again");
+        }
+    }
+}
+
+impl Group {
+    fn with_limit(directory: &Path, names: &'static Names) -> Option<Self> {
+        let limit = number(&directory.join(names.limit))?;
+        (limit > 0 && limit < NO_LIMIT).then(|| Self {
+            directory: directory.to_owned(),
+            names,
+            limit,
+        })
+    }
+
+    /// How much of its limit is used and stays so; `None` if that cannot be read.
+    fn percent(&self) -> Option<u64> {
+        let used = number(&self.directory.join(self.names.usage))?;
+        if used < self.limit / 100 * ENOUGH {
+            return Some(used * 100 / self.limit);
+        }
+        let stat = fs::read_to_string(self.directory.join("memory.stat")).unwrap_or_default();
+        let mut lines = stat.lines();
+        let reclaimable = lines.find_map(|line| line.strip_prefix(self.names.reclaimable));
+        let reclaimable = reclaimable.and_then(|count| count.trim().parse().ok());
+        let used = used.saturating_sub(reclaimable.unwrap_or(0));
+        Some(used.saturating_mul(100) / self.limit)
+    }
+}
+
+/// What a file has; `None` for one that is not there, and for version 2's `max`.
+fn number(file: &Path) -> Option<u64> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn write(directory: &Path, files: &[(&str, String)]) {
+        fs::create_dir_all(directory).unwrap();
+        for (name, text) in files {
+            fs::write(directory.join(name), text).unwrap();
+        }
+    }
+
+    #[test]
+    fn both_versions_and_every_group_above_count() {
+        let mounted = tempfile::tempdir().unwrap();
+        let at = |path: &str| mounted.path().join(path);
+        let v2 = |limit: &str, used: u64| {
+            let stat = format!("anon 1\nfile 2\ninactive_file {}\n", 10 * MIB);
+            [
+                ("memory.max", format!("{limit}\n")),
+                ("memory.current", format!("{used}\n")),
+                ("memory.stat", stat),
+            ]
+        };
+        write(&at("a"), &v2(&(200 * MIB).to_string(), 150 * MIB));
+        write(&at("a/b"), &v2("max", 90 * MIB));
+        write(
+            &at("memory/c"),
+            &[
+                ("memory.limit_in_bytes", (100 * MIB).to_string()),
+                ("memory.usage_in_bytes", (99 * MIB).to_string()),
+                ("memory.stat", format!("total_inactive_file {}\n", 3 * MIB)),
+            ],
+        );
+        let percent = |memberships: &str| -> Vec<u64> {
+            let memory = Memory::of_groups(memberships, mounted.path());
+            memory.groups.iter().filter_map(Group::percent).collect()
+        };
+        assert_eq!(percent("0::/a/b\n"), [75]);
+        assert_eq!(percent("9:name=systemd:/a\n4:memory:/c\n0::/\n"), [96]);
+        assert!(percent("0::/of/the/host\n").is_empty());
+        assert!(percent("nonsense\n").is_empty());
+        let memory = Memory::of_groups("4:memory:/c\n", mounted.path());
+        assert_eq!(memory.handshakes(1_024), 100);
+        assert_eq!(memory.shortage(Instant::now()), Shortage::Short);
+    }
+
+    #[test]
+    fn a_shortage_ends_well_below_where_it_began() {
+        let mut state = State::default();
+        let mut after = |percent| {
+            state.note(percent);
+            state.shortage
+        };
+        let expected = [
+            (94, Shortage::None),
+            (95, Shortage::Short),
+            (90, Shortage::Short),
+            (98, Shortage::Dire),
+            (95, Shortage::Dire),
+            (94, Shortage::Short),
+            (89, Shortage::None),
+            (94, Shortage::None),
+            (99, Shortage::Dire),
+            (80, Shortage::None),
+        ];
+        for (percent, shortage) in expected {
+            assert_eq!(after(percent), shortage, "{percent}");
+        }
+    }
+
+    #[test]
+    fn without_a_limit_nobody_is_refused() {
+        let memory = Memory::of_groups("", Path::new("/nowhere"));
+        assert_eq!(memory.shortage(Instant::now()), Shortage::None);
+        assert_eq!(memory.handshakes(1_024), 1_024);
+    }
+}

@@ -19,11 +19,12 @@ pub(super) fn tune(socket: &TcpStream) -> io::Result<()> {
     }
     let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
-    // The first probe after 30 s of silence, then every 10 s; the third without an answer ends it.
+    // The first probe after 30 s of silence, then every 2 s, which costs only where nobody answers; ten in a row
+    // end it after 50 s. So many since one in three of them is lost where every fifth packet is.
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(30))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(3);
+        .with_interval(Duration::from_secs(2))
+        .with_retries(10);
     socket.set_tcp_keepalive(&keepalive)
 }
 

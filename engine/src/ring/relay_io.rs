@@ -157,7 +157,7 @@ impl RelayIo {
         failpoint("relay-turn", &self.id);
         for side in self.sides.iter_mut().flatten() {
             let fd = io.fd(side.link.socket);
-            if side.silence.look(io.now, || socket::retransmissions(fd)) {
+            if side.silence.look(io.now, || socket::echo(fd)) {
                 side.fault = Some(LinkFault::Silent);
             }
         }

@@ -212,14 +212,25 @@ pub(super) fn send(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
 /// retransmissions in a row (over a second): its host, or the way to it, is gone. A peer that
 /// only does not read acknowledges the probes of its closed window, and is not meant.
 pub(super) fn is_retransmitting(fd: RawFd) -> bool {
-    retransmissions(fd) >= RETRANSMISSIONS_IN_VAIN
+    echo(fd).unanswered >= UNANSWERED_IN_VAIN
 }
 
 /// So many in a row tell that a peer is gone.
-pub(super) const RETRANSMISSIONS_IN_VAIN: u8 = 3;
+pub(super) const UNANSWERED_IN_VAIN: u8 = 3;
 
-/// Retransmissions in a row that a TCP peer has left unacknowledged; 0 for what is not TCP.
-pub(super) fn retransmissions(fd: RawFd) -> u8 {
+/// What came back from a TCP peer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Echo {
+    /// There are bytes that it has not acknowledged, or that its window is closed to.
+    pub(super) is_awaited: bool,
+    /// Retransmissions in a row, or probes of an idle connection or a closed window, that it left unanswered.
+    pub(super) unanswered: u8,
+    /// Since it sent or acknowledged anything, be it once more what it had before, as an answer to a probe does.
+    pub(super) silent_for: Duration,
+}
+
+/// What came back from a TCP peer; nothing and zeros for what is not TCP.
+pub(super) fn echo(fd: RawFd) -> Echo {
     // WHY: no safe wrapper reads the connection's statistics.
     // SAFETY: the structure is made of integers, for which zero is valid.
     let mut info: libc::tcp_info = unsafe { mem::zeroed() };
@@ -237,8 +248,14 @@ pub(super) fn retransmissions(fd: RawFd) -> u8 {
         )
     };
     match result {
-        0 => info.tcpi_retransmits,
-        _ => 0,
+        0 => Echo {
+            is_awaited: info.tcpi_unacked > 0 || info.tcpi_notsent_bytes > 0,
+            unanswered: info.tcpi_retransmits.max(info.tcpi_probes),
+            silent_for: Duration::from_millis(
+                info.tcpi_last_ack_recv.min(info.tcpi_last_data_recv).into(),
+            ),
+        },
+        _ => Echo::default(),
     }
 }
 

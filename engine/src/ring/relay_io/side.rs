@@ -4,7 +4,7 @@ use crate::ring::buffers::Buffers;
 use crate::ring::handle::Admitted;
 use crate::ring::io::Io;
 use crate::ring::link_io::{LinkFault, LinkIo};
-use crate::ring::socket::RETRANSMISSIONS_IN_VAIN;
+use crate::ring::socket::{Echo, UNANSWERED_IN_VAIN};
 use crate::tls::RecordError;
 use crate::tunnel::relay::{Composer, Frames, Relay};
 use std::ops::Range;
@@ -137,19 +137,23 @@ pub(super) struct Silence {
     pub(super) check_at: Option<Instant>,
     /// Something was sent after the last look.
     has_sent: bool,
-    /// Looks in a row that found the system repeating itself.
-    repeats: u32,
 }
 
 /// Time between two looks.
 const SILENCE_CHECK: Duration = match cfg!(test) {
     true => Duration::from_secs(1),
-    false => Duration::from_secs(20),
+    false => Duration::from_secs(10),
 };
 
-/// So many looks in a row that find nothing acknowledged end the link: after at least 40 seconds,
-/// as a proxy's unanswered pings do.
-const REPEATS_MAX: u32 = 3;
+/// A peer of which nothing came for so long, although it was asked again and again, is gone.
+///
+/// As long as the keep-alive probes of an idle link take, so that a host which is gone has the same end whether or not
+/// something is sent to it meanwhile. They begin after 30 s: so the last 20 s at least were spent asking, and no outage
+/// that is shorter ends a link.
+const SILENCE_MAX: Duration = match cfg!(test) {
+    true => Duration::from_secs(2),
+    false => Duration::from_secs(50),
+};
 
 impl Silence {
     fn sent(&mut self, now: Instant) {
@@ -158,19 +162,14 @@ impl Silence {
     }
 
     /// Looks when it is time. Returns whether the peer is gone.
-    pub(super) fn look(&mut self, now: Instant, retransmissions: impl FnOnce() -> u8) -> bool {
+    pub(super) fn look(&mut self, now: Instant, echo: impl FnOnce() -> Echo) -> bool {
         if self.check_at.is_none_or(|at| at > now) {
             return false;
         }
-        let retransmissions = retransmissions();
-        self.repeats = match retransmissions {
-            RETRANSMISSIONS_IN_VAIN.. => self.repeats + 1,
-            _ => 0,
-        };
-        // Where round trips are long, or the machine is slow, the first of them come late.
-        let goes_on = retransmissions > 0 || std::mem::take(&mut self.has_sent);
+        let echo = echo();
+        let goes_on = std::mem::take(&mut self.has_sent) || echo.is_awaited;
         self.check_at = goes_on.then(|| now + SILENCE_CHECK);
-        self.repeats >= REPEATS_MAX
+        echo.unanswered >= UNANSWERED_IN_VAIN && echo.silent_for >= SILENCE_MAX
     }
 }
 
@@ -178,31 +177,67 @@ impl Silence {
 mod tests {
     use super::*;
 
-    #[test]
-    #[expect(clippy::disallowed_methods, reason = "any moment will do")]
-    fn a_peer_whose_first_retransmissions_come_late_is_given_up_too() {
+    /// One look after the other at a peer of which so much comes back.
+    fn looks(seen: &[Echo]) -> (Silence, Vec<bool>) {
         let mut silence = Silence::default();
+        #[expect(clippy::disallowed_methods, reason = "any moment will do")]
         let start = Instant::now();
         silence.sent(start);
-        let looks = [0, 1, 2, 3, 3, 3].into_iter().zip(1..);
-        let gone: Vec<_> = looks
-            .map(|(retransmissions, number)| {
-                silence.look(start + SILENCE_CHECK * number, || retransmissions)
-            })
-            .collect();
-        assert_eq!(gone, [false, false, false, false, false, true]);
+        let looks = (1..).zip(seen);
+        let gone =
+            looks.map(|(number, echo)| silence.look(start + SILENCE_CHECK * number, || *echo));
+        let gone = gone.collect();
+        (silence, gone)
+    }
+
+    const GONE: Echo = Echo {
+        is_awaited: true,
+        unanswered: UNANSWERED_IN_VAIN,
+        silent_for: SILENCE_MAX,
+    };
+
+    #[test]
+    fn a_peer_that_was_silent_before_anything_was_sent_has_no_time_left() {
+        assert_eq!(looks(&[GONE]).1, [true]);
+    }
+
+    /// Where round trips are long, or the machine is slow.
+    #[test]
+    fn a_peer_whose_first_retransmissions_come_late_is_given_up_too() {
+        let seen = [0, 0, 0, 1, 2, 3].map(|unanswered| Echo { unanswered, ..GONE });
+        assert_eq!(looks(&seen).1, [false, false, false, false, false, true]);
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "any moment will do")]
+    fn a_peer_of_which_anything_came_lately_is_there() {
+        let lately = Echo {
+            silent_for: SILENCE_MAX - Duration::from_millis(1),
+            unanswered: u8::MAX,
+            ..GONE
+        };
+        assert_eq!(looks(&[lately; 9]).1, [false; 9]);
+    }
+
+    #[test]
+    fn a_peer_that_was_asked_too_seldom_is_there() {
+        let seldom = Echo {
+            silent_for: SILENCE_MAX * 9,
+            unanswered: UNANSWERED_IN_VAIN - 1,
+            ..GONE
+        };
+        assert_eq!(looks(&[seldom; 9]).1, [false; 9]);
+    }
+
+    #[test]
     fn a_peer_that_has_acknowledged_all_is_not_looked_at_any_more() {
-        let mut silence = Silence::default();
-        let start = Instant::now();
-        silence.sent(start);
-        assert!(!silence.look(start + SILENCE_CHECK, || 1));
-        assert!(silence.check_at.is_some());
-        assert!(!silence.look(start + SILENCE_CHECK * 2, || 0));
-        assert!(!silence.look(start + SILENCE_CHECK * 3, || 0));
+        let (silence, gone) = looks(&[
+            Echo {
+                unanswered: 1,
+                ..GONE
+            },
+            Echo::default(),
+        ]);
+        assert_eq!(gone, [false; 2]);
         assert!(silence.check_at.is_none());
     }
 }

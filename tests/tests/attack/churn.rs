@@ -11,14 +11,12 @@ use adit_tests::apps::{self, App, Temper};
 use adit_tests::deadline::within;
 use adit_tests::kernel::resident_memory;
 use adit_tests::on_each_loop;
-use adit_tests::scenario::Scenario;
+use adit_tests::scenario::{Scenario, count, seed};
 use adit_tests::stack::Stack;
 use adit_tests::verifier::Transfer;
 use anyhow::{Context, Result, ensure};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
-
-use super::{count, seed};
 
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// Open at once.

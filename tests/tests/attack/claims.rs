@@ -7,12 +7,12 @@ use adit_tests::frames::{self, BINARY, End};
 use adit_tests::kernel::resident_memory;
 use adit_tests::link::{Event, Link};
 use adit_tests::on_each_loop;
-use adit_tests::scenario::Scenario;
+use adit_tests::scenario::{Scenario, count};
 use adit_tests::stack::Serve;
 use adit_tests::wire::{FRAME_PAYLOAD_MAX, Message, PAYLOAD_MAX, Route, v3};
 use anyhow::{Result, ensure};
 
-use super::{count, joined};
+use super::joined;
 
 /// For each link that claims.
 const GROWTH_MAX: usize = 256 * 1024;

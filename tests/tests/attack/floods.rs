@@ -13,13 +13,13 @@ use adit_tests::kernel::{processor_ticks, resident_memory};
 use adit_tests::link::{Event, LinkWriter};
 use adit_tests::on_each_loop;
 use adit_tests::output::Channel;
-use adit_tests::scenario::Scenario;
+use adit_tests::scenario::{Scenario, count};
 use adit_tests::stack::Serve;
 use adit_tests::wire::{Message, v3};
 use anyhow::{Result, ensure};
 use tokio::task::JoinHandle;
 
-use super::{count, joined};
+use super::joined;
 
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 /// Queues of a link and of the allocator; a flood of a million would need a hundred times as much.

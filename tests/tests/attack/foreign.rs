@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use adit_tests::link::{Event, Link, LinkReader, LinkWriter};
 use adit_tests::on_each_loop;
-use adit_tests::scenario::Scenario;
+use adit_tests::scenario::{Scenario, count, seed};
 use adit_tests::scripted_proxy::{Endpoint, Upgrade, expect_service_ids};
 use adit_tests::stack::Serve;
 use adit_tests::wire::{Kind, Message, stream_of, v3};
@@ -22,8 +22,6 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-
-use super::{count, seed};
 
 /// Of a release run on two cores.
 const LIMIT: Duration = Duration::from_secs(30 * 60);

@@ -9,15 +9,13 @@ use std::time::{Duration, Instant};
 use adit_tests::deadline::{pause, within_limit};
 use adit_tests::kernel::processor_ticks;
 use adit_tests::on_own_choice;
-use adit_tests::scenario::Scenario;
+use adit_tests::scenario::{Scenario, count, judges};
 use adit_tests::scripted_proxy::{Endpoint, Upgrade};
 use adit_tests::stack::Serve;
 use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-
-use super::{count, judges};
 
 const LIMIT: Duration = Duration::from_secs(5 * 60);
 /// What the relay grants a handshake, and what a busy machine may add.

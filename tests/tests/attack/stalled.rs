@@ -9,13 +9,13 @@ use adit_tests::deadline::pause;
 use adit_tests::kernel::resident_memory;
 use adit_tests::link::Link;
 use adit_tests::on_each_loop;
-use adit_tests::scenario::Scenario;
+use adit_tests::scenario::{Scenario, count, judges};
 use adit_tests::stack::Serve;
 use adit_tests::wire::{Message, PAYLOAD_MAX, Route, v3};
 use anyhow::{Result, ensure};
 use tokio::task::JoinSet;
 
-use super::{count, joined, judges};
+use super::joined;
 
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 const ROUTE: Route<'_> = v3("SSH", 1, 1);

@@ -58,20 +58,21 @@ struct Group {
 struct Names {
     limit: &'static str,
     usage: &'static str,
-    /// In `memory.stat`: pages of files that the kernel takes back before it ends anybody.
-    reclaimable: &'static str,
+    /// In `memory.stat`: what the kernel takes back before it ends anybody. Active pages of files are among it: a
+    /// neighbour that reads the same files again and again would keep everybody out for ever.
+    reclaimable: &'static [&'static str],
 }
 
 const V2: Names = Names {
     limit: "memory.max",
     usage: "memory.current",
-    reclaimable: "inactive_file ",
+    reclaimable: &["inactive_file", "active_file", "slab_reclaimable"],
 };
 
 const V1: Names = Names {
     limit: "memory.limit_in_bytes",
     usage: "memory.usage_in_bytes",
-    reclaimable: "total_inactive_file ",
+    reclaimable: &["total_inactive_file", "total_active_file"],
 };
 
 /// Version 1 says "no limit" by a number near this one.
@@ -188,11 +189,19 @@ impl Group {
             return Some(used * 100 / self.limit);
         }
         let stat = fs::read_to_string(self.directory.join("memory.stat")).unwrap_or_default();
-        let mut lines = stat.lines();
-        let reclaimable = lines.find_map(|line| line.strip_prefix(self.names.reclaimable));
-        let reclaimable = reclaimable.and_then(|count| count.trim().parse().ok());
-        let used = used.saturating_sub(reclaimable.unwrap_or(0));
+        let used = used.saturating_sub(self.names.reclaimable_of(&stat));
         Some(used.saturating_mul(100) / self.limit)
+    }
+}
+
+impl Names {
+    /// Bytes that can be taken back, as a `memory.stat` has them.
+    fn reclaimable_of(&self, stat: &str) -> u64 {
+        let fields = stat.lines().filter_map(|line| line.split_once(' '));
+        let named = fields.filter(|(name, _)| self.reclaimable.contains(name));
+        named
+            .filter_map(|(_, count)| count.trim().parse::<u64>().ok())
+            .sum()
     }
 }
 
@@ -247,6 +256,39 @@ mod tests {
         let memory = Memory::of_groups("4:memory:/c\n", mounted.path());
         assert_eq!(memory.handshakes(1_024), 100);
         assert_eq!(memory.shortage(Instant::now()), Shortage::Short);
+    }
+
+    #[test]
+    fn what_the_kernel_takes_back_does_not_count() {
+        let stats = [
+            (
+                &V2,
+                "anon 9\nfile 9\ninactive_file 1\nactive_file 20\nslab_reclaimable 300\nslab_unreclaimable 9\n",
+                321,
+            ),
+            (
+                &V1,
+                "inactive_file 9\nactive_file 9\ntotal_inactive_file 1\ntotal_active_file 20\ntotal_unevictable 9\n",
+                21,
+            ),
+        ];
+        for (names, stat, expected) in stats {
+            assert_eq!(names.reclaimable_of(stat), expected, "{}", names.usage);
+        }
+    }
+
+    #[test]
+    fn a_neighbour_that_reads_its_files_again_and_again_keeps_nobody_out() {
+        let mounted = tempfile::tempdir().unwrap();
+        let stat = format!("anon {}\nactive_file {}\n", 30 * MIB, 69 * MIB);
+        let files = [
+            ("memory.max", (100 * MIB).to_string()),
+            ("memory.current", (99 * MIB).to_string()),
+            ("memory.stat", stat),
+        ];
+        write(&mounted.path().join("a"), &files);
+        let memory = Memory::of_groups("0::/a\n", mounted.path());
+        assert_eq!(memory.shortage(Instant::now()), Shortage::None);
     }
 
     #[test]

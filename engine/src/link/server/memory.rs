@@ -1,6 +1,7 @@
 //! How near the process is to the memory limit of its control group, and what is refused then.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -134,10 +135,19 @@ impl Memory {
         let is_fresh = |at: Instant| now.saturating_duration_since(at) < FRESH;
         if !state.read_at.is_some_and(is_fresh) {
             state.read_at = Some(now);
-            let used = self.groups.iter().filter_map(Group::percent).max();
-            state.note(used.unwrap_or(0));
+            match self.percent() {
+                Ok(percent) => state.note(percent),
+                // No descriptor is left, say: that is not the moment to open up.
+                Err(error) => tracing::debug!(%error, "cannot read what memory is used"),
+            }
         }
         state.shortage
+    }
+
+    /// How much is used of the limit that is nearest.
+    fn percent(&self) -> io::Result<u64> {
+        let mut percents = self.groups.iter().map(Group::percent);
+        percents.try_fold(0, |most, percent| Ok(most.max(percent?)))
     }
 
     /// One more was refused.
@@ -174,7 +184,7 @@ impl State {
 
 impl Group {
     fn with_limit(directory: &Path, names: &'static Names) -> Option<Self> {
-        let limit = number(&directory.join(names.limit))?;
+        let limit = number(&directory.join(names.limit)).ok()?;
         (limit > 0 && limit < NO_LIMIT).then(|| Self {
             directory: directory.to_owned(),
             names,
@@ -182,15 +192,15 @@ impl Group {
         })
     }
 
-    /// How much of its limit is used and stays so; `None` if that cannot be read.
-    fn percent(&self) -> Option<u64> {
+    /// How much of its limit is used and stays so.
+    fn percent(&self) -> io::Result<u64> {
         let used = number(&self.directory.join(self.names.usage))?;
         if used < self.limit / 100 * ENOUGH {
-            return Some(used * 100 / self.limit);
+            return Ok(used * 100 / self.limit);
         }
-        let stat = fs::read_to_string(self.directory.join("memory.stat")).unwrap_or_default();
+        let stat = fs::read_to_string(self.directory.join("memory.stat"))?;
         let used = used.saturating_sub(self.names.reclaimable_of(&stat));
-        Some(used.saturating_mul(100) / self.limit)
+        Ok(used.saturating_mul(100) / self.limit)
     }
 }
 
@@ -205,9 +215,10 @@ impl Names {
     }
 }
 
-/// What a file has; `None` for one that is not there, and for version 2's `max`.
-fn number(file: &Path) -> Option<u64> {
-    fs::read_to_string(file).ok()?.trim().parse().ok()
+/// What a file has; version 2's `max` is no number.
+fn number(file: &Path) -> io::Result<u64> {
+    let text = fs::read_to_string(file)?;
+    text.trim().parse().map_err(io::Error::other)
 }
 
 #[cfg(test)]
@@ -247,7 +258,7 @@ mod tests {
         );
         let percent = |memberships: &str| -> Vec<u64> {
             let memory = Memory::of_groups(memberships, mounted.path());
-            memory.groups.iter().filter_map(Group::percent).collect()
+            memory.groups.iter().flat_map(Group::percent).collect()
         };
         assert_eq!(percent("0::/a/b\n"), [75]);
         assert_eq!(percent("9:name=systemd:/a\n4:memory:/c\n0::/\n"), [96]);
@@ -289,6 +300,50 @@ mod tests {
         write(&mounted.path().join("a"), &files);
         let memory = Memory::of_groups("0::/a\n", mounted.path());
         assert_eq!(memory.shortage(Instant::now()), Shortage::None);
+    }
+
+    /// A group `a` with these files, and what is found `looks` times [`FRESH`] later.
+    struct Lab {
+        mounted: tempfile::TempDir,
+        memory: Memory,
+        start: Instant,
+    }
+
+    impl Lab {
+        fn new(limit: &str, used: &str) -> Self {
+            let mounted = tempfile::tempdir().unwrap();
+            write(
+                &mounted.path().join("a"),
+                &[
+                    ("memory.max", limit.to_owned()),
+                    ("memory.current", used.to_owned()),
+                    ("memory.stat", String::new()),
+                ],
+            );
+            let memory = Memory::of_groups("0::/a\n", mounted.path());
+            Self {
+                mounted,
+                memory,
+                start: Instant::now(),
+            }
+        }
+
+        fn shortage(&self, looks: u32) -> Shortage {
+            self.memory.shortage(self.start + FRESH * looks)
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_changes_nothing() {
+        for file in ["memory.max", "memory.current", "memory.stat"] {
+            let lab = Lab::new("100000", "96000");
+            assert_eq!(lab.shortage(0), Shortage::Short);
+            let at = lab.mounted.path().join("a").join(file);
+            fs::remove_file(&at).unwrap();
+            fs::create_dir(&at).unwrap();
+            assert_eq!(lab.shortage(1), Shortage::Short, "{file}");
+            assert_eq!(lab.shortage(2), Shortage::Short, "{file}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a relay still takes in.
@@ -44,14 +44,24 @@ struct State {
     shortage: Shortage,
     /// Refused since it began.
     refused: u64,
+    /// The least limit, in bytes.
+    limit: Option<u64>,
 }
 
-/// One control group with a limit.
+/// What a look at all groups finds.
+#[derive(Debug, Default)]
+struct Reading {
+    /// The least limit, in bytes.
+    limit: Option<u64>,
+    /// How much is used of the limit that is nearest.
+    percent: u64,
+}
+
+/// One control group.
 #[derive(Debug)]
 struct Group {
     directory: PathBuf,
     names: &'static Names,
-    limit: u64,
 }
 
 /// Files of a control group.
@@ -80,10 +90,12 @@ const V1: Names = Names {
 const NO_LIMIT: u64 = 1 << 62;
 
 impl Memory {
-    /// Of this process. Limits that are set later are not seen.
+    /// Of this process, in the groups that it is in now.
     pub(super) fn of_this_process() -> Self {
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        Self::of_groups(&groups, Path::new("/sys/fs/cgroup"))
+        let memory = Self::of_groups(&groups, Path::new("/sys/fs/cgroup"));
+        drop(memory.look(Instant::now()));
+        memory
     }
 
     /// `memberships` as `/proc/self/cgroup` has them, and where the groups are mounted.
@@ -104,14 +116,10 @@ impl Memory {
             let own = root.join(path.trim_start_matches('/'));
             let own = if own.is_dir() { &own } else { &root };
             let ancestors = own.ancestors().take_while(|at| at.starts_with(&root));
-            groups.extend(ancestors.filter_map(|at| Group::with_limit(at, names)));
-        }
-        for group in &groups {
-            tracing::info!(
-                limit = group.limit,
-                group = %group.directory.display(),
-                "memory is limited: links are refused from {SHORT} % on"
-            );
+            groups.extend(ancestors.map(|at| Group {
+                directory: at.to_owned(),
+                names,
+            }));
         }
         Self {
             groups,
@@ -119,47 +127,65 @@ impl Memory {
         }
     }
 
-    /// Handshakes that may be under way at once, of `most`.
+    /// Handshakes that may be under way at once, of `most`, under the limit that was read last.
     pub(super) fn handshakes(&self, most: usize) -> usize {
-        let limits = self.groups.iter().map(|group| group.limit / PER_HANDSHAKE);
-        let least = limits.min().and_then(|count| usize::try_from(count).ok());
-        least.map_or(most, |count| count.clamp(1, most))
+        let count = self.state().limit.map(|limit| limit / PER_HANDSHAKE);
+        let count = count.and_then(|count| usize::try_from(count).ok());
+        count.map_or(most, |count| count.clamp(1, most))
     }
 
     /// How things stand.
     pub(super) fn shortage(&self, now: Instant) -> Shortage {
-        if self.groups.is_empty() {
-            return Shortage::None;
-        }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_fresh = |at: Instant| now.saturating_duration_since(at) < FRESH;
-        if !state.read_at.is_some_and(is_fresh) {
-            state.read_at = Some(now);
-            match self.percent() {
-                Ok(percent) => state.note(percent),
-                // No descriptor is left, say: that is not the moment to open up.
-                Err(error) => tracing::debug!(%error, "cannot read what memory is used"),
-            }
-        }
-        state.shortage
-    }
-
-    /// How much is used of the limit that is nearest.
-    fn percent(&self) -> io::Result<u64> {
-        let mut percents = self.groups.iter().map(Group::percent);
-        percents.try_fold(0, |most, percent| Ok(most.max(percent?)))
+        self.look(now).shortage
     }
 
     /// One more was refused.
     pub(super) fn refused(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.refused += 1;
+        self.state().refused += 1;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self, now: Instant) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        let is_fresh = |at: Instant| now.saturating_duration_since(at) < FRESH;
+        if !state.read_at.is_some_and(is_fresh) {
+            state.read_at = Some(now);
+            match self.read() {
+                Ok(reading) => state.note(&reading),
+                // No descriptor is left, say: that is not the moment to open up.
+                Err(error) => tracing::debug!(%error, "cannot read what memory is used"),
+            }
+        }
+        state
+    }
+
+    /// Limits as well: who raises one under a shortage wants it to end.
+    fn read(&self) -> io::Result<Reading> {
+        let mut reading = Reading::default();
+        for group in &self.groups {
+            if let Some(limit) = group.limit()? {
+                reading.limit = Some(reading.limit.map_or(limit, |least| least.min(limit)));
+                reading.percent = reading.percent.max(group.percent(limit)?);
+            }
+        }
+        Ok(reading)
     }
 }
 
 impl State {
-    /// So much of the limit is used.
-    fn note(&mut self, percent: u64) {
+    fn note(&mut self, &Reading { limit, percent }: &Reading) {
+        if let Some(bytes) = limit
+            && limit != self.limit
+        {
+            tracing::info!(
+                limit = bytes,
+                "memory is limited: links are refused from {SHORT} % on"
+            );
+        }
+        self.limit = limit;
         let before = self.shortage;
         self.shortage = match percent {
             DIRE.. => Shortage::Dire,
@@ -183,24 +209,28 @@ impl State {
 }
 
 impl Group {
-    fn with_limit(directory: &Path, names: &'static Names) -> Option<Self> {
-        let limit = number(&directory.join(names.limit)).ok()?;
-        (limit > 0 && limit < NO_LIMIT).then(|| Self {
-            directory: directory.to_owned(),
-            names,
-            limit,
-        })
+    /// In bytes; `None` where there is none, and where the group or its limit was taken away.
+    fn limit(&self) -> io::Result<Option<u64>> {
+        let text = match fs::read_to_string(self.directory.join(self.names.limit)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text?,
+        };
+        if text.trim() == "max" {
+            return Ok(None);
+        }
+        let limit = number(&text)?;
+        Ok((1..NO_LIMIT).contains(&limit).then_some(limit))
     }
 
-    /// How much of its limit is used and stays so.
-    fn percent(&self) -> io::Result<u64> {
-        let used = number(&self.directory.join(self.names.usage))?;
-        if used < self.limit / 100 * ENOUGH {
-            return Ok(used * 100 / self.limit);
+    /// How much of this limit is used and stays so.
+    fn percent(&self, limit: u64) -> io::Result<u64> {
+        let used = number(&fs::read_to_string(self.directory.join(self.names.usage))?)?;
+        if used < limit / 100 * ENOUGH {
+            return Ok(used * 100 / limit);
         }
         let stat = fs::read_to_string(self.directory.join("memory.stat"))?;
         let used = used.saturating_sub(self.names.reclaimable_of(&stat));
-        Ok(used.saturating_mul(100) / self.limit)
+        Ok(used.saturating_mul(100) / limit)
     }
 }
 
@@ -215,9 +245,7 @@ impl Names {
     }
 }
 
-/// What a file has; version 2's `max` is no number.
-fn number(file: &Path) -> io::Result<u64> {
-    let text = fs::read_to_string(file)?;
+fn number(text: &str) -> io::Result<u64> {
     text.trim().parse().map_err(io::Error::other)
 }
 
@@ -256,17 +284,19 @@ mod tests {
                 ("memory.stat", format!("total_inactive_file {}\n", 3 * MIB)),
             ],
         );
-        let percent = |memberships: &str| -> Vec<u64> {
+        let read = |memberships: &str| {
             let memory = Memory::of_groups(memberships, mounted.path());
-            memory.groups.iter().flat_map(Group::percent).collect()
+            let Reading { limit, percent } = memory.read().unwrap();
+            (limit, percent)
         };
-        assert_eq!(percent("0::/a/b\n"), [75]);
-        assert_eq!(percent("9:name=systemd:/a\n4:memory:/c\n0::/\n"), [96]);
-        assert!(percent("0::/of/the/host\n").is_empty());
-        assert!(percent("nonsense\n").is_empty());
+        assert_eq!(read("0::/a/b\n"), (Some(200 * MIB), 75));
+        let both = "9:name=systemd:/a\n4:memory:/c\n0::/\n";
+        assert_eq!(read(both), (Some(100 * MIB), 96));
+        assert_eq!(read("0::/of/the/host\n"), (None, 0));
+        assert_eq!(read("nonsense\n"), (None, 0));
         let memory = Memory::of_groups("4:memory:/c\n", mounted.path());
-        assert_eq!(memory.handshakes(1_024), 100);
         assert_eq!(memory.shortage(Instant::now()), Shortage::Short);
+        assert_eq!(memory.handshakes(1_024), 100);
     }
 
     #[test]
@@ -328,9 +358,29 @@ mod tests {
             }
         }
 
+        fn set(&self, file: &'static str, text: &str) {
+            write(&self.mounted.path().join("a"), &[(file, text.to_owned())]);
+        }
+
         fn shortage(&self, looks: u32) -> Shortage {
             self.memory.shortage(self.start + FRESH * looks)
         }
+    }
+
+    #[test]
+    fn a_limit_that_is_changed_is_seen_at_the_next_look() {
+        let lab = Lab::new("max", "99000");
+        assert_eq!(lab.shortage(0), Shortage::None);
+        lab.set("memory.max", "100000");
+        assert_eq!(lab.shortage(1), Shortage::Dire);
+        assert_eq!(lab.memory.handshakes(1_024), 1);
+        lab.set("memory.max", "200000000");
+        assert_eq!(lab.shortage(2), Shortage::None);
+        lab.set("memory.max", "100000");
+        assert_eq!(lab.shortage(3), Shortage::Dire);
+        lab.set("memory.max", "max");
+        assert_eq!(lab.shortage(4), Shortage::None);
+        assert_eq!(lab.memory.handshakes(1_024), 1_024);
     }
 
     #[test]
@@ -347,10 +397,19 @@ mod tests {
     }
 
     #[test]
+    fn a_group_that_is_gone_limits_nobody() {
+        let lab = Lab::new("100000", "99000");
+        assert_eq!(lab.shortage(0), Shortage::Dire);
+        fs::remove_dir_all(lab.mounted.path().join("a")).unwrap();
+        assert_eq!(lab.shortage(1), Shortage::None);
+    }
+
+    #[test]
     fn a_shortage_ends_well_below_where_it_began() {
         let mut state = State::default();
         let mut after = |percent| {
-            state.note(percent);
+            let limit = Some(MIB);
+            state.note(&Reading { limit, percent });
             state.shortage
         };
         let expected = [

@@ -74,7 +74,7 @@ impl Default for ServeConfig {
 /// want of descriptors or memory, is survived.
 pub async fn serve<A, F>(
     listener: TcpListener,
-    mut config: ServeConfig,
+    config: ServeConfig,
     admission: Arc<A>,
     on_link: F,
     shutdown: impl Future<Output = ()>,
@@ -83,11 +83,9 @@ where
     A: Admission,
     F: Fn(Grant, Link) + Send + Sync + 'static,
 {
-    let memory = Memory::of_this_process();
-    config.handshakes_max = memory.handshakes(config.handshakes_max);
     let mut server = Server {
         failures: Arc::new(Failures::new(config.failures)),
-        memory: Arc::new(memory),
+        memory: Arc::new(Memory::of_this_process()),
         config: Arc::new(config),
         admission,
         on_link: Arc::new(on_link),
@@ -153,7 +151,8 @@ impl<A: Admission, F: Fn(Grant, Link) + Send + Sync + 'static> Server<A, F> {
 
     /// Waits until one more handshake may begin.
     async fn make_room(&mut self) {
-        while self.tasks.len() >= self.config.handshakes_max {
+        let most = self.memory.handshakes(self.config.handshakes_max);
+        while self.tasks.len() >= most {
             // The newcomer may be well-behaved; who has been here longest without sending a
             // request most likely is not. If all have sent theirs, they will soon be done.
             self.waiting.end_oldest();

@@ -25,8 +25,8 @@ const DIRE: u64 = 98;
 /// Age at which what was read is read again. Two cores take in some ten clients in this time, a few hundred KiB.
 const FRESH: Duration = Duration::from_millis(5);
 
-/// Bytes of the limit for each handshake under way, which takes some 50 KiB.
-const PER_HANDSHAKE: u64 = 1 << 20;
+/// Bytes of the limit for each handshake under way, which takes some 50 KiB: all together take a fifth of it.
+const PER_HANDSHAKE: u64 = 256 << 10;
 
 /// The memory limits of the control groups that this process is in (version 2 and 1), and what is used of them.
 ///
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(read("nonsense\n"), (None, 0));
         let memory = Memory::of_groups("4:memory:/c\n", mounted.path());
         assert_eq!(memory.shortage(Instant::now()), Shortage::Short);
-        assert_eq!(memory.handshakes(1_024), 100);
+        assert_eq!(memory.handshakes(1_024), 400);
     }
 
     #[test]
@@ -402,6 +402,14 @@ mod tests {
         assert_eq!(lab.shortage(0), Shortage::Dire);
         fs::remove_dir_all(lab.mounted.path().join("a")).unwrap();
         assert_eq!(lab.shortage(1), Shortage::None);
+    }
+
+    #[test]
+    fn a_small_limit_has_places_enough() {
+        let lab = Lab::new(&(64 * MIB).to_string(), "0");
+        assert_eq!(lab.shortage(0), Shortage::None);
+        assert_eq!(lab.memory.handshakes(1_024), 256);
+        assert_eq!(lab.memory.handshakes(100), 100);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub struct ServeConfig {
     /// Time from accepting a connection to its whole upgrade request.
     pub deadline: Duration,
     /// Connections that may be in their handshake at once. One more, and the oldest of those that
-    /// have not sent their request yet has to go. Under a memory limit it is one for each MiB at most.
+    /// have not sent their request yet has to go. Under a memory limit it is one for each 256 KiB at most.
     pub handshakes_max: usize,
     /// Failed handshakes that one address may have; `None`: as many as it likes, as behind
     /// something that hides the addresses of clients.

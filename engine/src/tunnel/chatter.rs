@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 
 /// Control frames and empty ones that a peer may send in a second, for ever.
 ///
-/// No honest one comes near: a proxy of ours pings at most every 10 ms, the reference every 20 s unless it is told
-/// otherwise.
+/// A proxy of ours pings at most every 10 ms, the reference every 20 s unless it is told otherwise. Libraries that stream
+/// a message end it with an empty fragment, as often as they like: that one is not counted where the message carried bytes.
 pub(crate) const IDLE_FRAMES_PER_SECOND: u64 = 1_000;
 
 /// As many more at once, saved up while it sends fewer: what a peer that pings every 5 s says in five days in which it is
 /// not read, for a relay reads nobody whose other side takes nothing.
 pub(crate) const IDLE_FRAMES_SAVED: u64 = 100_000;
 
-/// The frames of one peer that carry nothing for the tunnel: pings, pongs, empty frames and fragments.
+/// The frames of one peer that carry nothing for the tunnel: pings, pongs, empty frames and fragments, but for
+/// the end of a message that carried bytes.
 ///
 /// The sender pays next to nothing for them and they are of no use to anybody, so beyond a budget they end the
 /// WebSocket. What carries bytes is not counted, however small its frames: 65,537 of them make a message, and that is

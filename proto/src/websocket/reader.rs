@@ -53,6 +53,8 @@ pub struct FrameReader {
     max_frame_payload: u64,
     /// A fragmented message is under way: the next data frame must continue it.
     fragmented: bool,
+    /// That message has carried bytes.
+    has_carried: bool,
     /// Frames begun that carry nothing; see [`Self::take_idle_frames`].
     idle_frames: u32,
     state: State,
@@ -95,6 +97,7 @@ impl FrameReader {
             role,
             max_frame_payload: max_frame_payload as u64,
             fragmented: false,
+            has_carried: false,
             idle_frames: 0,
             state: State::START,
         }
@@ -130,7 +133,8 @@ impl FrameReader {
         }
     }
 
-    /// Frames begun since the last call that carry nothing for the tunnel: control frames and empty ones.
+    /// Frames begun since the last call that carry nothing for the tunnel: control frames and empty ones. The empty fragment
+    /// that ends a message which carried bytes is not counted: who streams a message may know of its end too late.
     ///
     /// A peer may send as many as it likes, and each costs work, so whoever reads counts them.
     #[inline]
@@ -141,6 +145,7 @@ impl FrameReader {
     /// Forgets everything, for the start of another connection.
     pub fn reset(&mut self) {
         self.fragmented = false;
+        self.has_carried = false;
         self.idle_frames = 0;
         self.state = State::START;
     }
@@ -204,14 +209,20 @@ impl FrameReader {
         }
         self.state = match usize::try_from(size) {
             Ok(0) => {
-                self.idle_frames = self.idle_frames.saturating_add(1);
+                if !(header.fin && self.has_carried) {
+                    self.idle_frames = self.idle_frames.saturating_add(1);
+                }
+                self.has_carried &= !header.fin;
                 State::START
             }
-            Ok(remaining) => State::Data {
-                remaining,
-                mask: header.mask,
-                phase: 0,
-            },
+            Ok(remaining) => {
+                self.has_carried = !header.fin;
+                State::Data {
+                    remaining,
+                    mask: header.mask,
+                    phase: 0,
+                }
+            }
             Err(_) => unreachable!("the limit is a usize, and the size is within it"),
         };
         Ok(())

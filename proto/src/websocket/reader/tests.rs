@@ -284,3 +284,36 @@ fn floods_leave_nothing_behind() {
     assert!(size_of::<FrameReader>() <= 96);
     assert!(size_of::<FrameEvent>() <= 32);
 }
+
+/// Go's `coder/websocket` ends each message that it streams with an empty fragment.
+#[test]
+fn an_empty_end_of_a_message_that_carried_bytes_is_not_idle() {
+    let idle = |parts: &[Vec<u8>]| {
+        let mut reader = FrameReader::new(Role::Client, MAX_FRAME_PAYLOAD_SIZE);
+        for part in parts {
+            let (mut buffer, mut position) = (part.clone(), 0);
+            while reader.next(&mut buffer, &mut position).unwrap().is_some() {}
+        }
+        reader.take_idle_frames()
+    };
+    let binary = |fin, payload: &[u8]| frame(fin, Opcode::Binary, None, payload);
+    let more = |fin, payload: &[u8]| frame(fin, Opcode::Continuation, None, payload);
+    let message = [binary(false, b"a"), more(true, b"")];
+    assert_eq!(idle(&message), 0);
+    assert_eq!(idle(&[message.concat(), message.concat()]), 0);
+    assert_eq!(
+        idle(&[binary(false, b""), more(false, b"a"), more(true, b"")]),
+        1
+    );
+    assert_eq!(
+        idle(&[binary(false, b"a"), more(false, b""), more(true, b"")]),
+        1
+    );
+    // One that carried none, also after one that did.
+    assert_eq!(idle(&[binary(false, b""), more(true, b"")]), 2);
+    assert_eq!(
+        idle(&[message.concat(), binary(false, b""), more(true, b"")]),
+        2
+    );
+    assert_eq!(idle(&[binary(true, b"a"), binary(true, b"")]), 1);
+}

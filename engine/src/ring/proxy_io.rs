@@ -164,7 +164,7 @@ impl ProxyIo {
                 Action::LinkDead => self.end_link(io, LinkEnd::Lost(SILENT.into())),
                 Action::LinkSuspect => {
                     let socket = self.link.as_ref().map(|link| io.fd(link.socket));
-                    if socket.is_some_and(socket::is_retransmitting) {
+                    if socket.is_some_and(|fd| socket::echo(fd).is_retransmitting()) {
                         self.end_link(io, LinkEnd::Lost(SILENT.into()));
                     }
                 }

@@ -208,13 +208,6 @@ pub(super) fn send(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     })
 }
 
-/// Whether a TCP peer has left what was sent to it unacknowledged, through at least three
-/// retransmissions in a row (over a second): its host, or the way to it, is gone. A peer that
-/// only does not read acknowledges the probes of its closed window, and is not meant.
-pub(super) fn is_retransmitting(fd: RawFd) -> bool {
-    echo(fd).unanswered >= UNANSWERED_IN_VAIN
-}
-
 /// So many in a row tell that a peer is gone.
 pub(super) const UNANSWERED_IN_VAIN: u8 = 3;
 
@@ -223,10 +216,26 @@ pub(super) const UNANSWERED_IN_VAIN: u8 = 3;
 pub(super) struct Echo {
     /// There are bytes that it has not acknowledged, or that its window is closed to.
     pub(super) is_awaited: bool,
-    /// Retransmissions in a row, or probes of an idle connection or a closed window, that it left unanswered.
-    pub(super) unanswered: u8,
+    /// Retransmissions in a row that it left unacknowledged.
+    pub(super) retransmissions: u8,
+    /// Probes in a row, of an idle connection or a closed window, that it left unanswered.
+    pub(super) probes: u8,
     /// Since it sent or acknowledged anything, be it once more what it had before, as an answer to a probe does.
     pub(super) silent_for: Duration,
+}
+
+impl Echo {
+    /// Whether it has left what was sent to it unacknowledged, through at least three retransmissions in a row (over a
+    /// second): its host, or the way to it, is gone. A peer that only does not read is not meant: of the probes of its
+    /// closed window some are lost on a bad way, and that proves nothing without [silence](Self::silent_for).
+    pub(super) fn is_retransmitting(&self) -> bool {
+        self.retransmissions >= UNANSWERED_IN_VAIN
+    }
+
+    /// Retransmissions or probes in a row, whichever there are.
+    pub(super) fn unanswered(&self) -> u8 {
+        self.retransmissions.max(self.probes)
+    }
 }
 
 /// What came back from a TCP peer; nothing and zeros for what is not TCP.
@@ -250,7 +259,8 @@ pub(super) fn echo(fd: RawFd) -> Echo {
     match result {
         0 => Echo {
             is_awaited: info.tcpi_unacked > 0 || info.tcpi_notsent_bytes > 0,
-            unanswered: info.tcpi_retransmits.max(info.tcpi_probes),
+            retransmissions: info.tcpi_retransmits,
+            probes: info.tcpi_probes,
             silent_for: Duration::from_millis(
                 info.tcpi_last_ack_recv.min(info.tcpi_last_data_recv).into(),
             ),

@@ -169,7 +169,7 @@ impl Silence {
         let echo = echo();
         let goes_on = std::mem::take(&mut self.has_sent) || echo.is_awaited;
         self.check_at = goes_on.then(|| now + SILENCE_CHECK);
-        echo.unanswered >= UNANSWERED_IN_VAIN && echo.silent_for >= SILENCE_MAX
+        echo.unanswered() >= UNANSWERED_IN_VAIN && echo.silent_for >= SILENCE_MAX
     }
 }
 
@@ -192,7 +192,8 @@ mod tests {
 
     const GONE: Echo = Echo {
         is_awaited: true,
-        unanswered: UNANSWERED_IN_VAIN,
+        retransmissions: UNANSWERED_IN_VAIN,
+        probes: 0,
         silent_for: SILENCE_MAX,
     };
 
@@ -204,7 +205,10 @@ mod tests {
     /// Where round trips are long, or the machine is slow.
     #[test]
     fn a_peer_whose_first_retransmissions_come_late_is_given_up_too() {
-        let seen = [0, 0, 0, 1, 2, 3].map(|unanswered| Echo { unanswered, ..GONE });
+        let seen = [0, 0, 0, 1, 2, 3].map(|retransmissions| Echo {
+            retransmissions,
+            ..GONE
+        });
         assert_eq!(looks(&seen).1, [false, false, false, false, false, true]);
     }
 
@@ -212,17 +216,28 @@ mod tests {
     fn a_peer_of_which_anything_came_lately_is_there() {
         let lately = Echo {
             silent_for: SILENCE_MAX - Duration::from_millis(1),
-            unanswered: u8::MAX,
+            retransmissions: u8::MAX,
             ..GONE
         };
         assert_eq!(looks(&[lately; 9]).1, [false; 9]);
     }
 
     #[test]
+    fn probes_in_vain_and_silence_end_a_link_and_are_no_ground_for_suspicion() {
+        let probed = Echo {
+            retransmissions: 0,
+            probes: UNANSWERED_IN_VAIN,
+            ..GONE
+        };
+        assert_eq!(looks(&[probed]).1, [true]);
+        assert!(GONE.is_retransmitting() && !probed.is_retransmitting());
+    }
+
+    #[test]
     fn a_peer_that_was_asked_too_seldom_is_there() {
         let seldom = Echo {
             silent_for: SILENCE_MAX * 9,
-            unanswered: UNANSWERED_IN_VAIN - 1,
+            retransmissions: UNANSWERED_IN_VAIN - 1,
             ..GONE
         };
         assert_eq!(looks(&[seldom; 9]).1, [false; 9]);
@@ -232,7 +247,7 @@ mod tests {
     fn a_peer_that_has_acknowledged_all_is_not_looked_at_any_more() {
         let (silence, gone) = looks(&[
             Echo {
-                unanswered: 1,
+                retransmissions: 1,
                 ..GONE
             },
             Echo::default(),

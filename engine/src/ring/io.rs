@@ -3,6 +3,7 @@
 use super::AnyBackend;
 use super::backend::{Backend, Ready};
 use super::buffers::Buffers;
+use super::complaints::Complaints;
 use super::socket::{self, Address};
 use super::token::Token;
 use crate::tunnel::bulk::BULK_BUFFER_SIZE;
@@ -58,6 +59,7 @@ struct Slot {
 pub(super) struct Io {
     pub(super) backend: AnyBackend,
     pub(super) buffers: Buffers,
+    pub(super) complaints: Complaints,
     /// The time of this turn, read once.
     pub(super) now: Instant,
     slots: Vec<Slot>,
@@ -76,6 +78,7 @@ impl Io {
         Self {
             backend,
             buffers: Buffers::default(),
+            complaints: Complaints::default(),
             now,
             slots: Vec::new(),
             free: Vec::new(),

@@ -28,6 +28,7 @@ mod buffers;
 #[cfg(test)]
 mod child_tests;
 mod choice;
+mod complaints;
 mod descriptors;
 mod epoll;
 mod event_loop;

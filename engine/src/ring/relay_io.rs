@@ -13,6 +13,7 @@ use crate::failpoint::failpoint;
 use crate::link::{Grant, Link};
 use crate::tls::MAX_PLAINTEXT;
 use crate::tunnel::compose::{End, finish_frame};
+use crate::tunnel::error::PeerError;
 use crate::tunnel::flow::Flow;
 use crate::tunnel::relay::{Quotas, Relay};
 use adit_proto::ids::{Mode, ServiceId, Subprotocol, TunnelId};
@@ -249,6 +250,17 @@ impl RelayIo {
                 Ok(Flow::Paused) => return Ok(false),
                 Ok(Flow::Closed(code)) => return Err(LinkEnd::Closed(code)),
                 Err(error) => {
+                    if error == PeerError::Chatter
+                        && let Some(left_out) = io.complaints.admit(io.now)
+                    {
+                        tracing::warn!(
+                            tunnel = %self.id,
+                            side = from.as_str(),
+                            reason = %error,
+                            left_out,
+                            "a link of a tunnel is closed"
+                        );
+                    }
                     self.relay
                         .close(from, error.close_code(), error.close_reason());
                     return Err(LinkEnd::Violation(error.to_string()));
@@ -339,17 +351,7 @@ impl RelayIo {
     }
 
     fn end_link(&mut self, io: &mut Io, side: Mode, end: &LinkEnd) {
-        match end {
-            LinkEnd::Violation(reason) => tracing::warn!(
-                tunnel = %self.id,
-                side = side.as_str(),
-                reason,
-                "a link of a tunnel is closed: its peer broke the protocol"
-            ),
-            LinkEnd::Closed(_) | LinkEnd::Lost(_) | LinkEnd::Drained => {
-                tracing::debug!(side = side.as_str(), ?end, "a link of a tunnel ended");
-            }
-        }
+        tracing::debug!(side = side.as_str(), ?end, "a link of a tunnel ended");
         if let LinkEnd::Closed(_) = end {
             self.relay.close(side, CloseCode::Normal, "");
         }

@@ -4,6 +4,7 @@ use adit_tests::frames::{self, BINARY, End};
 use adit_tests::kernel::resident_memory;
 use adit_tests::link::{Event, Link};
 use adit_tests::on_each_loop;
+use adit_tests::output::Channel;
 use adit_tests::scenario::Scenario;
 use adit_tests::stack::Serve;
 use adit_tests::wire::{Kind, Message, PAYLOAD_MAX, v1, v3};
@@ -60,6 +61,11 @@ async fn each_is_punished(
         is_punished(&mut offender, codes).await.context(*what)?;
         untouched.talk(route).await.context(*what)?;
     }
+    // Who has a token may do it again and again.
+    let said = untouched.serve.process.output().text(Channel::Stderr);
+    let mut lines = said.lines();
+    let line = lines.find(|line| line.contains("the peer sent") || line.contains("the peer named"));
+    ensure!(line.is_none(), "an offence fills the log: {line:?}");
     Ok(())
 }
 

@@ -28,10 +28,12 @@ const FRESH: Duration = Duration::from_millis(5);
 /// Bytes of the limit for each handshake under way, which takes some 50 KiB: all together take a fifth of it.
 const PER_HANDSHAKE: u64 = 256 << 10;
 
-/// The memory limits of the control groups that this process is in (version 2 and 1), and what is used of them.
+/// The memory limits of the control groups that this process was in at its start (version 2 and 1), and what is used of
+/// them. Groups above count as far as they can be seen: a private namespace, as most containers have, hides them.
 ///
 /// The kernel ends a process of a group that is over its limit, with all its tunnels. So who comes in is refused before
-/// that: a tunnel that is there is worth more than one that could be.
+/// that: a tunnel that is there is worth more than one that could be. What tunnels that are there may still take while
+/// their peers do not read is not bounded by this.
 #[derive(Debug)]
 pub(super) struct Memory {
     groups: Vec<Group>,

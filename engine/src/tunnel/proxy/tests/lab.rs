@@ -325,6 +325,14 @@ impl Lab {
         self.sockets.0.keys().copied().collect()
     }
 
+    /// Sockets take at least so much, those that come later, too.
+    pub(super) fn widen(&mut self, room: usize) {
+        self.room = self.room.max(room);
+        for socket in self.sockets.0.values_mut() {
+            socket.room = socket.room.max(room);
+        }
+    }
+
     /// What became of a connection, for tables.
     pub(super) fn fate(&self, io: u32) -> &'static str {
         let socket = &self.sockets.0[&io];

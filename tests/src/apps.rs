@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::deadline::{pause, within};
 use crate::http::Head;
-use crate::verifier::{answer, seeded_bytes, sha256_hex};
+use crate::verifier::{answer, is_wrong, seeded_bytes, sha256_hex};
 
 /// What an application does with each connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,15 +42,25 @@ pub enum Temper {
     Verify(u64),
 }
 
-/// A listening application. It ends, and its connections with it, when this value goes.
+/// A listening application. It ends, and its connections with it, when this value goes; where wrong bytes had come to
+/// it, that panics.
 pub struct App {
     address: SocketAddr,
     task: JoinHandle<()>,
+    /// What was wrong of transfers that came, which no end of a connection excuses.
+    wrong: Arc<Mutex<Vec<String>>>,
 }
 
 impl Drop for App {
     fn drop(&mut self) {
         self.task.abort();
+        let wrong = self.wrong.lock().map(|wrong| wrong.join("; "));
+        if let Ok(wrong) = wrong
+            && !wrong.is_empty()
+            && !std::thread::panicking()
+        {
+            panic!("what came to an application was wrong: {wrong}");
+        }
     }
 }
 
@@ -71,14 +82,26 @@ impl App {
             .await
             .with_context(|| format!("an application at {address}"))?;
         let address = listener.local_addr()?;
+        let wrong = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&wrong);
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let temper = temper.clone();
-                connections.spawn(async move { temper.serve(stream).await });
+                let (temper, told) = (temper.clone(), Arc::clone(&told));
+                connections.spawn(async move {
+                    let served = temper.serve(stream).await;
+                    if let Some(error) = served.err().filter(is_wrong) {
+                        let mut told = told.lock().expect("nothing panics while it holds this");
+                        told.push(format!("{error:#}"));
+                    }
+                });
             }
         });
-        Ok(Self { address, task })
+        Ok(Self {
+            address,
+            task,
+            wrong,
+        })
     }
 
     /// Starts an application that echoes on a Unix socket.

@@ -83,8 +83,10 @@ impl Transfer {
         let (mut read, mut write) = tokio::io::split(stream);
         let (sent, received) =
             tokio::join!(self.send(&mut write), Self::receive(&mut read, !self.seed));
+        // What came wrong comes first: an end that was found out may have broken the other direction.
+        let received = received?;
         sent?;
-        self.is_answered_by(received?.complete()?)
+        self.is_answered_by(received.complete()?)
     }
 
     /// Makes sure that what came is what answers this one.
@@ -115,19 +117,36 @@ impl Transfer {
 
     async fn write(&self, to: &mut (impl AsyncWrite + Unpin)) -> Result<()> {
         let mut outgoing = Outgoing::new(*self);
-        loop {
-            let waiting = outgoing.waiting();
-            if waiting.is_empty() {
-                return Ok(to.flush().await?);
-            }
-            let count = waiting.len();
-            to.write_all(waiting).await?;
-            outgoing.sent(count);
-        }
+        write_body(&mut outgoing, to).await?;
+        write_rest(&mut outgoing, to).await
     }
 }
 
-/// The other end of [`Transfer::exchange`]: answers a transfer while it still comes in.
+/// Sends all but the trailer.
+async fn write_body(outgoing: &mut Outgoing, to: &mut (impl AsyncWrite + Unpin)) -> Result<()> {
+    while !outgoing.is_at_trailer() {
+        write_part(outgoing, to).await?;
+    }
+    Ok(to.flush().await?)
+}
+
+async fn write_rest(outgoing: &mut Outgoing, to: &mut (impl AsyncWrite + Unpin)) -> Result<()> {
+    while !outgoing.waiting().is_empty() {
+        write_part(outgoing, to).await?;
+    }
+    Ok(to.flush().await?)
+}
+
+async fn write_part(outgoing: &mut Outgoing, to: &mut (impl AsyncWrite + Unpin)) -> Result<()> {
+    let waiting = outgoing.waiting();
+    let count = waiting.len();
+    to.write_all(waiting).await?;
+    outgoing.sent(count);
+    Ok(())
+}
+
+/// The other end of [`Transfer::exchange`]: answers a transfer while it still comes in. The trailer of the answer
+/// waits until all of it has come and is right, so that an exchange is whole where both directions are.
 ///
 /// # Errors
 /// Either direction fails. A peer that never begins is no error.
@@ -140,10 +159,14 @@ pub async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), seed: u6
         }
     }
     let reply = incoming.transfer().map(|transfer| transfer.answered());
-    let reply = reply.expect("its header was read");
-    let (sent, received) = tokio::join!(reply.send(&mut write), receive_rest(&mut read, incoming));
+    let mut reply = Outgoing::new(reply.expect("its header was read"));
+    let (sent, received) = tokio::join!(
+        write_body(&mut reply, &mut write),
+        receive_rest(&mut read, incoming)
+    );
     received?.complete()?;
-    sent
+    sent?;
+    write_rest(&mut reply, &mut write).await
 }
 
 /// Whether a transfer failed by something that is wrong, and not by an end or a cut: what no kill, no cut and no
@@ -220,6 +243,11 @@ impl Outgoing {
     /// So many bytes of what waits were sent.
     pub fn sent(&mut self, count: usize) {
         self.sent += count;
+    }
+
+    /// Whether all was sent but the trailer.
+    fn is_at_trailer(&self) -> bool {
+        self.sent == self.made.len() && self.left == 0 && !self.has_trailer
     }
 
     fn make(&mut self) {
@@ -408,5 +436,34 @@ mod tests {
         let (asked, answered) = tokio::join!(TRANSFER.exchange(&mut here), answer(&mut there, 1));
         asked.unwrap();
         answered.unwrap();
+    }
+
+    /// `bytes` in place of [`TRANSFER`] to whoever answers it.
+    async fn answered(bytes: &[u8]) -> (Result<()>, Outcome) {
+        let (here, mut there) = tokio::io::duplex(100_000);
+        let (mut read, mut write) = tokio::io::split(here);
+        let answering = tokio::spawn(async move { answer(&mut there, 1).await });
+        write.write_all(bytes).await.unwrap();
+        write.shutdown().await.unwrap();
+        let reply = Transfer::receive(&mut read, !1).await.unwrap();
+        (answering.await.unwrap(), reply)
+    }
+
+    #[tokio::test]
+    async fn whoever_answers_does_not_end_well_before_all_has_come() {
+        let bytes = sent().await;
+        let (answering, reply) = answered(&bytes).await;
+        answering.unwrap();
+        assert_eq!(reply, Outcome::Complete(TRANSFER.answered()));
+
+        let (answering, reply) = answered(&bytes[..bytes.len() - 1]).await;
+        assert!(!is_wrong(&answering.unwrap_err()), "a cut is no wrong byte");
+        assert!(matches!(reply, Outcome::Cut { .. }), "{reply:?}");
+
+        let mut wrong = bytes;
+        *wrong.last_mut().unwrap() ^= 1;
+        let (answering, reply) = answered(&wrong).await;
+        assert!(is_wrong(&answering.unwrap_err()), "a wrong trailer");
+        assert!(matches!(reply, Outcome::Cut { .. }), "{reply:?}");
     }
 }

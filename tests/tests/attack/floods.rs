@@ -54,7 +54,7 @@ async fn is_flooded(
     let serve = Serve::start(scenario).await?;
     let (api, id) = (serve.api()?, serve.process.id());
     let tunnel = api.open_tunnel(&["SSH"]).await?;
-    let (source, _destination) = joined(&serve, &tunnel, &["SSH"]).await?;
+    let (source, destination) = joined(&serve, &tunnel, &["SSH"]).await?;
     let (mut other, mut far) = joined(&serve, &api.open_tunnel(&["SSH"]).await?, &["SSH"]).await?;
     let route = v3("SSH", 1, 1);
     other.send(&Message::stream_start(route)).await?;
@@ -74,6 +74,18 @@ async fn is_flooded(
                 // Nothing comes for a while.
                 Err(_) => {}
                 Ok(end) => return Some(end),
+            }
+        }
+    });
+    let arrived = Arc::new(AtomicUsize::new(0));
+    let (_kept, mut messages) = destination.split();
+    let counter = Arc::clone(&arrived);
+    let hearing = tokio::spawn(async move {
+        loop {
+            match messages.event().await {
+                Ok(Event::Message(_)) => _ = counter.fetch_add(1, Ordering::Relaxed),
+                Ok(Event::Ping(_) | Event::Pong(_)) | Err(_) => {}
+                Ok(_) => return,
             }
         }
     });
@@ -118,7 +130,16 @@ async fn is_flooded(
         ensure!(!draining.is_finished(), "{what}: the link is over");
         draining.abort();
     }
-    sending.abort();
+    if fate == Fate::Heard {
+        sending.await??;
+        // Each batch is a message, after the start of their stream.
+        let whole = 1 + frames / BATCH;
+        let what = format!("all {whole} messages of {what}");
+        until(&what, || arrived.load(Ordering::Relaxed) == whole).await?;
+    } else {
+        sending.abort();
+    }
+    hearing.abort();
     Ok(())
 }
 

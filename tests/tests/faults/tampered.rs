@@ -127,13 +127,16 @@ impl Tampered {
     }
 }
 
-/// Who traces the threads of a process; 0: nobody.
+/// Who traces the threads of a process that have not ended; 0: nobody.
+///
+/// A thread that has is left out: it is nobody's any more, and what it ended from may be the very call that failed.
 fn tracers(process: u32) -> Vec<u32> {
     let tasks = std::fs::read_dir(format!("/proc/{process}/task"));
     let statuses = tasks.into_iter().flatten().flatten();
     let statuses =
         statuses.filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok());
     statuses
+        .filter(|status| !status.contains("\nState:\tZ"))
         .filter_map(|status| {
             let line = status
                 .lines()

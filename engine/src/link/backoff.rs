@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How long to wait between attempts, and how often to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackoffPolicy {
-    /// Upper bound of the first delay; it doubles with each failure.
+    /// Upper bound of the first delay, and of those after it until more than that has been waited.
     pub base: Duration,
     /// Upper bound of every delay.
     pub cap: Duration,
@@ -14,7 +14,7 @@ pub struct BackoffPolicy {
     pub jitter: bool,
     /// Failed attempts in a row after which to give up; `None`: never. 0 means a single attempt.
     pub retries: Option<u32>,
-    /// A connection that lasted this long counts as success: the next failure is the first again. So does one that
+    /// A connection that lasted this long counts as success: what was waited before it is forgotten. So does one that
     /// lasted as long as the last delay may have been: whoever comes back so seldom need not wait longer and longer.
     pub settled_after: Duration,
 }
@@ -32,12 +32,17 @@ impl Default for BackoffPolicy {
 }
 
 /// Counts failures and gives delays. Time and randomness are the caller's.
+///
+/// A delay is bounded by all that was waited before it, so whoever was away for some time is found again within as
+/// much, or within `base`. A bound that doubled with each failure would grow without time passing: short delays, as
+/// chance has them, would use it up, and one of a minute could follow an absence of two seconds.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     policy: BackoffPolicy,
-    /// Failures in a row, of attempts and of connections that did not last: what the delay grows
-    /// with.
-    failures: u32,
+    /// Sum of the delays since the last connection that lasted.
+    waited: Duration,
+    /// Bound of the last delay.
+    last_bound: Duration,
     /// Attempts in a row that brought no connection: what is counted against the retries.
     attempts: u32,
 }
@@ -47,7 +52,8 @@ impl Backoff {
     pub fn new(policy: BackoffPolicy) -> Self {
         Self {
             policy,
-            failures: 0,
+            waited: Duration::ZERO,
+            last_bound: policy.base,
             attempts: 0,
         }
     }
@@ -70,31 +76,23 @@ impl Backoff {
     /// `random` is any 64 random bits.
     pub fn after_loss(&mut self, lasted: Duration, random: u64) -> Duration {
         self.attempts = 0;
-        let last_bound = self.bound(self.failures.saturating_sub(1));
-        if lasted >= last_bound.min(self.policy.settled_after) {
-            self.failures = 0;
+        if lasted >= self.last_bound.min(self.policy.settled_after) {
+            self.waited = Duration::ZERO;
         }
         self.delay(random)
     }
 
     fn delay(&mut self, random: u64) -> Duration {
-        let bound = self.bound(self.failures);
-        self.failures = self.failures.saturating_add(1);
         if !self.policy.jitter {
             return self.policy.base;
         }
+        let bound = self.waited.max(self.policy.base).min(self.policy.cap);
         // The high half of a 128-bit product: uniform in 0..bound for any bound.
         let nanoseconds = (bound.as_nanos() * u128::from(random)) >> 64;
-        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
-    }
-
-    /// Of the delay after so many failures and one more.
-    fn bound(&self, failures: u32) -> Duration {
-        let doubled = 2_u32.checked_pow(failures).unwrap_or(u32::MAX);
-        self.policy
-            .base
-            .saturating_mul(doubled)
-            .min(self.policy.cap)
+        let delay = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
+        self.waited = self.waited.saturating_add(delay);
+        self.last_bound = bound;
+        delay
     }
 }
 
@@ -109,9 +107,9 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_doubles_up_to_the_cap() {
+    fn the_bound_grows_with_what_was_waited_up_to_the_cap() {
         let mut backoff = Backoff::new(BackoffPolicy::default());
-        for bound in [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 120.0, 120.0] {
+        for bound in [1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 120.0, 120.0] {
             let mut same = backoff.clone();
             assert!((seconds(backoff.after_failure(MOST)) - bound).abs() < 1e-6);
             assert!((seconds(same.clone().after_failure(MOST / 2)) - bound / 2.0).abs() < 1e-6);
@@ -142,12 +140,13 @@ mod tests {
         let mut backoff = Backoff::new(BackoffPolicy::default());
         let bounds = [
             (0, 1.0),
+            (0, 1.0),
             (0, 2.0),
             (1, 4.0),
             (3, 8.0),
             (7, 16.0),
             (10, 1.0),
-            (0, 2.0),
+            (0, 1.0),
         ];
         for (lasted, bound) in bounds {
             let delay = backoff.after_loss(Duration::from_secs(lasted), MOST);
@@ -162,7 +161,7 @@ mod tests {
         for _ in 0..10 {
             let delay = backoff.after_loss(Duration::from_secs(4), MOST);
             assert!((delay.as_secs_f64() - 1.0).abs() < 1e-6, "{delay:?}");
-            for bound in [2.0, 4.0] {
+            for bound in [1.0, 2.0] {
                 assert!((seconds(backoff.after_failure(MOST)) - bound).abs() < 1e-6);
             }
         }
@@ -187,30 +186,62 @@ mod tests {
     }
 
     /// what a fixed delay cannot do. Over many clients the delays of each retry cover their
-    /// range evenly, and their mean doubles with the next one.
+    /// range evenly, and that range grows.
     #[test]
-    fn delays_spread_over_a_range_that_doubles() {
-        use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
-        const CLIENTS: usize = 1_000;
-        let mut random = rand_chacha::ChaCha12Rng::seed_from_u64(38);
-        let mut delays: [Vec<f64>; 6] = Default::default();
-        for _ in 0..CLIENTS {
-            let mut backoff = Backoff::new(BackoffPolicy::default());
-            for of_retry in &mut delays {
-                of_retry.push(seconds(backoff.after_failure(random.next_u64())));
+    fn delays_spread_over_a_range_that_grows() {
+        const RETRIES: usize = 16;
+        let mut parts: [Vec<f64>; RETRIES] = Default::default();
+        let mut sums = [0.0; RETRIES];
+        for mut client in clients(38) {
+            let mut waited = 0.0;
+            for retry in 0..RETRIES {
+                let delay = client();
+                parts[retry].push(delay / f64::clamp(waited, 1.0, 120.0));
+                sums[retry] += delay;
+                waited += delay;
             }
         }
-        for (retry, of_retry) in delays.iter().enumerate() {
-            let bound = f64::from(1_u32 << retry);
-            let mean = of_retry.iter().sum::<f64>() / CLIENTS as f64;
-            assert!((0.45..0.55).contains(&(mean / bound)), "{retry}: {mean}");
+        for (retry, of_retry) in parts.iter().enumerate() {
             for quarter in 0..4 {
-                let from = bound * f64::from(quarter) / 4.0;
-                let range = from..from + bound / 4.0;
+                let from = f64::from(quarter) / 4.0;
+                let range = from..from + 0.25;
                 let count = of_retry.iter().filter(|it| range.contains(it)).count();
                 assert!((200..300).contains(&count), "{retry}, {range:?}: {count}");
             }
         }
+        // By half each time, but for the first ones: to the cap it is a dozen.
+        for retry in 4..10 {
+            assert!(sums[retry] > 1.2 * sums[retry - 1], "{retry}: {sums:?}");
+        }
+        assert!(sums[RETRIES - 1] > 30.0 * sums[0], "{sums:?}");
+    }
+
+    /// a relay that is started again at once is not waited for any longer because chance had the first delays
+    /// short, as a bound does that doubles with each failure.
+    #[test]
+    fn who_was_away_is_found_again_within_as_much_time() {
+        for away in [0.3, 1.0, 1.5, 3.0, 10.0, 60.0] {
+            let found = clients(1).map(|mut client| {
+                let mut waited = 0.0;
+                while waited < away {
+                    waited += client();
+                }
+                waited
+            });
+            let last = found.fold(0.0, f64::max);
+            assert!(last <= away + f64::max(away, 1.0), "{away}: {last}");
+        }
+    }
+
+    /// The delays of a thousand clients after each of their failures, in seconds.
+    fn clients(seed: u64) -> impl Iterator<Item = impl FnMut() -> f64> {
+        use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
+        (0..1_000).map(move |client| {
+            let mut random = rand_chacha::ChaCha12Rng::seed_from_u64(seed);
+            random.set_stream(client);
+            let mut backoff = Backoff::new(BackoffPolicy::default());
+            move || seconds(backoff.after_failure(random.next_u64()))
+        })
     }
 
     #[test]

@@ -21,8 +21,8 @@ const LIMIT: Duration = Duration::from_secs(3_600);
 const PROXY_GOAL: Duration = Duration::from_secs(5);
 const RELAY_GOAL: Duration = Duration::from_secs(10);
 
-/// A link that ended earlier than the longest delay before it counts as one more failure, and proxies wait longer
-/// before the next. A relay is away for less than three seconds here.
+/// After a link that ended earlier than the longest delay before it, what was waited before counts on, and proxies may
+/// wait longer before the next. A relay is away for less than three seconds here.
 pub(crate) const SETTLED: Duration = Duration::from_secs(5);
 
 /// Up to 200 ms, so that each part of a transfer is met.

@@ -207,11 +207,18 @@ impl<'a> Asked for Transaction<'a> {
     }
 }
 
+/// The planner does not get to guess how many these are. By statistics from before they were added they are a good
+/// part of the table, and it would read all of it each time.
+pub(super) const PRUNE_RECORDS: &str = "DELETE FROM audit WHERE sequence = ANY (ARRAY(\
+                                        SELECT sequence FROM audit WHERE sequence <= $1 \
+                                        ORDER BY sequence LIMIT 1024))";
+
 impl<C: Asked> Sql for Connection<C> {
     const NEXT_CONNECTION: &'static str = "SELECT nextval('connections')";
     const APPEND_RECORDS: &'static str = "INSERT INTO audit (record) \
                                           SELECT value FROM json_array_elements_text(($1::text)::json) \
                                           WITH ORDINALITY AS line (value, place) ORDER BY place RETURNING sequence";
+    const PRUNE_RECORDS: &'static str = PRUNE_RECORDS;
     const MAY_TELL_LOCKED: &'static str = "SELECT 1 FROM tunnels WHERE id = $1 AND destination_token = $2 \
                                            AND is_open AND deadline_ms > $3 FOR UPDATE";
 

@@ -13,8 +13,8 @@ pub(in crate::store) async fn append<D: Sql>(
     let added: Result<Vec<_>, _> = rows.iter().map(|row| row.number(0)).collect();
     let due = |sequence: &i64| sequence % PRUNED_TOGETHER == 0;
     if let Some(last) = added?.into_iter().filter(due).max() {
-        let sql = "DELETE FROM audit WHERE sequence <= $1";
-        db.execute(sql, &[(last - RECORDS_MAX).into()]).await?;
+        db.execute(D::PRUNE_RECORDS, &[(last - RECORDS_MAX).into()])
+            .await?;
     }
     Ok(())
 }

@@ -34,6 +34,9 @@ pub(super) trait Sql {
     const NEXT_CONNECTION: &'static str;
     /// Adds records of the audit out of a JSON array of texts, in its order; gives their numbers.
     const APPEND_RECORDS: &'static str;
+    /// Drops records of the audit up to the number `$1`, the oldest first and 1,024 at most: more than are added
+    /// from one time to the next.
+    const PRUNE_RECORDS: &'static str;
     /// [`mailbox::MAY_TELL`], with the tunnel's row locked to the end of the transaction.
     const MAY_TELL_LOCKED: &'static str;
 

@@ -137,6 +137,9 @@ impl Sql for Lite<'_> {
         "UPDATE counters SET value = value + 1 WHERE name = 'connection' RETURNING value";
     const APPEND_RECORDS: &'static str = "INSERT INTO audit (record) SELECT value FROM json_each($1) \
                                           ORDER BY key RETURNING sequence";
+    const PRUNE_RECORDS: &'static str = "DELETE FROM audit WHERE sequence IN (\
+                                         SELECT sequence FROM audit WHERE sequence <= $1 \
+                                         ORDER BY sequence LIMIT 1024)";
     const MAY_TELL_LOCKED: &'static str = mailbox::MAY_TELL;
 
     fn query(

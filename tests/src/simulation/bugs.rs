@@ -41,7 +41,7 @@ pub enum Bug {
     ReplacedSpeaks,
     /// A token that was rotated still opens. In front of the gate.
     OldToken,
-    /// What waits for local sockets may be eight times what it should. In the proxy's limits.
+    /// What waits for local sockets may be twice what it should. In the proxy's limits.
     BoundOfQueues,
     /// The relay reads although the other side takes nothing. In its driver.
     BoundOfOutput,

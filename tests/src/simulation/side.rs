@@ -15,6 +15,7 @@ use adit_engine::tunnel::flow::Flow;
 use adit_engine::tunnel::key::ConnectionKey;
 use adit_engine::tunnel::limits::{Limits, MAX_RECORD_PLAINTEXT};
 use adit_engine::tunnel::mapping::Mapping;
+use adit_engine::tunnel::pool::CHUNK_SIZE;
 use adit_engine::tunnel::proxy::{Action, Proxy, ProxySettings};
 use adit_proto::ids::Mode;
 use adit_proto::websocket::CloseCode;
@@ -53,8 +54,8 @@ impl Side {
         };
         let mut limits = profile.limits;
         if scene.bug == Some(Bug::BoundOfQueues) {
-            limits.connection_buffer *= 8;
-            limits.tunnel_buffer *= 8;
+            limits.connection_buffer *= 2;
+            limits.tunnel_buffer *= 2;
         }
         let settings = ProxySettings {
             mode,
@@ -370,11 +371,14 @@ impl Side {
 
     fn check(&self, limits: &Limits) -> Result<()> {
         let (queued, count) = (self.proxy.queued_size(), self.proxy.connection_count());
-        let (queued_max, count_max) = (limits.tunnel_buffer, limits.connections_max);
-        // Queues are made of whole pages.
+        let count_max = limits.connections_max;
+        // Queues are made of whole pages, of which the first and the last may be nearly empty.
+        let of_all = limits.tunnel_buffer.next_multiple_of(CHUNK_SIZE);
+        let of_each = limits.connection_buffer + 2 * CHUNK_SIZE;
+        let queued_max = of_all.min(count * of_each);
         ensure!(
-            queued <= queued_max.next_multiple_of(4096),
-            "{queued} bytes wait for local sockets, {queued_max} is the bound"
+            queued <= queued_max,
+            "{queued} bytes wait for the local sockets of {count} connections, {queued_max} is the bound"
         );
         ensure!(
             count <= count_max,

@@ -66,10 +66,11 @@ async fn slow_handshakes_are_ended_and_good_ones_served(scenario: Scenario) -> R
         ended.last().context("no slow one")?,
     );
     eprintln!(
-        "T-17: {sockets} slow handshakes ended after {:.1} to {:.1} s; {} good ones beside them took {:.1} ms at most, \
-         median {:.1} ms",
+        "T-17: {sockets} slow handshakes ended after {:.1} to {:.1} s, median {:.1} s; {} good ones beside them took \
+         {:.1} ms at most, median {:.1} ms",
         ended[0].as_secs_f64(),
         last.as_secs_f64(),
+        ended[ended.len() / 2].as_secs_f64(),
         good.len(),
         worst.as_secs_f64() * 1e3,
         good[good.len() / 2].as_secs_f64() * 1e3,
@@ -96,10 +97,16 @@ async fn dawdle(endpoint: &Endpoint, number: usize) -> Result<Duration> {
             )
             .await
         }
-        // TLS is done; no head, and one byte of it after the other.
-        2 => endpoint.connect_from(from).await?.is_hung_up().await?,
-        _ => {
-            let mut connected = endpoint.connect_from(from).await?;
+        place => {
+            // Beyond the bound of handshakes the oldest has to go, which may be in the middle of TLS.
+            let Ok(mut connected) = endpoint.connect_from(from).await else {
+                return Ok(began.elapsed());
+            };
+            // TLS is done; no head, or one byte of it after the other.
+            if place == 2 {
+                connected.is_hung_up().await?;
+                return Ok(began.elapsed());
+            }
             for byte in text {
                 if connected.send(&[byte]).await.is_err() {
                     break;

@@ -11,6 +11,8 @@ use crate::deadline::until;
 /// that no outgoing connection steals one between the choice and its use.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
+/// About the golden part of `COUNT`, and prime to it: multiples of it are far apart, however many there are.
+const SPREAD: u32 = 7_417;
 
 /// A port that nobody uses now, on IPv4 and on IPv6, and that no other test of this
 /// process was given.
@@ -19,8 +21,7 @@ const COUNT: u16 = 12_000;
 /// All of them are in use.
 pub fn free() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Test processes that run at the same time start at different places.
-    let start = (std::process::id() % u32::from(COUNT)) as u16;
+    let start = start_of(std::process::id());
     for _ in 0..COUNT {
         let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
         let port = FIRST + (start + step) % COUNT;
@@ -29,6 +30,12 @@ pub fn free() -> Result<u16> {
         }
     }
     anyhow::bail!("no free port between {FIRST} and {}", FIRST + COUNT)
+}
+
+/// Where a process begins to look. Those that run at the same time were started one after the other, and a port
+/// that one has found free is another's as well until it is listened on.
+fn start_of(process: u32) -> u16 {
+    (process % u32::from(COUNT) * SPREAD % u32::from(COUNT)) as u16
 }
 
 /// The port of a listener that was bound to port 0 of 127.0.0.1.
@@ -155,6 +162,16 @@ mod tests {
         assert!(!is_listened_on(port));
         let _listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         assert!(is_listened_on(port));
+    }
+
+    /// Five processes in a row found the same ports free, and one of them could not listen.
+    #[test]
+    fn processes_that_start_together_look_far_from_each_other() {
+        let mut starts: Vec<u16> = (50_000..50_010).map(start_of).collect();
+        starts.sort_unstable();
+        for pair in starts.windows(2) {
+            assert!(pair[1] - pair[0] > 500, "{starts:?}");
+        }
     }
 
     #[test]

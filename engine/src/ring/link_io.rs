@@ -230,14 +230,6 @@ impl LinkIo {
         self.input.buffer.as_deref_mut().unwrap_or_default()
     }
 
-    /// Forgets what was received and not read: nobody will.
-    pub(super) fn discard_input(&mut self) {
-        self.input = Input {
-            buffer: self.input.buffer.take(),
-            ..Input::default()
-        };
-    }
-
     /// Gives buffers back that hold nothing.
     pub(super) fn release(&mut self, buffers: &mut Buffers) {
         if !self.has_input()
@@ -252,6 +244,12 @@ impl LinkIo {
             buffers.give(buffer);
             (self.output.start, self.output.end) = (0, 0);
         }
+    }
+
+    /// Gives all buffers back at the end of the link, whatever is in them: nobody will read or send that.
+    pub(super) fn end(self, buffers: &mut Buffers) {
+        let held = [self.input.buffer, self.output.buffer];
+        held.into_iter().flatten().for_each(|it| buffers.give(it));
     }
 
     /// Bytes that wait for the socket.

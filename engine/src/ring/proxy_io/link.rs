@@ -224,9 +224,8 @@ impl ProxyIo {
         }
         // Best effort: an alert says what was wrong, to a peer that may be gone.
         let _ = link.flush(io);
-        link.discard_input();
-        link.release(&mut io.buffers);
         io.end(link.socket);
+        link.end(&mut io.buffers);
         self.down_since = io.now;
         self.proxy.link_lost();
         self.act(io);

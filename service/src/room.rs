@@ -21,7 +21,8 @@ use tokio::time::{Instant, sleep_until};
 ///   always waits: it may be what passes all the world on to us.
 ///
 /// So silent connections from one address, however many, take at most the places that nobody else asks
-/// for; and who shares its address with them has `patience` to say who it is.
+/// for; and who shares its address with them has `patience` to say who it is. Nor can anybody who is known keep
+/// others out: of one owner a quarter of all places can settle, and further clients of its stay strangers.
 #[derive(Debug)]
 pub(crate) struct Room {
     places_max: usize,
@@ -44,6 +45,8 @@ struct Client {
     source: IpAddr,
     since: Instant,
     standing: Standing,
+    /// Whose it is, once it has settled.
+    owner: Option<Arc<str>>,
     told: Arc<Notify>,
 }
 
@@ -119,11 +122,15 @@ impl Room {
             oldest.standing = Standing::Leaving;
             oldest.told.notify_one();
             Answer::Wait(now + self.patience)
-        } else if own >= self.places_max.div_ceil(4) && !source.is_loopback() {
+        } else if own >= self.quarter() && !source.is_loopback() {
             Answer::Refused
         } else {
             Answer::Wait(is_due)
         }
+    }
+
+    fn quarter(&self) -> usize {
+        self.places_max.div_ceil(4)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -155,6 +162,7 @@ impl Table {
             source,
             since: now,
             standing: Standing::Stranger,
+            owner: None,
             told: Arc::clone(&told),
         };
         self.clients.insert(number, client);
@@ -179,6 +187,14 @@ impl Table {
         }
         shares
     }
+
+    /// Places of clients of this owner that have settled; a look at every client.
+    fn settled(&self, owner: Option<&Arc<str>>) -> usize {
+        let settled = |client: &&Client| {
+            client.standing == Standing::Settled && client.owner.as_ref() == owner
+        };
+        self.clients.values().filter(settled).count()
+    }
 }
 
 impl Place {
@@ -188,12 +204,18 @@ impl Place {
     }
 
     /// The client has shown who it is: from here on it does not have to go for anybody, unless it was told
-    /// to before.
-    pub(crate) fn settle(&self) {
+    /// to before, or a quarter of all places are its owner's. Those that nobody owns count as one owner's.
+    pub(crate) fn settle(&self, owner: Option<&Arc<str>>) {
         let mut table = self.room.table();
-        let client = table.clients.get_mut(&self.number);
-        if let Some(client) = client.filter(|client| client.standing == Standing::Stranger) {
+        let client = table.clients.get(&self.number);
+        if client.is_none_or(|client| client.standing != Standing::Stranger)
+            || table.settled(owner) >= self.room.quarter()
+        {
+            return;
+        }
+        if let Some(client) = table.clients.get_mut(&self.number) {
             client.standing = Standing::Settled;
+            client.owner = owner.cloned();
         }
     }
 }
@@ -297,15 +319,38 @@ mod tests {
     fn who_has_settled_stays_and_who_was_told_to_go_cannot_settle() {
         let now = Instant::now();
         let (room, places) = full("192.0.2.1", now);
-        places[0].settle();
+        places[0].settle(None);
         let newcomer = address("192.0.2.2");
         let _ = room.ask(newcomer, now);
         assert_eq!(leaving(&places), [1]);
-        places[1].settle();
+        places[1].settle(None);
         assert_eq!(leaving(&places), [1]);
-        places[2..].iter().for_each(Place::settle);
+        for (index, place) in places.iter().enumerate().skip(2) {
+            place.settle(Some(&format!("owner {index}").into()));
+        }
         let _ = room.ask(newcomer, now + PATIENCE * 2);
         assert_eq!(leaving(&places), [1], "nobody else can be told");
+    }
+
+    #[test]
+    fn of_one_owner_a_quarter_settles_and_the_others_can_be_told_to_go() {
+        let now = Instant::now();
+        let (room, places) = full("192.0.2.1", now);
+        let owners = [None, Some("one".into()), Some("two".into())];
+        for (index, place) in places.iter().enumerate() {
+            place.settle(owners[index.min(5) / 2].as_ref());
+        }
+        let settled: Vec<_> = (0..8)
+            .filter(|index| room.table().clients[index].standing == Standing::Settled)
+            .collect();
+        assert_eq!(settled, [0, 1, 2, 3, 4, 5]);
+        let _ = room.ask(address("192.0.2.2"), now + PATIENCE);
+        assert_eq!(leaving(&places), [6]);
+        // A place that comes free is its owner's again.
+        let mut places = places;
+        drop(places.remove(4));
+        places[6].settle(owners[2].as_ref());
+        assert_eq!(room.table().clients[&7].standing, Standing::Settled);
     }
 
     #[tokio::test]
@@ -313,7 +358,7 @@ mod tests {
         let room = Room::new(1, PATIENCE);
         let first = "127.0.0.1:1".parse().unwrap();
         let held = room.enter(first).await.unwrap();
-        held.settle();
+        held.settle(None);
         let waiting = tokio::spawn({
             let room = Arc::clone(&room);
             async move { room.enter("192.0.2.2:1".parse().unwrap()).await }

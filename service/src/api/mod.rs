@@ -82,6 +82,10 @@ pub(crate) struct Api {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
+/// Id of the access key that a request was signed with, put into its answer for the listener.
+#[derive(Clone, Debug)]
+pub(crate) struct CalledBy(pub(crate) Option<Arc<str>>);
+
 impl Api {
     /// Everything that the API's listener serves.
     pub(crate) fn router(self) -> Router {
@@ -101,11 +105,13 @@ impl Api {
         // In a task of its own: a client that hangs up must not stop what it has begun half-way, nor
         // keep it out of the audit.
         let answered = tokio::spawn(api.carry_out(request_id, source, protocol, head, body));
-        let answer = answered.await.unwrap_or_else(|fault| {
+        let (answer, caller) = answered.await.unwrap_or_else(|fault| {
             error!(%request_id, %fault, "an API call failed");
-            Err(ApiError::internal())
+            (Err(ApiError::internal()), None)
         });
-        protocol.response(answer, request_id)
+        let mut response = protocol.response(answer, request_id);
+        response.extensions_mut().insert(CalledBy(caller));
+        response
     }
 
     async fn carry_out(
@@ -115,7 +121,7 @@ impl Api {
         protocol: Protocol,
         head: Parts,
         body: Body,
-    ) -> Result<Outcome, ApiError> {
+    ) -> (Result<Outcome, ApiError>, Option<Arc<str>>) {
         failpoint("api-call", &head.uri.path());
         let api = self;
         let user_agent = head.headers.get(USER_AGENT);
@@ -152,8 +158,9 @@ impl Api {
             record.action = trail.action;
             record.resources = trail.resources;
         }
+        let caller = record.access_key_id.clone();
         api.record(record, is_early).await;
-        answer
+        (answer, caller)
     }
 
     /// Whether the caller may call so often. Which operation on tunnels it asked for is for the audit;

@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tracing::{debug, error};
 
-use crate::api::Peer;
+use crate::api::{CalledBy, Peer};
 use crate::room::{Place, Room};
 use crate::settings::ConnectionLimits;
 
@@ -136,7 +136,8 @@ impl Connection {
                 let answer = answered.await?;
                 // Nothing succeeds for somebody whom we do not know.
                 if answer.status().is_success() {
-                    place.settle();
+                    let caller = answer.extensions().get();
+                    place.settle(caller.and_then(|CalledBy(key)| key.as_ref()));
                 }
                 Ok::<_, Infallible>(answer)
             }

@@ -152,9 +152,9 @@ async fn connections_beyond_the_limit_wait_for_their_turn() {
     let running = start(impatient(|l| {
         l.connections_max = 2;
         l.head_timeout = LONG;
+        l.patience = LONG;
     }))
     .await;
-    // Of these the service has answered something, so they stay.
     let mut first = Client::new(&running).await;
     let mut second = Client::new(&running).await;
     for client in [&mut first, &mut second] {

@@ -88,7 +88,7 @@ where
         };
         match first {
             Some(connect) => {
-                place.settle();
+                place.settle(Some(&self.certificate.to_string().into()));
                 self.let_in(connect, place).await;
             }
             None => self.transport.close().await,

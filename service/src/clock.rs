@@ -1,11 +1,18 @@
 //! The clocks, read together.
 
+mod anchor;
+
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
+use tracing::info;
+
+pub(crate) use self::anchor::Anchor;
+use self::anchor::Boot;
+use crate::data_dir::DataDir;
 
 /// One reading of the clocks.
 ///
@@ -16,9 +23,10 @@ use time::OffsetDateTime;
 pub struct Now {
     /// Monotonic time, for what ends with the process.
     pub instant: Instant,
-    /// Monotonic time that can be stored: it was the time of day when the process started, and has gone
-    /// on with `instant` since. A restart reads the time of day anew, so what is loaded is clamped:
-    /// nothing has more left than its full length.
+    /// Monotonic time that can be stored. It was the time of day at the first start in this boot of the
+    /// machine, and has gone on since, over restarts as well ([`Clock::kept_in`]). Another boot, or a
+    /// start that cannot tell, reads the time of day anew, so what is loaded is clamped: nothing has more
+    /// left than its full length. Time that the machine was suspended counts from the next start on.
     pub steady: Timestamp,
     /// Time of day, for what is shown.
     pub wall: Timestamp,
@@ -71,30 +79,75 @@ impl Serialize for Timestamp {
     }
 }
 
-/// Where the service reads the time: the system's clocks, or whatever a test wants.
+/// Where the time is read: from the system's clocks, or from whatever a test wants.
 #[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> Now + Send + Sync>);
+pub struct Clock {
+    read: Arc<dyn Fn() -> Now + Send + Sync>,
+    anchor: Option<Anchor>,
+}
 
 impl Clock {
-    /// The system's clocks.
+    /// The system's clocks, for what ends with the process: steady time begins at the time of day when
+    /// the process asks first. One for the process, so that all of them agree.
     pub fn system() -> Self {
-        Self::new(system_now)
+        static SYSTEM: OnceLock<Clock> = OnceLock::new();
+        let begin = || {
+            let (boot, now) = (Boot::of_machine(), read());
+            Self::going_on(now, boot.map(|boot| Anchor::at(boot, now.steady)))
+        };
+        SYSTEM.get_or_init(begin).clone()
+    }
+
+    /// The system's clocks, with a steady time that goes on where a process before this one with the same
+    /// directory has left it, if that was in the same boot of the machine. What cannot be read or written
+    /// for that is told in the log, and done without.
+    pub fn kept_in(dir: &DataDir) -> Self {
+        // In this order: what passes between the two makes an end later and never earlier.
+        let (boot, mut now) = (Boot::of_machine(), read());
+        let anchor = boot.map(|boot| {
+            let anchor = Anchor::kept_in(dir, boot, now.wall);
+            now.steady = anchor.steady(boot);
+            anchor
+        });
+        if anchor.is_none() {
+            info!(
+                "the time since the boot cannot be read: after a restart, lifetimes go by the time of day"
+            );
+        }
+        Self::going_on(now, anchor)
     }
 
     /// A clock of the caller's own. `instant` must never go backwards.
     pub fn new(read: impl Fn() -> Now + Send + Sync + 'static) -> Self {
-        Self(Arc::new(read))
+        Self {
+            read: Arc::new(read),
+            anchor: None,
+        }
     }
 
     /// The time now.
     pub fn now(&self) -> Now {
-        (self.0)()
+        (self.read)()
     }
-}
 
-impl Default for Clock {
-    fn default() -> Self {
-        Self::system()
+    /// What the steady time of this boot hangs on, where that is known.
+    pub(crate) fn anchor(&self) -> Option<Anchor> {
+        self.anchor
+    }
+
+    fn going_on(start: Now, anchor: Option<Anchor>) -> Self {
+        let going_on = move || {
+            let now = read();
+            let elapsed = now.instant.saturating_duration_since(start.instant);
+            Now {
+                steady: start.steady.after(elapsed),
+                ..now
+            }
+        };
+        Self {
+            anchor,
+            ..Self::new(going_on)
+        }
     }
 }
 
@@ -108,26 +161,18 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn system_now() -> Now {
-    /// Where steady time began. One for the process, so that all its clocks agree.
-    static START: OnceLock<(Instant, Timestamp)> = OnceLock::new();
-    let (instant, wall) = read();
-    let (start, start_wall) = *START.get_or_init(|| (instant, wall));
-    Now {
-        instant,
-        steady: start_wall.after(instant.saturating_duration_since(start)),
-        wall,
-    }
-}
-
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the clocks"
 )]
-fn read() -> (Instant, Timestamp) {
+fn read() -> Now {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let wall = Timestamp(millis(since_epoch.unwrap_or(Duration::ZERO)));
-    (Instant::now(), wall)
+    Now {
+        instant: Instant::now(),
+        steady: wall,
+        wall,
+    }
 }
 
 #[cfg(test)]
@@ -136,44 +181,62 @@ pub(crate) mod manual {
 
     use super::*;
 
-    /// A clock that a test moves.
+    /// The clocks of a machine, which a test moves.
     #[derive(Clone)]
-    pub(crate) struct ManualClock(Arc<Mutex<Now>>);
+    pub(crate) struct ManualClock(Arc<Mutex<(Now, Boot)>>);
 
     impl ManualClock {
         pub(crate) fn new() -> Self {
             let start = Timestamp(1_763_900_000_250);
-            let mut now = system_now();
+            let mut now = read();
             (now.wall, now.steady) = (start, start);
-            Self(Arc::new(Mutex::new(now)))
+            Self(Arc::new(Mutex::new((now, Boot::fresh()))))
         }
 
         pub(crate) fn clock(&self) -> Clock {
             let this = self.clone();
-            Clock::new(move || this.now())
+            let (now, boot) = *self.0.lock().unwrap();
+            Clock {
+                anchor: Some(Anchor::at(boot, now.steady)),
+                ..Clock::new(move || this.now())
+            }
         }
 
         pub(crate) fn now(&self) -> Now {
-            *self.0.lock().unwrap()
+            self.0.lock().unwrap().0
         }
 
         pub(crate) fn advance(&self, by: Duration) -> Now {
-            let mut now = self.0.lock().unwrap();
+            let (now, boot) = &mut *self.0.lock().unwrap();
             now.instant += by;
             now.wall = now.wall.after(by);
             now.steady = now.steady.after(by);
+            boot.advance(by);
             *now
         }
 
-        /// The process starts anew: steady time begins at the time of day, whatever that is.
-        pub(crate) fn restart(&self) {
-            let mut now = self.0.lock().unwrap();
+        /// The process starts anew, in the same boot.
+        pub(crate) fn restart(&self, dir: &DataDir) {
+            let (now, boot) = &mut *self.0.lock().unwrap();
+            now.steady = Anchor::kept_in(dir, *boot, now.wall).steady(*boot);
+        }
+
+        /// The process starts anew, in the same boot, without what was kept: with another steady time.
+        pub(crate) fn begin_anew(&self) {
+            let (now, _) = &mut *self.0.lock().unwrap();
+            now.steady = now.wall.after(Duration::from_secs(86_400));
+        }
+
+        /// The machine starts anew: steady time begins at the time of day, whatever that is.
+        pub(crate) fn reboot(&self) {
+            let (now, boot) = &mut *self.0.lock().unwrap();
             now.steady = now.wall;
+            *boot = Boot::fresh();
         }
 
         /// Somebody sets the time of day; monotonic time does not notice.
         pub(crate) fn jump_wall(&self, seconds: i64) {
-            let mut now = self.0.lock().unwrap();
+            let (now, _) = &mut *self.0.lock().unwrap();
             now.wall.0 = now.wall.0.checked_add_signed(seconds * 1000).unwrap();
         }
     }
@@ -212,5 +275,19 @@ mod tests {
         // Each is rounded down to the millisecond by itself.
         assert!(steady_apart <= apart + Duration::from_millis(1));
         assert!(steady_apart + Duration::from_millis(1) >= apart);
+    }
+
+    #[test]
+    fn a_kept_clock_moves_and_goes_on_over_a_restart() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(parent.path()).unwrap();
+        let first = Clock::kept_in(&dir);
+        let (anchor, before) = (first.anchor().unwrap(), first.now());
+        assert!(first.now().steady >= before.steady);
+        let next = Clock::kept_in(&dir);
+        assert_eq!(next.anchor(), Some(anchor));
+        // The time since the boot comes in hundredths of a second.
+        let after = next.now().steady.after(Duration::from_millis(20));
+        assert!(after >= before.steady);
     }
 }

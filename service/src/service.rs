@@ -70,6 +70,10 @@ impl Service {
         if let Some(dir) = &data_dir {
             Endpoints::remove(dir)?;
         }
+        let clock = settings.clock.clone().unwrap_or_else(|| {
+            let dir = data_dir.as_deref();
+            dir.map_or_else(Clock::system, Clock::kept_in)
+        });
         let (access, keys, made) = access(&settings, data_dir.as_deref())?;
         let api_listener = bind(settings.api.listen())?;
         let tunnel_listener = bind(settings.tunnel_listen)?;
@@ -83,7 +87,7 @@ impl Service {
             .map(|(listener, address)| local_address(listener, address))
             .transpose()?;
         let names = certificate_names(&settings);
-        let certificates = Arc::new(certificates(&settings, &names, data_dir.as_deref())?);
+        let certificates = Arc::new(certificates(&clock, &names, data_dir.as_deref())?);
 
         let choice = settings.store.as_ref();
         let limits = StoreLimits {
@@ -91,7 +95,6 @@ impl Service {
             registry: settings.registry.clone(),
             mailbox: settings.mqtt.mailbox,
         };
-        let clock = settings.clock.clone();
         let store = AnyStore::open(choice, data_dir.as_ref(), limits, &clock).await?;
         let (store, links) = (Arc::new(store), Arc::new(Links::default()));
         let (audit, rows, rows_writer) = audit(data_dir.as_deref())?;
@@ -109,7 +112,7 @@ impl Service {
         let relay = Arc::new(relay.await.map_err(StartError::Relay)?);
 
         let control_relay: Arc<dyn RelayControl> = relay.clone();
-        let broker = Arc::new(broker(&settings, data_dir.as_deref(), &store)?);
+        let broker = Arc::new(broker(&settings, &clock, data_dir.as_deref(), &store)?);
         let device_changes = Registry::changes(&*store);
         let door = DeviceDoor {
             tls: Arc::new(
@@ -126,9 +129,9 @@ impl Service {
             things,
             links,
             told,
-            settings.clock.clone(),
+            clock.clone(),
         );
-        let external = external(&settings);
+        let external = external(&settings, &clock);
         let notifier: Arc<dyn Notifier> = match &external {
             Some(external) => external.clone(),
             None => broker.clone(),
@@ -144,7 +147,7 @@ impl Service {
             registry: Arc::clone(&store),
             issuer: certificates.device_issuer(),
             naming: naming.clone(),
-            clock: settings.clock.clone(),
+            clock: clock.clone(),
             endpoint: match &settings.mqtt.external {
                 Some(external) => Some(DataEndpoint::of(&external.address)),
                 None => mqtt_address.map(|address| data_endpoint(&settings.names, address)),
@@ -159,7 +162,7 @@ impl Service {
             refused: CallRate::new(Some(RECORDS_OF_REFUSED_MAX)),
             unrecorded: AtomicU64::new(0),
             rate: CallRate::new(settings.calls_per_second),
-            clock: settings.clock,
+            clock: clock.clone(),
             body_timeout: limits.body_timeout,
         };
         let https = HttpsListener {
@@ -377,11 +380,11 @@ fn local_address(listener: &TcpListener, address: SocketAddr) -> Result<SocketAd
 }
 
 fn certificates(
-    settings: &Settings,
+    clock: &Clock,
     names: &[ServerName<'static>],
     dir: Option<&DataDir>,
 ) -> Result<Certificates, CertificateError> {
-    let now = settings.clock.now().wall.to_date_time();
+    let now = clock.now().wall.to_date_time();
     match dir {
         Some(dir) => Certificates::in_dir(dir, names, now),
         None => Certificates::in_memory(names, now),
@@ -411,6 +414,7 @@ async fn keep_certificate(
 
 fn broker(
     settings: &Settings,
+    clock: &Clock,
     dir: Option<&DataDir>,
     store: &Arc<AnyStore>,
 ) -> Result<ServiceBroker, SealError> {
@@ -419,26 +423,27 @@ fn broker(
         None => Sealer::in_memory()?,
     };
     let names = (settings.naming.region(), settings.naming.account());
-    let (clock, limits) = (settings.clock.clone(), settings.mqtt.limits.clone());
+    let limits = settings.mqtt.limits.clone();
     Ok(Broker::new(
         Arc::clone(store),
         Arc::clone(store),
         sealer,
-        clock,
+        clock.clone(),
         limits,
         names,
     ))
 }
 
-fn external(settings: &Settings) -> Option<Arc<ExternalBroker>> {
+fn external(settings: &Settings, clock: &Clock) -> Option<Arc<ExternalBroker>> {
     let mqtt = &settings.mqtt;
     let limits = QueueLimits {
         queued_per_thing_max: mqtt.mailbox.queued_max,
         ..QueueLimits::default()
     };
-    let (retention, clock) = (mqtt.limits.retention, settings.clock.clone());
+    let retention = mqtt.limits.retention;
     let broker = |external: &_| {
-        ExternalBroker::new(ExternalSettings::clone(external), limits, retention, clock)
+        let settings = ExternalSettings::clone(external);
+        ExternalBroker::new(settings, limits, retention, clock.clone())
     };
     mqtt.external.as_ref().map(broker).map(Arc::new)
 }

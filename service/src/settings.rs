@@ -48,8 +48,8 @@ pub struct Settings {
     pub calls_per_second: Option<u32>,
     /// What one tunnel may use of the data plane.
     pub tunnel_quotas: TunnelQuotas,
-    /// Where the time is read.
-    pub clock: Clock,
+    /// Where the time is read, in place of the system's clocks and the file `clock` of the data directory.
+    pub clock: Option<Clock>,
 }
 
 impl Settings {
@@ -68,7 +68,7 @@ impl Settings {
             unregistered_things: false,
             calls_per_second: None,
             tunnel_quotas: TunnelQuotas::default(),
-            clock: Clock::default(),
+            clock: None,
         }
         .with_quotas(&Quotas::default())
     }

@@ -1,6 +1,7 @@
-"""The clock is set while tunnels are up: none ends early, and none lives on (reliability, T-25).
+"""The clock is set while tunnels are up, or while the service is not: none ends early, and none lives on
+(reliability, T-25).
 
-A tunnel lives for a minute at least, so this takes that long: for all jumps at once.
+A tunnel lives for a minute at least, so that this takes long: for all jumps at once.
 """
 
 import pathlib
@@ -27,7 +28,7 @@ def libfaketime():
 class Site:
     """A service with a time of day of its own, and a tunnel with both its sides."""
 
-    def __init__(self, new_service, directory, name, jumps, store=()):
+    def __init__(self, new_service, directory, name, jumps, store=(), minutes=1):
         self.name, self.jumps = name, jumps
         self.file = directory / name
         self.file.write_text("+0")
@@ -44,7 +45,7 @@ class Site:
         )
         self.client = self.service.client(keys=("none", "none"), signature_version=botocore.UNSIGNED)
         self.opened = time.monotonic()
-        tunnel = self.client.open_tunnel(timeoutConfig={"maxLifetimeTimeoutMinutes": 1})
+        tunnel = self.client.open_tunnel(timeoutConfig={"maxLifetimeTimeoutMinutes": minutes})
         self.id = tunnel["tunnelId"]
         self.links = []
         for mode in ("source", "destination"):
@@ -58,6 +59,16 @@ class Site:
         moved = self.service_time() - before
         seconds = {"h": 3600, "y": 365 * 86400}[to[-1]] * int(to[:-1])
         return abs(moved) >= abs(seconds) * 0.9
+
+    def restart_after(self, to):
+        """Sets the clock while nothing runs."""
+        self.service.stop()
+        self.file.write_text(to)
+        self.service.start()
+        self.client = self.service.client(keys=("none", "none"), signature_version=botocore.UNSIGNED)
+
+    def is_open(self):
+        return self.client.describe_tunnel(tunnelId=self.id)["tunnel"]["status"] == "OPEN"
 
     def service_time(self):
         tunnel = self.client.open_tunnel()["tunnelId"]
@@ -108,3 +119,26 @@ def test_the_clock_is_set_while_tunnels_are_up(new_service, postgres, tmp_path):
         assert lasted >= MINUTE - 1, (site.name, lasted)
         assert site.client.describe_tunnel(tunnelId=site.id)["tunnel"]["status"] == "CLOSED"
         print(f"{site.name}: jumps {site.jumps}, the tunnel lasted {lasted:.1f} s")
+
+
+def test_the_clock_is_set_while_the_service_is_not_running(new_service, postgres, tmp_path):
+    # As far as the certificate of its first start holds.
+    jumps = ["+1h", "-1h", "+100d", "-100d"]
+    stores = {"at-rest": [], "at-rest-postgres": ["--store", postgres.url]}
+    sites = [Site(new_service, tmp_path, name, jumps, store, minutes=2) for name, store in stores.items()]
+    for site in sites:
+        before = site.service_time()
+        for jump in site.jumps:
+            site.restart_after(jump)
+            assert abs(site.service_time() - before) > 3000, f"{site.name}: not another clock"
+            assert site.is_open(), f"{site.name}: not open after {jump}"
+    # In the second half, so that a lifetime that begins anew is seen.
+    for site in sites:
+        time.sleep(max(site.opened + MINUTE - time.monotonic(), 0))
+        site.restart_after("+0")
+        is_open = site.is_open()
+        assert time.monotonic() - site.opened < 2 * MINUTE, "this machine is too slow for this test"
+        assert is_open, f"{site.name}: cut short"
+    for site in sites:
+        time.sleep(max(site.opened + 2 * MINUTE + 1 - time.monotonic(), 0))
+        assert not site.is_open(), f"{site.name}: it lives on"

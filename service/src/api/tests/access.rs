@@ -64,7 +64,7 @@ impl Guarded {
         let clock = ManualClock::new();
         let mut settings = settings();
         settings.api = ApiSettings::signed(ANY.parse().unwrap(), Some(file.clone()));
-        settings.clock = clock.clock();
+        settings.clock = Some(clock.clock());
         // These tests are about tunnels alone.
         settings.unregistered_things = true;
         change(&mut settings);

@@ -15,7 +15,7 @@ use super::operation::OPERATION_MAX;
 use super::schema::MIGRATIONS;
 use super::tls::Tls;
 use super::url::{PostgresUrl, with_causes};
-use crate::clock::Clock;
+use crate::clock::{Anchor, Clock};
 use crate::store::relational::counts;
 use crate::store::row::number;
 use crate::store::{Change, StoreError};
@@ -69,8 +69,9 @@ pub(super) async fn begin(
     Ok(begun)
 }
 
-/// The time of the nodes that live; of the server, when none does, and then nothing has more left than
-/// its full length, whatever clocks did meanwhile. Those before are struck off, so that one that was only
+/// The time that this machine has had since its boot, if a node of it has been here before; else that of
+/// the nodes that live; of the server, when none does. When none does, nothing has more left than its full
+/// length, whatever clocks did meanwhile. Those before are struck off, so that one that was only
 /// late finds out that its devices were taken for gone.
 async fn enter(
     transaction: &deadpool_postgres::Transaction<'_>,
@@ -79,22 +80,65 @@ async fn enter(
 ) -> Result<Begun, tokio_postgres::Error> {
     let row = transaction.query_one(TIMES, &[]).await?;
     let (server, nodes): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
-    let shared = nodes.unwrap_or(server);
+    let steady = || number(clock.now().steady.millis());
+    let by_others = nodes.unwrap_or(server) - steady();
+    let by_boot = match clock.anchor() {
+        Some(anchor) => offset_of_boot(transaction, anchor).await?,
+        None => None,
+    };
+    let offset = by_boot.unwrap_or(by_others);
     if nodes.is_none() {
         let retention = i64::try_from(limits.retention.as_millis()).unwrap_or(i64::MAX / 2);
         // Nobody changes a tunnel between the two.
         transaction.batch_execute(HOLD).await?;
+        let shared = steady() + offset;
         transaction.execute(CLAMP, &[&shared, &retention]).await?;
         recount(transaction).await?;
         super::tables::begin(transaction, shared).await?;
         transaction.execute(STRIKE_OFF, &[]).await?;
     }
+    if nodes.is_none() && by_boot.is_none() {
+        // They have had another time.
+        transaction.execute(FORGET_BOOTS, &[]).await?;
+    }
+    if let Some(anchor) = clock.anchor() {
+        keep_boot(transaction, anchor, offset).await?;
+    }
     let enter = "INSERT INTO nodes (beat, steady_ms) VALUES (clock_timestamp(), $1) RETURNING id";
+    let shared = steady() + offset;
     let row = transaction.query_one(enter, &[&shared]).await?;
     Ok(Begun {
         node: NodeId(row.try_get(0)?),
-        offset: shared - number(clock.now().steady.millis()),
+        offset,
     })
+}
+
+/// What was added to the steady time of this boot before.
+async fn offset_of_boot(
+    transaction: &deadpool_postgres::Transaction<'_>,
+    anchor: Anchor,
+) -> Result<Option<i64>, tokio_postgres::Error> {
+    let boot = anchor.boot.to_string();
+    let Some(row) = transaction.query_opt(BOOTED, &[&boot]).await? else {
+        return Ok(None);
+    };
+    let booted: i64 = row.try_get(0)?;
+    Ok(Some(booted.saturating_sub(anchor.booted)))
+}
+
+async fn keep_boot(
+    transaction: &deadpool_postgres::Transaction<'_>,
+    anchor: Anchor,
+    offset: i64,
+) -> Result<(), tokio_postgres::Error> {
+    let (boot, booted) = (
+        anchor.boot.to_string(),
+        anchor.booted.saturating_add(offset),
+    );
+    transaction.execute(FORGET_BOOT, &[&boot]).await?;
+    transaction.execute(KEEP_BOOT, &[&boot, &booted]).await?;
+    transaction.execute(FORGET_OLD_BOOTS, &[]).await?;
+    Ok(())
 }
 
 /// Counts again what the triggers count, so that a restored or repaired database leaves nobody at a limit.
@@ -252,6 +296,13 @@ const VERSION: &str = "SELECT version FROM adit_schema";
 const TIMES: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
                      (SELECT steady_ms + (extract(epoch FROM clock_timestamp() - beat) * 1000)::bigint FROM nodes \
                       WHERE beat > clock_timestamp() - interval '15 seconds' ORDER BY id LIMIT 1)";
+const BOOTED: &str = "SELECT booted_ms FROM boots WHERE boot = $1";
+const FORGET_BOOTS: &str = "DELETE FROM boots";
+const FORGET_BOOT: &str = "DELETE FROM boots WHERE boot = $1";
+const KEEP_BOOT: &str = "INSERT INTO boots (boot, booted_ms) VALUES ($1, $2)";
+/// Those that entered last stay, a thousand.
+const FORGET_OLD_BOOTS: &str =
+    "DELETE FROM boots WHERE sequence <= (SELECT max(sequence) - 1000 FROM boots)";
 const CLAMP: &str = "UPDATE tunnels SET deadline_ms = \
                      $1 + CASE WHEN is_open THEN lifetime_minutes * 60000 ELSE $2 END \
                      WHERE deadline_ms > $1 + CASE WHEN is_open THEN lifetime_minutes * 60000 ELSE $2 END";

@@ -3,7 +3,7 @@
 /// Each entry makes the next version out of the one before; the first, out of nothing. What was
 /// released is never edited, only added to. A node of the version before may still be running.
 pub(super) const MIGRATIONS: &[&str] = &[
-    VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6,
+    VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7,
 ];
 
 const VERSION_1: &str = "
@@ -208,3 +208,12 @@ DROP INDEX tunnels_open_by_thing;
 
 /// The trigger finds its tables whatever the path of who changes a tunnel by hand, or restores the data.
 const VERSION_6: &str = "ALTER FUNCTION keep_open_tunnels() SET search_path FROM CURRENT;";
+
+/// Nodes of one machine find the time of all nodes again by its boot, although none ran meanwhile.
+const VERSION_7: &str = "
+CREATE TABLE boots (
+    sequence bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    boot text NOT NULL UNIQUE,
+    booted_ms bigint NOT NULL
+);
+";

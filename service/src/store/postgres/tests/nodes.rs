@@ -125,7 +125,7 @@ async fn nodes_whose_clocks_disagree_agree_on_the_end_of_a_lifetime() {
     };
     let (of_a, of_b) = (ManualClock::new(), ManualClock::new());
     of_b.jump_wall(365 * 24 * 3600);
-    of_b.restart();
+    of_b.reboot();
     let (a, b) = (database.node(&of_a).await, database.node(&of_b).await);
     let (tunnel, mut new) = prepare("t");
     new.lifetime = Lifetime::from_minutes(10).unwrap();
@@ -147,6 +147,86 @@ async fn nodes_whose_clocks_disagree_agree_on_the_end_of_a_lifetime() {
     let (by_a, by_b) = tokio::join!(a.expire(now_a), b.expire(now_b));
     let ended = [by_a.unwrap().ended, by_b.unwrap().ended].concat();
     assert_eq!(ended, [tunnel.id], "by one of them");
+}
+
+/// A time in milliseconds by the server, as if its clock had been set by so much.
+async fn set_server_clock(database: &Database, by: i64) {
+    // Where the time of day is asked for, this function is found before the server's own.
+    let sql = format!(
+        "CREATE OR REPLACE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS \
+         $$ SELECT pg_catalog.clock_timestamp() + interval '{by} seconds' $$; \
+         ALTER DATABASE {} SET search_path TO public, pg_catalog",
+        database.name()
+    );
+    database.run(&sql).await;
+}
+
+#[tokio::test]
+async fn a_node_of_the_same_boot_has_the_time_of_before_whatever_the_server_says() {
+    let minutes = |count: u64| Duration::from_secs(count * 60);
+    for jump in [3600, -3600] {
+        let Some(database) = Database::new() else {
+            return;
+        };
+        let clock = ManualClock::new();
+        let store = database.node(&clock).await;
+        let (_, mut new) = prepare("t");
+        new.lifetime = Lifetime::from_minutes(10).unwrap();
+        store.open_tunnel(clock.now(), new).await.unwrap();
+        store.shut_down().await;
+        set_server_clock(&database, jump).await;
+        clock.advance(minutes(9));
+        // One without a data directory has another steady time; the boot is the same.
+        clock.begin_anew();
+        let store = database.node(&clock).await;
+        assert_eq!(
+            is_open(&store, clock.now(), "t").await,
+            Some(true),
+            "{jump}"
+        );
+        let now = clock.advance(minutes(1));
+        assert_eq!(is_open(&store, now, "t").await, Some(false), "{jump}");
+    }
+}
+
+#[tokio::test]
+async fn a_time_that_began_anew_is_that_of_every_machine() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let (of_a, of_b) = (ManualClock::new(), ManualClock::new());
+    let a = database.node(&of_a).await;
+    a.shut_down().await;
+    set_server_clock(&database, -7_200).await;
+    let b = database.node(&of_b).await;
+    open(&b, of_b.now(), "t").await;
+    let ends = b.expire(of_b.now()).await.unwrap().next.unwrap();
+    b.shut_down().await;
+    let a = database.node(&of_a).await;
+    let seen = a.expire(of_a.now()).await.unwrap().next.unwrap();
+    let left = (ends.since(of_b.now().steady), seen.since(of_a.now().steady));
+    assert!(
+        left.0.abs_diff(left.1) < Duration::from_secs(60),
+        "{left:?}"
+    );
+}
+
+#[tokio::test]
+async fn no_more_than_a_thousand_boots_are_remembered() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    database.node(&clock).await.shut_down().await;
+    let others =
+        "INSERT INTO boots (boot, booted_ms) SELECT n::text, 0 FROM generate_series(1, 2000) n";
+    database.run(others).await;
+    for _ in 0..2 {
+        database.node(&clock).await.shut_down().await;
+        let kept = database.number("SELECT count(*) FROM boots").await;
+        // The number of one that entered again is used up.
+        assert!((999..=1000).contains(&kept), "{kept}");
+    }
 }
 
 #[tokio::test]
@@ -250,7 +330,7 @@ async fn open_tunnels_of_an_older_version_are_counted() {
     drop(store);
     database
         .run(
-            "DROP TABLE open_tunnels; DROP FUNCTION keep_open_tunnels CASCADE; \
+            "DROP TABLE boots, open_tunnels; DROP FUNCTION keep_open_tunnels CASCADE; \
              DROP FUNCTION count_open_tunnels; UPDATE adit_schema SET version = 4; \
              CREATE INDEX tunnels_open_by_owner ON tunnels (owner); \
              CREATE INDEX tunnels_open_by_thing ON tunnels (thing)",

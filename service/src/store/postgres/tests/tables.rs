@@ -113,7 +113,7 @@ async fn a_message_queued_at_one_node_is_told_and_given_out_at_another() {
     let (clock, ahead) = (ManualClock::new(), ManualClock::new());
     // The clocks of nodes need not agree.
     ahead.jump_wall(3_600);
-    ahead.restart();
+    ahead.reboot();
     let (a, b) = (database.node(&clock).await, database.node(&ahead).await);
     let (now, now_ahead) = (clock.now().steady, ahead.now().steady);
     let start = SessionStart {

@@ -39,6 +39,12 @@ impl Rig {
         self.parent.path().join(database::FILE)
     }
 
+    /// The next start is in the same boot of the machine. Nothing runs in the directory.
+    fn restart(&self) {
+        self.clock
+            .restart(&DataDir::open(self.parent.path()).unwrap());
+    }
+
     fn try_start(&self) -> Result<SqliteStore, DataDirError> {
         start_in(self.parent.path(), self.limits.clone(), self.now())
     }

@@ -7,6 +7,8 @@ use super::*;
 use crate::store::conformance::config;
 use crate::tunnels::{Lifetime, Status};
 
+const YEAR: i64 = 365 * 24 * 3600;
+
 fn minutes(count: u64) -> Duration {
     Duration::from_secs(count * 60)
 }
@@ -34,7 +36,7 @@ async fn everything_about_a_tunnel_is_there_again_except_who_is_connected() {
     let expected_b = store.describe(rig.now(), &b.id).await.unwrap();
     drop(store);
 
-    rig.clock.restart();
+    rig.clock.reboot();
     let store = rig.start();
     assert!(expected.source.connected);
     expected.source.connected = false;
@@ -64,7 +66,7 @@ async fn lifetimes_go_on_while_nothing_runs() {
     drop(store);
 
     rig.clock.advance(minutes(60));
-    rig.clock.restart();
+    rig.clock.reboot();
     let store = rig.start();
     assert_eq!(store.is_open(rig.now(), "short").await, Some(false));
     let expired = store.expire(rig.now()).await.unwrap();
@@ -79,15 +81,15 @@ async fn lifetimes_go_on_while_nothing_runs() {
     drop(store);
     // Three hours after it ended it is forgotten, whoever was running.
     rig.clock.advance(minutes(130));
-    rig.clock.restart();
+    rig.clock.reboot();
     let store = rig.start();
     assert_eq!(store.expire(rig.now()).await.unwrap().forgotten, 1);
     assert_eq!(store.is_open(rig.now(), "short").await, None);
 }
 
 #[tokio::test]
-async fn restarts_under_a_clock_that_was_set_close_nothing_late_and_keep_nothing_for_ever() {
-    const YEAR: i64 = 365 * 24 * 3600;
+async fn restarts_of_the_machine_under_a_clock_that_was_set_close_nothing_late_and_keep_nothing_for_ever()
+ {
     for (jump, is_open) in [(3600, false), (-3600, true), (YEAR, false), (-YEAR, true)] {
         let rig = Rig::new();
         let store = rig.start();
@@ -99,7 +101,7 @@ async fn restarts_under_a_clock_that_was_set_close_nothing_late_and_keep_nothing
         drop(store);
 
         rig.clock.jump_wall(jump);
-        rig.clock.restart();
+        rig.clock.reboot();
         let store = rig.start();
         let found = store.is_open(rig.now(), "a").await;
         assert_eq!(found, Some(is_open), "{jump}");
@@ -111,6 +113,37 @@ async fn restarts_under_a_clock_that_was_set_close_nothing_late_and_keep_nothing
         store.expire(rig.now()).await.unwrap();
         assert_eq!(store.is_open(rig.now(), "closed").await, None, "{jump}");
         assert_eq!(store.is_open(rig.now(), "a").await, None, "{jump}");
+    }
+}
+
+#[tokio::test]
+async fn restarts_of_the_service_under_a_clock_that_was_set_close_nothing_early_and_nothing_late() {
+    for jump in [3600, -3600, YEAR, -YEAR] {
+        let rig = Rig::new();
+        rig.restart();
+        let store = rig.start();
+        let (_, mut new) = prepare("a");
+        new.lifetime = Lifetime::from_minutes(10).unwrap();
+        store.open_tunnel(rig.now(), new).await.unwrap();
+        let closed = open(&store, rig.now(), "closed").await.unwrap();
+        store.close(rig.now(), &closed.id, false).await.unwrap();
+        drop(store);
+
+        rig.clock.advance(minutes(5));
+        rig.clock.jump_wall(jump);
+        rig.restart();
+        let store = rig.start();
+        let moment = Duration::from_millis(1);
+        rig.clock.advance(minutes(5) - moment);
+        assert_eq!(store.expire(rig.now()).await.unwrap().ended, [], "{jump}");
+        assert_eq!(store.is_open(rig.now(), "a").await, Some(true), "{jump}");
+        rig.clock.advance(moment);
+        assert_eq!(store.is_open(rig.now(), "a").await, Some(false), "{jump}");
+        rig.clock.advance(minutes(170) - moment);
+        assert_eq!(store.expire(rig.now()).await.unwrap().forgotten, 0);
+        rig.clock.advance(moment);
+        assert_eq!(store.expire(rig.now()).await.unwrap().forgotten, 1);
+        assert_eq!(store.is_open(rig.now(), "closed").await, None, "{jump}");
     }
 }
 

@@ -177,7 +177,7 @@ async fn after_a_clock_that_went_back_nothing_is_kept_for_longer_than_its_life()
 /// The clock of a next start, a day before.
 fn earlier(clock: &ManualClock) -> ManualClock {
     clock.jump_wall(-86_400);
-    clock.restart();
+    clock.reboot();
     clock.clone()
 }
 

@@ -59,7 +59,7 @@ impl Desk {
         shared: Arc<Shared>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        let ledger = store.load(shared.clock.now());
+        let ledger = store.load(shared.now());
         Self {
             rules,
             services,
@@ -104,7 +104,7 @@ impl Desk {
             return Verdict::Done;
         };
         let tunnels_max = self.rules.limits.tunnels;
-        let now = self.shared.clock.now();
+        let now = self.shared.now();
         match self
             .ledger
             .admit(notification, client_token, tunnels_max, now)
@@ -160,7 +160,7 @@ impl Desk {
             return None;
         }
         // Before anything is said about its services: a repeat is no news.
-        if self.ledger.has_seen(&notification, self.shared.clock.now()) {
+        if self.ledger.has_seen(&notification, self.shared.now()) {
             debug!("a notification came again and is ignored");
             return None;
         }

@@ -9,7 +9,6 @@
 //! It follows section 13.5 of the control-plane specification. The same settings serve AWS IoT Core, a
 //! service of ours, and any broker between.
 
-mod clock;
 pub mod config;
 mod desk;
 mod hook;
@@ -32,7 +31,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
-use self::clock::Clock;
 use self::desk::{Desk, Rules, Verdict};
 use self::hook::{Hook, Runner};
 pub use self::ledger::fuzz_ledger;
@@ -88,7 +86,7 @@ impl Agent {
             nowhere: settings.state_dir.join(NOWHERE),
             hook,
             standing: watch::Sender::default(),
-            clock: Clock::new(),
+            clock: store.clock(),
         });
         Ok(Self {
             settings,

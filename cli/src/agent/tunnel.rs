@@ -16,13 +16,13 @@ use adit_engine::tunnel::limits::Limits;
 use adit_engine::tunnel::mapping::Mapping;
 use adit_engine::tunnel::proxy::{Proxy, ProxySettings};
 use adit_proto::{Mode, ServiceId, Subprotocol};
+use adit_service::clock::Clock;
 use rustls::ClientConfig;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use super::clock::{Clock, Millis};
 use super::hook::{Facts, Hook, Turn};
-use super::ledger::Record;
+use super::ledger::{Millis, Record};
 use super::services::Chosen;
 use super::settings::AgentLimits;
 use super::standing::Standing;
@@ -39,6 +39,13 @@ pub(super) struct Shared {
     pub(super) hook: Hook,
     pub(super) standing: watch::Sender<Standing>,
     pub(super) clock: Clock,
+}
+
+impl Shared {
+    /// The time by which tunnels are reckoned.
+    pub(super) fn now(&self) -> Millis {
+        self.clock.now().steady.millis()
+    }
 }
 
 /// Everything about one tunnel.
@@ -103,7 +110,7 @@ impl Tunnel {
             keeper_settings(shared.limits.drain_timeout),
             self.notify(shared),
         );
-        let lifetime = lifetime(self.record.ends, &shared.clock);
+        let lifetime = lifetime(self.record.ends, shared.now());
         Ok(keeper.run(proxy, until(stop.clone(), lifetime)).await)
     }
 
@@ -202,8 +209,8 @@ fn keeper_settings(drain_timeout: Duration) -> KeeperSettings {
 /// likely cause, and comes again.
 const MISTAKES_MAX: u32 = 3;
 
-fn lifetime(ends: Millis, clock: &Clock) -> Duration {
-    Duration::from_millis(ends.saturating_sub(clock.now()))
+fn lifetime(ends: Millis, now: Millis) -> Duration {
+    Duration::from_millis(ends.saturating_sub(now))
 }
 
 /// Completes when the agent ends, or the tunnel's time is over.
@@ -274,8 +281,7 @@ mod tests {
 
     #[test]
     fn a_tunnel_whose_time_is_over_has_none_left() {
-        let clock = Clock::new();
-        assert_eq!(lifetime(0, &clock), Duration::ZERO);
-        assert!(lifetime(clock.now() + 60_000, &clock) > Duration::from_secs(30));
+        assert_eq!(lifetime(7, 8), Duration::ZERO);
+        assert_eq!(lifetime(60_008, 8), Duration::from_secs(60));
     }
 }

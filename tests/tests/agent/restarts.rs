@@ -1,8 +1,11 @@
 //! What outlives its process: tunnels of the agent, messages for it, its subscription.
 
+use std::path::PathBuf;
+
 use adit_tests::on_own_choice;
 use adit_tests::output::Channel;
 use adit_tests::process::Signal;
+use adit_tests::programs::lacking;
 use adit_tests::scenario::Scenario;
 use anyhow::{Result, ensure};
 
@@ -38,6 +41,52 @@ async fn an_agent_that_was_ended_goes_on_with_its_tunnel(scenario: Scenario) -> 
     stage.connected(&tunnel).await?;
     source.echoes().await?;
     terminate(agent).await
+}
+
+/// A device without a battery starts at some date, and its clock is set while the agent runs.
+async fn an_agent_that_is_started_anew_after_the_clock_was_set_goes_on_with_its_tunnel(
+    scenario: Scenario,
+) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    let Some(library) = libfaketime() else {
+        return lacking(&scenario, "faketime").map(|_: Option<()>| ());
+    };
+    let launch = |clock: &str| {
+        stage.launch_changed(|command| {
+            _ = command
+                .env("LD_PRELOAD", &library)
+                .env("FAKETIME", clock)
+                // Monotonic time goes on; the name differs between versions.
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+                .env("DONT_FAKE_MONOTONIC", "1");
+        })
+    };
+    let agent = launch("+0")?;
+    agent.line(READY).await?;
+    let (tunnel, source) = stage.carries(&["SSH"]).await?;
+    terminate(agent).await?;
+    // As far as the service's certificate holds, and back.
+    for clock in ["+30d", "+13h", "+0"] {
+        stage.disconnected(&tunnel).await?;
+        let agent = launch(clock)?;
+        agent.line("tunnel resumed").await?;
+        agent.line(READY).await?;
+        stage.connected(&tunnel).await?;
+        source.echoes().await?;
+        stage.notify(&tunnel, &["SSH"]).await?;
+        agent.line("came again and is ignored").await?;
+        terminate(agent).await?;
+    }
+    Ok(())
+}
+
+/// Debian's, which stands in for a clock that was set.
+fn libfaketime() -> Option<PathBuf> {
+    let places = std::fs::read_dir("/usr/lib").ok()?.flatten();
+    let mut paths = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1"));
+    paths.find(|path| path.exists())
 }
 
 async fn what_came_while_the_device_was_away_is_acted_on(scenario: Scenario) -> Result<()> {
@@ -141,6 +190,7 @@ async fn an_agent_without_a_broker_tries_again_until_there_is_one(
 on_own_choice!(
     a_killed_agent_goes_on_with_its_tunnel,
     an_agent_that_was_ended_goes_on_with_its_tunnel,
+    an_agent_that_is_started_anew_after_the_clock_was_set_goes_on_with_its_tunnel,
     what_came_while_the_device_was_away_is_acted_on,
     a_broker_that_forgot_everything_is_subscribed_to_again,
     a_session_without_its_subscription_is_subscribed_to_again,

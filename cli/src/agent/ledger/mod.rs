@@ -7,14 +7,15 @@ pub(super) mod store;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::time::Duration;
 
 use adit_proto::notification::{Notification, Region};
 use adit_proto::{AccessToken, ClientToken, ServiceId};
 use aws_lc_rs::digest;
 
 pub use self::format::fuzz_ledger;
-use super::clock::{Millis, millis};
+
+/// Steady time: milliseconds by the clock of [`store`].
+pub(super) type Millis = u64;
 
 /// SHA-256 of an access token: names a tunnel without being of use to anybody.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,7 +105,7 @@ impl Ledger {
             client_token,
             region: notification.region,
             services: notification.services,
-            ends: now.saturating_add(millis(LIFETIME_MAX)),
+            ends: now.saturating_add(LIFETIME_MAX),
         };
         self.tunnels.push(record.clone());
         Ok(record)
@@ -128,7 +129,7 @@ impl Ledger {
     /// Makes what was read from a file fit to go on with: what is over goes, and nothing has more time
     /// left than it could have been given, whatever the clock was then and is now.
     fn settle(&mut self, now: Millis) {
-        let latest = now.saturating_add(millis(LIFETIME_MAX));
+        let latest = now.saturating_add(LIFETIME_MAX);
         for tunnel in &mut self.tunnels {
             tunnel.ends = tunnel.ends.min(latest);
         }
@@ -154,13 +155,13 @@ impl Ledger {
         }
         self.seen.push_back(Seen {
             hash,
-            until: now.saturating_add(millis(LIFETIME_MAX)),
+            until: now.saturating_add(LIFETIME_MAX),
         });
     }
 }
 
 /// The longest life of a tunnel, and so of a token (control-plane specification, section 3.1).
-pub(super) const LIFETIME_MAX: Duration = Duration::from_secs(12 * 60 * 60);
+pub(super) const LIFETIME_MAX: Millis = 12 * 60 * 60 * 1000;
 
 /// Tokens that are remembered: 85 an hour for twelve hours. Their file has 90 KiB then.
 const SEEN_MAX: usize = 1_024;

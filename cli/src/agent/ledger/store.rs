@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use adit_service::clock::Clock;
 use adit_service::data_dir::{DataDir, DataDirError};
 use tracing::{error, warn};
 
@@ -19,6 +20,12 @@ impl Store {
     pub(in crate::agent) fn open(path: &Path) -> Result<Self, DataDirError> {
         let directory = Arc::new(DataDir::open(path)?);
         Ok(Self { directory })
+    }
+
+    /// The clock by which a ledger is reckoned. Setting the device's clock neither ends a tunnel early nor
+    /// makes it immortal (threat T-25), also where the agent is started anew.
+    pub(in crate::agent) fn clock(&self) -> Clock {
+        Clock::kept_in(&self.directory)
     }
 
     /// Reads what an agent before this one has left.

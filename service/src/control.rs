@@ -22,8 +22,8 @@ use crate::registry::{KnownThings, RegistryError};
 use crate::store::Store;
 use crate::token::{RoutingKey, TokenHash, mint};
 use crate::tunnels::{
-    DestinationConfig, Found, Lifetime, ListRequest, NewTunnel, Page, Rotation, Tags, ThingName,
-    TunnelError, TunnelView,
+    DestinationConfig, Found, Lifetime, ListRequest, NewTunnel, Page, Rotation, Seen, Tags,
+    ThingName, TunnelError, TunnelView,
 };
 
 #[cfg(test)]
@@ -245,6 +245,7 @@ impl<S: Store> ControlPlane<S> {
         id: &TunnelId,
         sides: RotatedSides,
         config: Option<DestinationConfig>,
+        seen: Seen,
     ) -> Result<RotatedTokens, ControlError> {
         self.check_thing(config.as_ref()).await?;
         let routing_key = RoutingKey::of(id);
@@ -257,6 +258,7 @@ impl<S: Store> ControlPlane<S> {
             source: tokens.source.as_ref().map(TokenHash::of),
             destination: tokens.destination.as_ref().map(TokenHash::of),
             config,
+            seen,
         };
         let (source, destination) = (rotation.source, rotation.destination);
         let _turn = self.notices.turn(id).await;

@@ -162,7 +162,9 @@ impl From<ControlError> for ApiError {
             ControlError::Tunnel(TunnelError::ServicesFixed | TunnelError::TagKeys(..)) => {
                 Self::validation(message)
             }
-            ControlError::Tunnel(TunnelError::Unavailable | TunnelError::Uncertain) => Self::new(
+            ControlError::Tunnel(
+                TunnelError::Unavailable | TunnelError::Uncertain | TunnelError::Moved,
+            ) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "ServiceUnavailableException",
                 message,

@@ -22,7 +22,7 @@ use super::naming::Naming;
 use crate::access::policy::Conditions;
 use crate::control::{ControlError, ControlPlane, RotatedSides};
 use crate::store::Store;
-use crate::tunnels::{DestinationConfig, Tags, TunnelError, TunnelView};
+use crate::tunnels::{DestinationConfig, Seen, Tags, TunnelError, TunnelView};
 
 /// Asks for leave in the name of one call.
 pub(super) struct Leave<'a> {
@@ -70,14 +70,14 @@ impl Leave<'_> {
     }
 
     /// New tokens give access to the device that the tunnel is for, so the tunnel's own thing and
-    /// services count as well as the request's.
+    /// services count as well as the request's. The leave is for what was seen, and for nothing else.
     pub(super) async fn rotate<S: Store>(
         &self,
         control: &ControlPlane<S>,
         id: &TunnelId,
         sides: RotatedSides,
         config: Option<&DestinationConfig>,
-    ) -> Result<(), ApiError> {
+    ) -> Result<Seen, ApiError> {
         let view = look_up(control, id).await?;
         let stored = view.as_ref().and_then(|view| view.config.as_ref());
         let configs: Vec<_> = config.into_iter().chain(stored).collect();
@@ -93,7 +93,8 @@ impl Leave<'_> {
         let mut conditions = Conditions::new().with("iot:ClientMode", mode);
         add_services(&mut conditions, configs);
         add_resource_tags(&mut conditions, view.as_ref());
-        self.call.authorize(self.action, &resources, &conditions)
+        self.call.authorize(self.action, &resources, &conditions)?;
+        Ok(view.map_or(Seen::Anything, |view| Seen::Config(view.config)))
     }
 
     fn add_thing(&self, resources: &mut Vec<String>, config: &DestinationConfig) {

@@ -23,9 +23,9 @@ use super::output::{
 };
 use super::page_token;
 use crate::access::policy::Conditions;
-use crate::control::{ControlPlane, OpenTunnel, RotatedSides};
+use crate::control::{ControlError, ControlPlane, OpenTunnel, RotatedSides, RotatedTokens};
 use crate::store::Store;
-use crate::tunnels::{DestinationConfig, Lifetime, ListRequest, Tags, ThingName};
+use crate::tunnels::{DestinationConfig, Lifetime, ListRequest, Tags, ThingName, TunnelError};
 
 /// What `X-Amz-Target` can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,15 +200,34 @@ impl<S: Store> Tunnelling<S> {
                 "destinationConfig cannot be combined with clientMode SOURCE",
             ));
         }
-        leave
-            .rotate(&self.control, &id, sides, config.as_ref())
-            .await?;
-        let tokens = self.control.rotate(&id, sides, config).await?;
+        let tokens = self.rotate(&leave, &id, sides, config).await?;
         Ok(Outcome::json(&RotateOutput {
             tunnel_arn: self.naming.tunnel_arn(&id),
             source_access_token: tokens.source.as_ref().map(|token| token.expose()),
             destination_access_token: tokens.destination.as_ref().map(|token| token.expose()),
         }))
+    }
+
+    /// What the tunnel is for can change between the look at the policies and the rotation: then they are looked
+    /// at again, three times in all.
+    async fn rotate(
+        &self,
+        leave: &Leave<'_>,
+        id: &TunnelId,
+        sides: RotatedSides,
+        config: Option<DestinationConfig>,
+    ) -> Result<RotatedTokens, ApiError> {
+        let mut looks = 1;
+        loop {
+            let seen = leave
+                .rotate(&self.control, id, sides, config.as_ref())
+                .await?;
+            let rotated = self.control.rotate(id, sides, config.clone(), seen).await;
+            match rotated {
+                Err(ControlError::Tunnel(TunnelError::Moved)) if looks < LOOKS_MAX => looks += 1,
+                rotated => return Ok(rotated?),
+            }
+        }
     }
 
     async fn tag_resource(&self, leave: Leave<'_>, input: Input<'_>) -> Answer {
@@ -302,6 +321,9 @@ fn read_tags(elements: &[Element<'_>]) -> Result<Tags, ApiError> {
     }
     Ok(tags)
 }
+
+/// At what a tunnel is for, before a rotation.
+const LOOKS_MAX: usize = 3;
 
 const CLIENT_MODES: [(&str, RotatedSides); 3] = [
     ("SOURCE", RotatedSides::One(Mode::Source)),

@@ -13,7 +13,7 @@ use crate::control::{ControlPlane, NewsReceiver, OpenTunnel, OpenedTunnel, Rotat
 use crate::store::troubled::TroubledStore;
 use crate::store::{Change, MemoryStore, TunnelStore};
 use crate::testing::{FakeRelay, PEER, asked, eventually, upgrade_request};
-use crate::tunnels::{Lifetime, Limits, Rotation, Tags};
+use crate::tunnels::{Lifetime, Limits, Rotation, Seen, Tags};
 
 const A: Option<&str> = Some("aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa");
 const B: Option<&str> = Some("bbbbbbbb-bbbb-bbbb-bbbb-bbbbbbbbbbbb");
@@ -272,7 +272,7 @@ async fn rotation_ends_the_rotated_sides_at_the_relay() {
     ] {
         let tokens = fixture
             .control
-            .rotate(&tunnel.id, sides, None)
+            .rotate(&tunnel.id, sides, None, Seen::Anything)
             .await
             .unwrap();
         assert_eq!(fixture.relay.take_calls().iter().collect::<Vec<_>>(), calls);
@@ -283,7 +283,7 @@ async fn rotation_ends_the_rotated_sides_at_the_relay() {
     fixture.relay.take_calls();
     let refused = fixture
         .control
-        .rotate(&tunnel.id, RotatedSides::All, None)
+        .rotate(&tunnel.id, RotatedSides::All, None, Seen::Anything)
         .await;
     assert!(refused.is_err());
     assert!(
@@ -303,7 +303,7 @@ async fn a_link_that_lost_its_right_on_the_way_is_cut_on_arrival() {
     let sides = RotatedSides::One(Mode::Source);
     let tokens = fixture
         .control
-        .rotate(&tunnel.id, sides, None)
+        .rotate(&tunnel.id, sides, None, Seen::Anything)
         .await
         .unwrap();
     fixture.relay.take_calls();
@@ -455,6 +455,7 @@ async fn a_rotation_at_another_node_cuts_the_side_and_no_other() {
         source: Some(TokenHash::of(&tunnel.destination)),
         destination: None,
         config: None,
+        seen: Seen::Anything,
     };
     let now = fixture.clock.now();
     fixture

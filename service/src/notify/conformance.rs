@@ -11,7 +11,7 @@ use crate::clock::manual::ManualClock;
 use crate::clock::{Now, Timestamp};
 use crate::store::TunnelStore;
 use crate::token::{RoutingKey, TokenHash};
-use crate::tunnels::{Lifetime, NewTunnel, Rotation, Tags, ThingName, TunnelError};
+use crate::tunnels::{Lifetime, NewTunnel, Rotation, Seen, Tags, ThingName, TunnelError};
 
 /// The limits that the rules expect of the mailbox they are given.
 pub(crate) const LIMITS: MailboxLimits = MailboxLimits {
@@ -122,6 +122,7 @@ async fn rotate<S: TunnelStore>(store: &S, name: &str, source: Option<&str>, to:
         source: source.map(token),
         destination: to.map(token),
         config: None,
+        seen: Seen::Anything,
     };
     store.rotate(now(1), &tunnel(name), rotation).await.unwrap();
 }

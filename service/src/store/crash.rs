@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::data_dir::DataDir;
 use crate::testing::asked;
 use crate::token::{RoutingKey, TokenHash, mint};
-use crate::tunnels::{Limits, Refusal, Rotation, Status, TunnelError};
+use crate::tunnels::{Limits, Refusal, Rotation, Seen, Status, TunnelError};
 
 /// Where the child finds the store: a directory, or the URL of a server.
 const STORE: &str = "ADIT_TEST_CRASH_STORE";
@@ -208,6 +208,7 @@ async fn work(store: &AnyStore, name: &str) {
         source: None,
         destination: Some(TokenHash::of(&rotated)),
         config: None,
+        seen: Seen::Anything,
     };
     let rotation = store.rotate(clock.now(), &opened.id, rotation).await;
     rotation.unwrap();

@@ -23,8 +23,8 @@ pub(crate) use record::{Link, NodeId, Record, Side, State, TokenUse};
 
 pub use types::{
     Admitted, Connected, Cursor, DestinationConfig, Expired, Found, Lifetime, Limits, ListRequest,
-    NewTunnel, Page, Presented, Refusal, Rotation, SideView, Status, Tags, ThingName, TunnelError,
-    TunnelSummary, TunnelView,
+    NewTunnel, Page, Presented, Refusal, Rotation, Seen, SideView, Status, Tags, ThingName,
+    TunnelError, TunnelSummary, TunnelView,
 };
 
 pub(crate) fn at_most(count: usize, max: usize, what: &'static str) -> Result<(), TunnelError> {

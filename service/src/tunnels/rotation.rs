@@ -5,7 +5,7 @@ use std::sync::Arc;
 use adit_proto::ServiceId;
 
 use super::record::{Record, State};
-use super::types::{DestinationConfig, Limits, Rotation, TunnelError};
+use super::types::{DestinationConfig, Limits, Rotation, Seen, TunnelError};
 use super::{SERVICES, at_most};
 use crate::clock::{Now, Timestamp};
 use crate::token::TokenHash;
@@ -21,6 +21,9 @@ impl Record {
     ) -> Result<(), TunnelError> {
         if !self.is_open(now) {
             return Err(TunnelError::Closed(self.id.clone()));
+        }
+        if matches!(&rotation.seen, Seen::Config(seen) if *seen != self.config) {
+            return Err(TunnelError::Moved);
         }
         let config = match &rotation.config {
             Some(new) => Some(merge(self.config.as_ref(), new)?),

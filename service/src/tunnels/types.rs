@@ -99,6 +99,17 @@ pub struct Rotation {
     pub destination: Option<TokenHash>,
     /// A device and services that came with the request.
     pub config: Option<DestinationConfig>,
+    /// What the tunnel has to be for.
+    pub seen: Seen,
+}
+
+/// What a tunnel was for when somebody looked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Nobody did.
+    Anything,
+    /// This device and these services, or none.
+    Config(Option<DestinationConfig>),
 }
 
 /// A handshake that asks for admission, reduced to hashes.
@@ -277,6 +288,9 @@ pub enum TunnelError {
     /// A rotation named other services than the tunnel was opened with.
     #[error("the services of a tunnel are fixed when it is opened")]
     ServicesFixed,
+    /// The tunnel is not what it was for when the caller's leave to rotate was looked into; look again.
+    #[error("the tunnel was given to another device meanwhile; try again")]
+    Moved,
     /// The store cannot answer now.
     #[error("the store is unavailable")]
     Unavailable,
@@ -319,6 +333,7 @@ impl From<TunnelError> for Refusal {
             | TunnelError::LimitExceeded { .. }
             | TunnelError::ServicesFixed
             | TunnelError::TagKeys(..)
+            | TunnelError::Moved
             | TunnelError::Unavailable
             | TunnelError::Uncertain
             | TunnelError::Damaged => Self::Unavailable,

@@ -7,7 +7,7 @@ use adit_service::clock::{Now, Timestamp};
 use adit_service::store::{MemoryStore, TunnelStore};
 use adit_service::token::{ClientTokenHash, RoutingKey, TokenHash, mint};
 use adit_service::tunnels::{
-    Connected, Lifetime, Limits, NewTunnel, Presented, Refusal, Rotation, Tags,
+    Connected, Lifetime, Limits, NewTunnel, Presented, Refusal, Rotation, Seen, Tags,
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use std::future::Future;
@@ -135,6 +135,7 @@ impl Gate {
             source: new(Mode::Source),
             destination: new(Mode::Destination),
             config: None,
+            seen: Seen::Anything,
         };
         let change = self.store.rotate(self.now(now), &self.tunnel, rotation);
         at_once(change)?.context("rotate tokens")?;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::*;
 use crate::control::ControlError;
 use crate::store::troubled::Trouble;
-use crate::tunnels::TunnelError;
+use crate::tunnels::{Seen, TunnelError};
 
 impl Fixture {
     /// Loses the answer to this operation once; and asked what became of it, the store does not answer when
@@ -83,7 +83,10 @@ async fn a_rotation_whose_answer_is_lost_is_carried_on_when_it_was_made() {
     let old = fixture.connect(Mode::Source, &tunnel.source, A).await;
     fixture.lose("rotate", false);
     let sides = RotatedSides::One(Mode::Source);
-    let tokens = fixture.control.rotate(&tunnel.id, sides, None).await;
+    let tokens = fixture
+        .control
+        .rotate(&tunnel.id, sides, None, Seen::Anything)
+        .await;
     let cut = format!("end_side {} source", tunnel.id);
     assert_eq!(fixture.relay.take_calls(), std::slice::from_ref(&cut));
     assert_eq!(fixture.audited("TokenRotated").await.len(), 1);
@@ -92,7 +95,10 @@ async fn a_rotation_whose_answer_is_lost_is_carried_on_when_it_was_made() {
     fixture.connect(Mode::Source, &token, A).await;
 
     fixture.lose("rotate", true);
-    let rotated = fixture.control.rotate(&tunnel.id, sides, None).await;
+    let rotated = fixture
+        .control
+        .rotate(&tunnel.id, sides, None, Seen::Anything)
+        .await;
     assert!(is_uncertain(rotated));
     assert_eq!(fixture.audited("TokenRotated").await.len(), 1);
     fixture.take_in().await;

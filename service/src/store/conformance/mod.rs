@@ -25,8 +25,8 @@ use crate::clock::manual::ManualClock;
 use crate::token::{ClientTokenHash, RoutingKey, TokenHash, mint};
 use crate::tunnels::{
     Admitted, Connected, Cursor, DestinationConfig, Expired, Found, Lifetime, Limits, ListRequest,
-    NewTunnel, Page, Presented, Refusal, Rotation, SideView, Status, Tags, ThingName, TunnelError,
-    TunnelView,
+    NewTunnel, Page, Presented, Refusal, Rotation, Seen, SideView, Status, Tags, ThingName,
+    TunnelError, TunnelView,
 };
 
 /// Where stores of one kind are made.
@@ -165,11 +165,24 @@ impl<'a, P: Place> Fixture<'a, P> {
         modes: &[Mode],
         config: Option<DestinationConfig>,
     ) -> Result<Opened, TunnelError> {
+        self.rotate_seen(tunnel, modes, config, Seen::Anything)
+            .await
+    }
+
+    /// The same, of a tunnel that is for what was seen.
+    pub(crate) async fn rotate_seen(
+        &self,
+        tunnel: &Opened,
+        modes: &[Mode],
+        config: Option<DestinationConfig>,
+        seen: Seen,
+    ) -> Result<Opened, TunnelError> {
         let mut rotated = tunnel.clone();
         let mut rotation = Rotation {
             source: None,
             destination: None,
             config,
+            seen,
         };
         for mode in modes {
             let token = mint(RoutingKey::of(&tunnel.id)).unwrap();
@@ -286,7 +299,7 @@ macro_rules! suite {
             list { newest_first_whatever_the_time_of_day_does, the_last_page_has_no_cursor, pages_are_stable_under_inserts_and_removals, a_device_has_its_own_list_with_closed_tunnels_in_it }
             races { of_sixteen_simultaneous_uses_of_a_token_one_wins, of_sixteen_openings_at_the_limit_one_wins, of_sixteen_openings_to_a_thing_at_its_limit_one_wins, of_sixteen_tokens_that_one_client_token_is_shown_with_one_wins }
             random { no_token_is_ever_accepted_where_the_model_refuses_it }
-            rotation { the_rotated_side_gets_a_new_token_and_the_other_stays_up, a_session_of_the_old_token_says_goodbye_without_effect, a_spent_token_is_replaced_by_a_fresh_one, a_side_has_the_token_it_was_given_last, nothing_extends_a_lifetime, a_closed_or_expired_or_unknown_tunnel_is_not_rotated, a_rotation_may_name_another_device_but_not_other_services, a_tunnel_opened_without_services_can_get_them_once }
+            rotation { the_rotated_side_gets_a_new_token_and_the_other_stays_up, a_session_of_the_old_token_says_goodbye_without_effect, a_spent_token_is_replaced_by_a_fresh_one, a_side_has_the_token_it_was_given_last, nothing_extends_a_lifetime, a_closed_or_expired_or_unknown_tunnel_is_not_rotated, a_rotation_may_name_another_device_but_not_other_services, a_rotation_by_leave_for_another_device_is_refused, a_tunnel_opened_without_services_can_get_them_once }
         }
     };
     ($place:expr; $($module:ident { $($name:ident),* })*) => {

@@ -148,6 +148,29 @@ pub(crate) async fn a_rotation_may_name_another_device_but_not_other_services(pl
     }
 }
 
+pub(crate) async fn a_rotation_by_leave_for_another_device_is_refused(place: &impl Place) {
+    let fixture = Fixture::new(place).await;
+    let all = [Mode::Source, Mode::Destination];
+    let (old, new) = (config(Some("old"), &["SSH"]), config(Some("new"), &["SSH"]));
+    let tunnel = fixture.try_open(Some(old.clone()), 720).await.unwrap();
+    let seen = Seen::Config(Some(old));
+    let moved = fixture.rotate_seen(&tunnel, &all, Some(new.clone()), seen.clone());
+    let tunnel = moved.await.unwrap();
+    for seen in [seen, Seen::Config(None)] {
+        let refused = fixture.rotate_seen(&tunnel, &all, None, seen).await;
+        assert_eq!(refused.err(), Some(TunnelError::Moved));
+    }
+    // A refused rotation revokes nothing.
+    for mode in all {
+        let client = Some(mode.as_str());
+        let spent = fixture.spend(mode, tunnel.token(mode), client).await;
+        spent.unwrap();
+    }
+    let seen = Seen::Config(Some(new));
+    let rotated = fixture.rotate_seen(&tunnel, &all, None, seen).await;
+    rotated.unwrap();
+}
+
 pub(crate) async fn a_tunnel_opened_without_services_can_get_them_once(place: &impl Place) {
     let fixture = Fixture::with_limits(
         place,

@@ -10,7 +10,7 @@ mod trouble;
 use super::*;
 use crate::clock::manual::ManualClock;
 use crate::store::conformance::{Opened, Place, config, prepare, presented, suite};
-use crate::tunnels::{Lifetime, Status};
+use crate::tunnels::{Lifetime, Seen, Status};
 
 use self::server::{Server, server};
 

@@ -39,6 +39,7 @@ async fn a_node_hears_what_another_one_takes_the_right_from() {
         source: Some(TokenHash::of(&mint(RoutingKey::of(&tunnel.id)).unwrap())),
         destination: None,
         config: None,
+        seen: Seen::Anything,
     };
     a.rotate(now, &tunnel.id, rotation).await.unwrap();
     a.close(now, &tunnel.id, false).await.unwrap();

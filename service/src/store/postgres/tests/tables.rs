@@ -149,6 +149,7 @@ async fn a_message_queued_at_one_node_is_told_and_given_out_at_another() {
         source: None,
         destination: Some(TokenHash::of(&token)),
         config: None,
+        seen: Seen::Anything,
     };
     a.rotate(clock.now(), &tunnel.id, rotation).await.unwrap();
     assert_eq!(b.next(soon, &thing(), connection).await, Ok(None));
@@ -193,6 +194,7 @@ async fn of_tokens_that_nodes_rotate_and_queue_at_once_the_last_is_told() {
                     source: None,
                     destination: Some(token),
                     config: None,
+                    seen: Seen::Anything,
                 };
                 node.rotate(now, &id, rotation).await.unwrap();
                 let message = Message {

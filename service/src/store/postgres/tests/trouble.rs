@@ -126,6 +126,7 @@ async fn a_commit_whose_answer_is_lost_is_uncertain_until_it_is_asked_for() {
         source: Some(token),
         destination: None,
         config: None,
+        seen: Seen::Anything,
     };
     lose();
     let rotated = store.rotate(now, &tunnel.id, rotation).await;

@@ -33,7 +33,9 @@ use crate::iot::{DataEndpoint, Iot};
 use crate::links::Links;
 use crate::listen::{DeviceDoor, HttpsListener, device_config};
 use crate::mqtt::Broker;
-use crate::notify::{ExternalBroker, ExternalSettings, Notifier, QueueLimits, SealError, Sealer};
+use crate::notify::{
+    ExternalBroker, ExternalSettings, Notifier, QueueLimits, SealError, Sealer, Stored,
+};
 use crate::registry::{KnownThings, Registry};
 use crate::settings::{ApiAccess, Settings};
 use crate::store::{AnyStore, Change, Changes, Store, StoreError, StoreLimits};
@@ -131,7 +133,7 @@ impl Service {
             told,
             clock.clone(),
         );
-        let external = external(&settings, &clock);
+        let external = external(&settings, &store, &clock);
         let notifier: Arc<dyn Notifier> = match &external {
             Some(external) => external.clone(),
             None => broker.clone(),
@@ -434,7 +436,11 @@ fn broker(
     ))
 }
 
-fn external(settings: &Settings, clock: &Clock) -> Option<Arc<ExternalBroker>> {
+fn external(
+    settings: &Settings,
+    store: &Arc<AnyStore>,
+    clock: &Clock,
+) -> Option<Arc<ExternalBroker>> {
     let mqtt = &settings.mqtt;
     let limits = QueueLimits {
         queued_per_thing_max: mqtt.mailbox.queued_max,
@@ -443,7 +449,11 @@ fn external(settings: &Settings, clock: &Clock) -> Option<Arc<ExternalBroker>> {
     let retention = mqtt.limits.retention;
     let broker = |external: &_| {
         let settings = ExternalSettings::clone(external);
-        ExternalBroker::new(settings, limits, retention, clock.clone())
+        let current = Arc::new(Stored {
+            store: Arc::clone(store),
+            clock: clock.clone(),
+        });
+        ExternalBroker::new(settings, limits, retention, clock.clone(), current)
     };
     mqtt.external.as_ref().map(broker).map(Arc::new)
 }

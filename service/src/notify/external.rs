@@ -11,6 +11,7 @@
 //! the process; whoever opened the tunnel has the tokens, and can rotate.
 
 mod address;
+mod current;
 mod hint;
 mod queue;
 mod session;
@@ -36,6 +37,7 @@ use crate::clock::Clock;
 use crate::tunnels::ThingName;
 
 pub use address::{BrokerAddress, BrokerAddressError};
+pub(crate) use current::{MayTell, Stored};
 pub use queue::QueueLimits;
 
 /// Where the broker is, and who we are there.
@@ -101,21 +103,25 @@ pub struct ExternalBroker {
     clock: Clock,
     retention: Duration,
     settings: ExternalSettings,
+    current: Arc<dyn MayTell>,
 }
 
 impl ExternalBroker {
-    /// Without a connection; [`run`](Self::run) makes it. A notification waits for at most `retention`.
-    pub fn new(
+    /// Without a connection; [`run`](Self::run) makes it. A notification waits for at most `retention`, and what
+    /// may not be told any more by then is thrown away.
+    pub(crate) fn new(
         settings: ExternalSettings,
         limits: QueueLimits,
         retention: Duration,
         clock: Clock,
+        current: Arc<dyn MayTell>,
     ) -> Self {
         Self {
             queue: Arc::new(Queue::new(limits)),
             clock,
             retention,
             settings,
+            current,
         }
     }
 
@@ -123,7 +129,7 @@ impl ExternalBroker {
     /// is sent, for a second.
     pub async fn run(self: Arc<Self>, stop: watch::Receiver<bool>) {
         let (leave, leaving) = watch::channel(false);
-        let session = Session::new(&self.settings, &self.queue, &self.clock);
+        let session = Session::new(&self.settings, &self.queue, &self.clock, &*self.current);
         let end = async {
             told(stop).await;
             let _ = timeout(LEAVE_LIMIT, self.queue.emptied()).await;

@@ -24,6 +24,7 @@ use adit_proto::TunnelId;
 
 use crate::tunnels::ThingName;
 
+pub(crate) use external::Stored;
 pub use external::{
     BrokerAddress, BrokerAddressError, ExternalBroker, ExternalSettings, InvalidLogin, Login,
     QueueLimits,
@@ -48,7 +49,7 @@ pub trait Notifier: Send + Sync + 'static {
     fn publish<'a>(&'a self, thing: &'a ThingName, notification: Notification) -> Pending<'a>;
 
     /// From here on nothing of this tunnel is delivered: its token was rotated away, or it has ended. For
-    /// what is kept outside of the store, which has thrown away its own.
+    /// what is kept outside of the store, which has thrown away its own. Nobody says so of what other nodes do.
     fn revoke<'a>(&'a self, tunnel: &'a TunnelId) -> Pending<'a>;
 }
 

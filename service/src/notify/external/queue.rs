@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::clock::{Clock, Timestamp};
 use crate::notify::{Notification, notify_topic};
+use crate::token::TokenHash;
 use crate::tunnels::ThingName;
 
 /// How much may wait for the broker.
@@ -55,6 +56,8 @@ pub(super) struct Dropped {
 /// What is to be published.
 pub(super) struct Handed {
     pub(super) ticket: Ticket,
+    pub(super) tunnel: TunnelId,
+    pub(super) token: TokenHash,
     pub(super) topic: String,
     pub(super) payload: Bytes,
 }
@@ -67,6 +70,7 @@ struct Letters {
 
 struct Letter {
     tunnel: TunnelId,
+    token: TokenHash,
     thing: ThingName,
     /// Holds the token: wiped when the last copy is gone.
     payload: Bytes,
@@ -96,6 +100,7 @@ impl Queue {
     ) -> Option<Dropped> {
         let letter = Letter {
             tunnel: notification.tunnel.clone(),
+            token: TokenHash::of(&notification.token),
             thing: thing.clone(),
             payload: Bytes::from_owner(notification.payload()),
             expires,
@@ -175,6 +180,8 @@ impl Queue {
         letter.is_handed = true;
         Some(Handed {
             ticket: *ticket,
+            tunnel: letter.tunnel.clone(),
+            token: letter.token,
             topic: notify_topic(&letter.thing),
             payload: letter.payload.clone(),
         })

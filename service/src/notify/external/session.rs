@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::ExternalSettings;
+use super::current::MayTell;
 use super::hint::hint;
 use super::queue::{Handed, Queue};
 use crate::clock::{Clock, Timestamp};
@@ -28,6 +29,7 @@ pub(super) struct Session<'a> {
     settings: &'a ExternalSettings,
     queue: &'a Queue,
     clock: &'a Clock,
+    current: &'a dyn MayTell,
     client_id: String,
 }
 
@@ -40,11 +42,17 @@ pub(super) struct Ended {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(settings: &'a ExternalSettings, queue: &'a Queue, clock: &'a Clock) -> Self {
+    pub(super) fn new(
+        settings: &'a ExternalSettings,
+        queue: &'a Queue,
+        clock: &'a Clock,
+        current: &'a dyn MayTell,
+    ) -> Self {
         Self {
             settings,
             queue,
             clock,
+            current,
             // Nodes and restarts must not push each other out: a broker lets in one client of a name.
             client_id: format!("adit-{}", Uuid::new_v4().simple()),
         }
@@ -145,7 +153,11 @@ impl<'a> Session<'a> {
                     Ok((_, Err(_))) | Err(_) => return Ok(()),
                 },
                 handed = self.queue.next(self.clock), if answers.len() < WINDOW => {
-                    let Handed { ticket, topic, payload } = handed;
+                    let Handed { ticket, tunnel, token, topic, payload } = handed;
+                    if !self.current.may_tell(&tunnel, token).await {
+                        self.queue.settled(ticket);
+                        continue;
+                    }
                     let options = PublishOptions::at_least_once();
                     match client.publish_tracked(topic, payload, options).await {
                         Ok(notice) => {

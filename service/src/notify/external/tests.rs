@@ -2,6 +2,8 @@
 
 mod mosquitto;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +19,34 @@ use super::session::Ended;
 use super::*;
 use crate::settings::MqttSettings;
 use crate::testing::{Client, FOREIGN_FILTERS, asked, settings, start};
+use crate::token::TokenHash;
+
+/// Tokens that another node has rotated away.
+#[derive(Default)]
+struct Elsewhere(std::sync::Mutex<Vec<TokenHash>>);
+
+impl Elsewhere {
+    fn rotates(&self, token: &str) {
+        let token = AccessToken::new(token.to_owned()).unwrap();
+        self.0.lock().unwrap().push(TokenHash::of(&token));
+    }
+}
+
+impl MayTell for Elsewhere {
+    fn may_tell<'a>(
+        &'a self,
+        _tunnel: &'a TunnelId,
+        token: TokenHash,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        let may = !self.0.lock().unwrap().contains(&token);
+        Box::pin(std::future::ready(may))
+    }
+}
 
 /// A notifier at work.
 struct Site {
     notifier: Arc<ExternalBroker>,
+    elsewhere: Arc<Elsewhere>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -29,11 +55,15 @@ impl Site {
     fn new(settings: ExternalSettings) -> Self {
         let limits = QueueLimits::default();
         let hour = Duration::from_secs(3_600);
-        let notifier = Arc::new(ExternalBroker::new(settings, limits, hour, Clock::system()));
+        let elsewhere = Arc::new(Elsewhere::default());
+        let current = Arc::clone(&elsewhere) as Arc<dyn MayTell>;
+        let notifier = ExternalBroker::new(settings, limits, hour, Clock::system(), current);
+        let notifier = Arc::new(notifier);
         let (stop, stopping) = watch::channel(false);
         let task = tokio::spawn(Arc::clone(&notifier).run(stopping));
         Self {
             notifier,
+            elsewhere,
             stop,
             task,
         }
@@ -202,6 +232,37 @@ async fn what_is_published_while_the_broker_is_down_comes_later_but_not_what_was
 }
 
 #[tokio::test]
+async fn what_another_node_has_rotated_away_meanwhile_is_not_told() {
+    let Some(mosquitto) = Mosquitto::new(Door::Certificates, &["a"]) else {
+        return;
+    };
+    let a = topic("a");
+    let site = Site::new(mosquitto.settings(SERVICE));
+    let broker = mosquitto.start().await;
+    let session = broker.persistent_subscriber("a", &a, 1).await;
+    site.publish("a", "t", "first").await;
+    assert_eq!(session.lines().await, [line("a", "first")]);
+    site.sent().await;
+    broker.stop().await;
+
+    for (tunnel, token) in [("t1", "stale"), ("t2", "good"), ("t3", "stale, too")] {
+        site.publish("a", tunnel, token).await;
+    }
+    site.elsewhere.rotates("stale");
+    site.elsewhere.rotates("stale, too");
+
+    let broker = mosquitto.start().await;
+    site.sent().await;
+    let session = broker.persistent_subscriber("a", &a, 1).await;
+    assert_eq!(session.lines().await, [line("a", "good")]);
+    site.publish("a", "t4", "last").await;
+    site.sent().await;
+    let session = broker.persistent_subscriber("a", &a, 1).await;
+    assert_eq!(session.lines().await, [line("a", "last")]);
+    site.stop().await;
+}
+
+#[tokio::test]
 async fn a_frozen_broker_holds_up_no_publication_and_gets_all_of_them_later() {
     let Some(mosquitto) = Mosquitto::new(Door::Certificates, &["a"]) else {
         return;
@@ -336,7 +397,8 @@ async fn the_service_tells_devices_through_the_broker_and_opens_no_door_of_its_o
 async fn failure(settings: &ExternalSettings) -> Ended {
     let (queue, clock) = (Queue::new(QueueLimits::default()), Clock::system());
     let (_leave, leaving) = watch::channel(false);
-    let session = Session::new(settings, &queue, &clock);
+    let elsewhere = Elsewhere::default();
+    let session = Session::new(settings, &queue, &clock, &elsewhere);
     let ended = timeout(Duration::from_secs(30), session.connect(leaving));
     ended.await.expect("the attempt fails")
 }

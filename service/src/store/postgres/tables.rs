@@ -219,6 +219,11 @@ impl<C: Asked> Sql for Connection<C> {
                                           SELECT value FROM json_array_elements_text(($1::text)::json) \
                                           WITH ORDINALITY AS line (value, place) ORDER BY place RETURNING sequence";
     const PRUNE_RECORDS: &'static str = PRUNE_RECORDS;
+    // Those that somebody else has locked are on their way out: whoever ends several tunnels takes their messages
+    // away in another order, and each would wait for the other.
+    const TRIM_MESSAGES: &'static str = "DELETE FROM messages WHERE id IN \
+                                         (SELECT id FROM messages WHERE thing = $1 ORDER BY id DESC OFFSET $2 \
+                                         FOR UPDATE SKIP LOCKED)";
     const MAY_TELL_LOCKED: &'static str = "SELECT 1 FROM tunnels WHERE id = $1 AND destination_token = $2 \
                                            AND is_open AND deadline_ms > $3 FOR UPDATE";
 

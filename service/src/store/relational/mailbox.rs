@@ -151,7 +151,7 @@ pub(in crate::store) async fn push<D: Sql>(
         return Ok(false);
     }
     let others = limits.queued_max.saturating_sub(1);
-    db.execute(TRIM, &[thing.as_str().into(), others.into()])
+    db.execute(D::TRIM_MESSAGES, &[thing.as_str().into(), others.into()])
         .await?;
     let values = [
         thing.as_str().into(),
@@ -385,9 +385,6 @@ pub(in crate::store) const MAY_TELL: &str = "SELECT 1 FROM tunnels WHERE id = $1
 const FIRST: &str = "SELECT id, sent, tunnel, expires_ms, sealed, token FROM messages \
                      WHERE thing = $1 ORDER BY id LIMIT 1";
 
-/// All but the newest `$2`.
-const TRIM: &str = "DELETE FROM messages WHERE thing = $1 AND id NOT IN \
-                    (SELECT id FROM messages WHERE thing = $1 ORDER BY id DESC LIMIT $2)";
 const SESSIONS_OVER: &str =
     "SELECT thing FROM sessions WHERE until_ms <= $1 ORDER BY until_ms LIMIT $2";
 const MESSAGES_OVER: &str = "DELETE FROM messages WHERE id IN \

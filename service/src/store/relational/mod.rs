@@ -37,6 +37,8 @@ pub(super) trait Sql {
     /// Drops records of the audit up to the number `$1`, the oldest first and 1,024 at most: more than are added
     /// from one time to the next.
     const PRUNE_RECORDS: &'static str;
+    /// Drops all of a thing's messages but the newest `$2`.
+    const TRIM_MESSAGES: &'static str;
     /// [`mailbox::MAY_TELL`], with the tunnel's row locked to the end of the transaction.
     const MAY_TELL_LOCKED: &'static str;
 

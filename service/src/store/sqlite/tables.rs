@@ -140,6 +140,8 @@ impl Sql for Lite<'_> {
     const PRUNE_RECORDS: &'static str = "DELETE FROM audit WHERE sequence IN (\
                                          SELECT sequence FROM audit WHERE sequence <= $1 \
                                          ORDER BY sequence LIMIT 1024)";
+    const TRIM_MESSAGES: &'static str = "DELETE FROM messages WHERE thing = $1 AND id NOT IN \
+                                         (SELECT id FROM messages WHERE thing = $1 ORDER BY id DESC LIMIT $2)";
     const MAY_TELL_LOCKED: &'static str = mailbox::MAY_TELL;
 
     fn query(

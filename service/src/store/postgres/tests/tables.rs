@@ -218,6 +218,44 @@ async fn of_tokens_that_nodes_rotate_and_queue_at_once_the_last_is_told() {
     }
 }
 
+/// Whoever ends several tunnels at once takes their messages away in an order of its own.
+#[tokio::test]
+async fn a_full_queue_takes_a_message_while_somebody_takes_others_away() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let store = database.node(&clock).await;
+    let now = clock.now().steady;
+    let start = SessionStart {
+        clean: true,
+        resumable: true,
+        until: now.after(Duration::from_secs(7_200)),
+    };
+    let opened = Mailbox::open(&store, now, &thing(), start).await;
+    let (connection, qos) = (opened.unwrap().connection, Some(Qos::AtLeastOnce));
+    store.subscribe(&thing(), connection, qos).await.unwrap();
+    let fill = "INSERT INTO messages (thing, tunnel, sent, expires_ms, life_ms, sealed, token) \
+                SELECT 'press-7', 't' || n, 0, 9e15::bigint, 1, '', '' FROM generate_series(1, 40) n";
+    database.run(fill).await;
+    let config: tokio_postgres::Config = database.server.url(&database.name()).parse().unwrap();
+    let other = database.server.connect(&config).await;
+    let taken =
+        "BEGIN; DELETE FROM messages WHERE id IN (SELECT id FROM messages ORDER BY id LIMIT 3)";
+    other.batch_execute(taken).await.unwrap();
+    let tunnel = open(&store, clock.now(), "t").await;
+    let message = Message {
+        tunnel: tunnel.id.clone(),
+        token: TokenHash::of(&tunnel.destination),
+        expires: now.after(Duration::from_secs(600)),
+        sealed: b"sealed".as_slice().into(),
+    };
+    assert!(store.push(now, &thing(), message).await.unwrap());
+    other.batch_execute("COMMIT").await.unwrap();
+    let kept = database.number("SELECT count(*) FROM messages").await;
+    assert_eq!(kept, 20);
+}
+
 #[tokio::test]
 async fn a_node_that_was_late_looks_at_everything_again() {
     let Some(database) = Database::new() else {

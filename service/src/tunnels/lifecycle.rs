@@ -68,9 +68,17 @@ impl Record {
         if ends > now.steady {
             return;
         }
+        // A clock that was set meanwhile would tell of an end before what came before it.
+        let updates = [
+            Some(self.updated),
+            self.source.updated,
+            self.destination.updated,
+        ];
+        let last = updates.into_iter().flatten().max();
+        let wall = now.wall.before(now.steady.since(ends));
         let then = Now {
             steady: ends,
-            wall: now.wall.before(now.steady.since(ends)),
+            wall: wall.max(last.unwrap_or(wall)),
             ..now
         };
         self.end(then, retention);

@@ -375,3 +375,15 @@ pub(crate) async fn tag_keys_that_differ_only_by_case_are_refused(place: &impl P
     fixture.store.tag(id, tags(&["ENV"])).await.unwrap();
     assert_eq!(fixture.view(&tunnel).await.tags, tags(&["ENV", "new", "Ä"]));
 }
+
+pub(crate) async fn an_end_is_shown_after_what_came_before_it_whatever_the_clock_says(
+    place: &impl Place,
+) {
+    let fixture = Fixture::new(place).await;
+    let tunnel = fixture.try_open(None, 10).await.unwrap();
+    fixture.clock.jump_wall(-365 * 24 * 3600);
+    fixture.advance(minutes(10)).await;
+    let summary = fixture.view(&tunnel).await.summary;
+    assert_eq!(summary.status, Status::Closed);
+    assert_eq!(summary.updated, summary.created);
+}

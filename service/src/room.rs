@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 ///   always waits: it may be what passes all the world on to us.
 ///
 /// So silent connections from one address, however many, take at most the places that nobody else asks
-/// for; and who shares its address with them has `patience` to say who it is. Nor can anybody who is known keep
+/// for; and who shares its address with them has `patience` to say who it is. Nor can one that is known keep
 /// others out: of one owner a quarter of all places can settle, and further clients of its stay strangers.
 #[derive(Debug)]
 pub(crate) struct Room {
@@ -205,18 +205,22 @@ impl Place {
 
     /// The client has shown who it is: from here on it does not have to go for anybody, unless it was told
     /// to before, or a quarter of all places are its owner's. Those that nobody owns count as one owner's.
-    pub(crate) fn settle(&self, owner: Option<&Arc<str>>) {
+    /// Says whether it may stay.
+    pub(crate) fn settle(&self, owner: Option<&Arc<str>>) -> bool {
         let mut table = self.room.table();
-        let client = table.clients.get(&self.number);
-        if client.is_none_or(|client| client.standing != Standing::Stranger)
-            || table.settled(owner) >= self.room.quarter()
+        let standing = table
+            .clients
+            .get(&self.number)
+            .map(|client| client.standing);
+        if standing == Some(Standing::Stranger)
+            && table.settled(owner) < self.room.quarter()
+            && let Some(client) = table.clients.get_mut(&self.number)
         {
-            return;
-        }
-        if let Some(client) = table.clients.get_mut(&self.number) {
             client.standing = Standing::Settled;
             client.owner = owner.cloned();
+            return true;
         }
+        standing == Some(Standing::Settled)
     }
 }
 
@@ -338,19 +342,19 @@ mod tests {
         let (room, places) = full("192.0.2.1", now);
         let owners = [None, Some("one".into()), Some("two".into())];
         for (index, place) in places.iter().enumerate() {
-            place.settle(owners[index.min(5) / 2].as_ref());
+            let stays = place.settle(owners[index.min(5) / 2].as_ref());
+            assert_eq!(stays, index < 6);
         }
-        let settled: Vec<_> = (0..8)
-            .filter(|index| room.table().clients[index].standing == Standing::Settled)
-            .collect();
-        assert_eq!(settled, [0, 1, 2, 3, 4, 5]);
+        assert!(
+            places[0].settle(owners[0].as_ref()),
+            "it has settled before"
+        );
         let _ = room.ask(address("192.0.2.2"), now + PATIENCE);
         assert_eq!(leaving(&places), [6]);
         // A place that comes free is its owner's again.
         let mut places = places;
         drop(places.remove(4));
-        places[6].settle(owners[2].as_ref());
-        assert_eq!(room.table().clients[&7].standing, Standing::Settled);
+        assert!(places[6].settle(owners[2].as_ref()));
     }
 
     #[tokio::test]

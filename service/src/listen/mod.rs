@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::Request;
+use axum::http::{HeaderValue, Request, header};
 use axum::{Extension, Router};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -133,11 +133,16 @@ impl Connection {
         let answer = service_fn(move |request: Request<Incoming>| {
             let (answered, place) = (router.call(request), Arc::clone(&place));
             async move {
-                let answer = answered.await?;
+                let mut answer = answered.await?;
                 // Nothing succeeds for somebody whom we do not know.
                 if answer.status().is_success() {
                     let caller = answer.extensions().get();
-                    place.settle(caller.and_then(|CalledBy(key)| key.as_ref()));
+                    let stays = place.settle(caller.and_then(|CalledBy(key)| key.as_ref()));
+                    if !stays {
+                        // Its next call is to take a place like anybody's, and not be cut with this connection.
+                        let headers = answer.headers_mut();
+                        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    }
                 }
                 Ok::<_, Infallible>(answer)
             }

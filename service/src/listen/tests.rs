@@ -155,11 +155,8 @@ async fn connections_beyond_the_limit_wait_for_their_turn() {
         l.patience = LONG;
     }))
     .await;
-    let mut first = Client::new(&running).await;
-    let mut second = Client::new(&running).await;
-    for client in [&mut first, &mut second] {
-        client.ok("ListTunnels", json!({})).await;
-    }
+    let first = connect(&running).await;
+    let second = connect(&running).await;
     // The third one is taken, and nobody answers it.
     let third = connect(&running);
     tokio::pin!(third);
@@ -167,6 +164,23 @@ async fn connections_beyond_the_limit_wait_for_their_turn() {
     drop(first);
     timeout(LONG, third).await.unwrap();
     drop(second);
+}
+
+#[tokio::test]
+async fn beyond_a_quarter_of_all_places_a_caller_has_a_connection_for_each_call() {
+    let running = start(impatient(|l| l.connections_max = 8)).await;
+    let mut clients = Vec::new();
+    for number in 1..=4 {
+        let mut client = Client::new(&running).await;
+        let answered = client.call("ListTunnels", &json!({})).await;
+        assert_eq!(answered.head.status(), 200);
+        let closes = answered.head.headers().get("connection");
+        assert_eq!(closes.is_some_and(|it| it == "close"), number > 2);
+        clients.push(client);
+    }
+    for client in &mut clients[..2] {
+        client.ok("ListTunnels", json!({})).await;
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 
 use std::fs;
 
+use rustix::time::{ClockId, clock_gettime};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -16,34 +17,17 @@ use crate::data_dir::{DataDir, DataDirError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Boot {
     id: Uuid,
-    /// In milliseconds, to the hundredth of a second.
+    /// In milliseconds.
     since: u64,
 }
 
 impl Boot {
-    /// Of this machine; `None` where it cannot be told, as under systemd's `ProcSubset=pid`.
+    /// Of this machine; `None` where its id cannot be read, as under systemd's `ProcSubset=pid`.
     pub(super) fn of_machine() -> Option<Self> {
         let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        // The start of the process first, and so never the later one.
-        let process = fs::read_to_string("/proc/self/stat").ok()?;
-        let uptime = fs::read_to_string("/proc/uptime").ok()?;
-        Self::parse(&id, &process, &uptime)
-    }
-
-    fn parse(id: &str, process: &str, uptime: &str) -> Option<Self> {
         let id = Uuid::parse_str(id.trim()).ok()?;
-        // Seconds with two decimals.
-        let uptime = uptime.split_whitespace().next()?.replace('.', "");
-        let since: u64 = uptime.parse().ok()?;
-        // Field 22, behind a name in parentheses with anything in it: hundredths of a second as well, for
-        // USER_HZ is 100 on every architecture that this builds for.
-        let (_, fields) = process.rsplit_once(')')?;
-        let started: u64 = fields.split_whitespace().nth(19)?.parse().ok()?;
-        // lxcfs shows a container its own age in the place of the machine's, and that begins anew.
-        (started <= since).then_some(Self {
-            id,
-            since: since.checked_mul(10)?,
-        })
+        let since = since_boot();
+        Some(Self { id, since })
     }
 
     #[cfg(test)]
@@ -56,6 +40,13 @@ impl Boot {
     pub(super) fn advance(&mut self, by: std::time::Duration) {
         self.since += super::millis(by);
     }
+}
+
+/// Milliseconds since the boot of the machine, those included in which it was suspended. Nobody can set this clock.
+pub(super) fn since_boot() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    let (seconds, nanoseconds) = (time.tv_sec.cast_unsigned(), time.tv_nsec.cast_unsigned());
+    seconds * 1_000 + nanoseconds / 1_000_000
 }
 
 /// What the steady time of one boot hangs on.
@@ -92,9 +83,9 @@ impl Anchor {
     }
 
     /// Steady time when this boot has gone on for so long.
+    #[cfg(test)]
     pub(super) fn steady(self, boot: Boot) -> Timestamp {
-        let steady = self.booted.saturating_add_unsigned(boot.since);
-        Timestamp::from_millis(steady.try_into().unwrap_or(0))
+        steady(self.booted, boot.since)
     }
 
     fn read(dir: &DataDir) -> Result<Option<Self>, DataDirError> {
@@ -124,6 +115,12 @@ impl Anchor {
     }
 }
 
+/// With this steady time at the boot, so many milliseconds after it.
+pub(super) fn steady(booted: i64, since_boot: u64) -> Timestamp {
+    let steady = booted.saturating_add_unsigned(since_boot);
+    Timestamp::from_millis(steady.try_into().unwrap_or(0))
+}
+
 /// In the data directory.
 const FILE: &str = "clock";
 
@@ -142,38 +139,6 @@ mod tests {
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)
-    }
-
-    /// A process that was started so many hundredths of a second after the boot.
-    fn process(started: &str) -> String {
-        format!("7 (a) b) R{} {started} 3133440 403", " 0".repeat(18))
-    }
-
-    #[test]
-    fn a_boot_is_read_to_the_hundredth_of_a_second() {
-        let read = |uptime| Boot::parse(&format!("{ID}\n"), &process("100"), uptime);
-        assert_eq!(read("29784.07 9901.57\n"), Some(boot(29_784_070)));
-        assert_eq!(read("1.00 0.00\n"), Some(boot(1_000)));
-        for wrong in [
-            "",
-            "\n",
-            "x 1.00",
-            "-1.00 1.00",
-            "99999999999999999999.00 1",
-        ] {
-            assert_eq!(read(wrong), None, "{wrong}");
-        }
-        let read = |id: &str, process: &str| Boot::parse(id, process, "29784.07 9901.57\n");
-        assert_eq!(read("", &process("100")), None);
-        assert_eq!(read(ID, "7 (a) R 1"), None);
-        assert_eq!(read(ID, ""), None);
-    }
-
-    #[test]
-    fn the_age_of_a_container_is_not_taken_for_that_of_the_machine() {
-        let read = |started| Boot::parse(ID, &process(started), "0.30 0.10\n");
-        assert_eq!(read("30"), Some(boot(300)));
-        assert_eq!(read("31"), None);
     }
 
     #[test]

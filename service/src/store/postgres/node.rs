@@ -69,8 +69,8 @@ pub(super) async fn begin(
     Ok(begun)
 }
 
-/// The time that this machine has had since its boot, if a node of it has been here before; else that of
-/// the nodes that live; of the server, when none does. When none does, nothing has more left than its full
+/// The time of the nodes that live; when none does, that which this machine has had since its boot, if a node of it
+/// has been here before; else the server's. When none lives, nothing has more left than its full
 /// length, whatever clocks did meanwhile. Those before are struck off, so that one that was only
 /// late finds out that its devices were taken for gone.
 async fn enter(
@@ -81,12 +81,13 @@ async fn enter(
     let row = transaction.query_one(TIMES, &[]).await?;
     let (server, nodes): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
     let steady = || number(clock.now().steady.millis());
-    let by_others = nodes.unwrap_or(server) - steady();
+    let by_others = nodes.map(|others| others - steady());
     let by_boot = match clock.anchor() {
         Some(anchor) => offset_of_boot(transaction, anchor).await?,
         None => None,
     };
-    let offset = by_boot.unwrap_or(by_others);
+    let offset = by_others.or(by_boot);
+    let offset = offset.unwrap_or_else(|| server - steady());
     if nodes.is_none() {
         let retention = i64::try_from(limits.retention.as_millis()).unwrap_or(i64::MAX / 2);
         // Nobody changes a tunnel between the two.
@@ -295,14 +296,15 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(1633970548); \
 const VERSION: &str = "SELECT version FROM adit_schema";
 const TIMES: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
                      (SELECT steady_ms + (extract(epoch FROM clock_timestamp() - beat) * 1000)::bigint FROM nodes \
-                      WHERE beat > clock_timestamp() - interval '15 seconds' ORDER BY id LIMIT 1)";
+                      WHERE beat BETWEEN clock_timestamp() - interval '15 seconds' \
+                      AND clock_timestamp() + interval '15 seconds' ORDER BY id LIMIT 1)";
 const BOOTED: &str = "SELECT booted_ms FROM boots WHERE boot = $1";
 const FORGET_BOOTS: &str = "DELETE FROM boots";
 const FORGET_BOOT: &str = "DELETE FROM boots WHERE boot = $1";
 const KEEP_BOOT: &str = "INSERT INTO boots (boot, booted_ms) VALUES ($1, $2)";
 /// Those that entered last stay, a thousand.
-const FORGET_OLD_BOOTS: &str =
-    "DELETE FROM boots WHERE sequence <= (SELECT max(sequence) - 1000 FROM boots)";
+const FORGET_OLD_BOOTS: &str = "DELETE FROM boots WHERE sequence IN \
+                                (SELECT sequence FROM boots ORDER BY sequence DESC OFFSET 1000)";
 const CLAMP: &str = "UPDATE tunnels SET deadline_ms = \
                      $1 + CASE WHEN is_open THEN lifetime_minutes * 60000 ELSE $2 END \
                      WHERE deadline_ms > $1 + CASE WHEN is_open THEN lifetime_minutes * 60000 ELSE $2 END";

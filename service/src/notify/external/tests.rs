@@ -198,20 +198,25 @@ async fn what_others_than_the_service_publish_is_heard_by_nobody() {
     site.stop().await;
 }
 
+/// A notifier whose broker has gone, with a session of `a` that the broker keeps over its own restart.
+async fn without_its_broker(mosquitto: &Mosquitto) -> Site {
+    let site = Site::new(mosquitto.settings(SERVICE));
+    let broker = mosquitto.start().await;
+    let session = broker.persistent_subscriber("a", &topic("a"), 1).await;
+    site.publish("a", "first", "first").await;
+    assert_eq!(session.lines().await, [line("a", "first")]);
+    site.sent().await;
+    broker.stop().await;
+    site
+}
+
 #[tokio::test]
 async fn what_is_published_while_the_broker_is_down_comes_later_but_not_what_was_revoked() {
     let Some(mosquitto) = Mosquitto::new(Door::Certificates, &["a"]) else {
         return;
     };
     let a = topic("a");
-    let site = Site::new(mosquitto.settings(SERVICE));
-    let broker = mosquitto.start().await;
-    // Leaves a session that the broker keeps over its own restart.
-    let session = broker.persistent_subscriber("a", &a, 1).await;
-    site.publish("a", "first", "first").await;
-    assert_eq!(session.lines().await, [line("a", "first")]);
-    site.sent().await;
-    broker.stop().await;
+    let site = without_its_broker(&mosquitto).await;
 
     site.publish("a", "kept", "kept").await;
     site.publish("a", "rotated", "stale").await;
@@ -237,13 +242,7 @@ async fn what_another_node_has_rotated_away_meanwhile_is_not_told() {
         return;
     };
     let a = topic("a");
-    let site = Site::new(mosquitto.settings(SERVICE));
-    let broker = mosquitto.start().await;
-    let session = broker.persistent_subscriber("a", &a, 1).await;
-    site.publish("a", "t", "first").await;
-    assert_eq!(session.lines().await, [line("a", "first")]);
-    site.sent().await;
-    broker.stop().await;
+    let site = without_its_broker(&mosquitto).await;
 
     for (tunnel, token) in [("t1", "stale"), ("t2", "good"), ("t3", "stale, too")] {
         site.publish("a", tunnel, token).await;

@@ -162,6 +162,12 @@ async fn set_server_clock(database: &Database, by: i64) {
     database.run(&sql).await;
 }
 
+async fn open_for_ten_minutes(store: &PostgresStore, clock: &ManualClock) {
+    let (_, mut new) = prepare("t");
+    new.lifetime = Lifetime::from_minutes(10).unwrap();
+    store.open_tunnel(clock.now(), new).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_node_of_the_same_boot_has_the_time_of_before_whatever_the_server_says() {
     let minutes = |count: u64| Duration::from_secs(count * 60);
@@ -171,9 +177,7 @@ async fn a_node_of_the_same_boot_has_the_time_of_before_whatever_the_server_says
         };
         let clock = ManualClock::new();
         let store = database.node(&clock).await;
-        let (_, mut new) = prepare("t");
-        new.lifetime = Lifetime::from_minutes(10).unwrap();
-        store.open_tunnel(clock.now(), new).await.unwrap();
+        open_for_ten_minutes(&store, &clock).await;
         store.shut_down().await;
         set_server_clock(&database, jump).await;
         clock.advance(minutes(9));
@@ -255,9 +259,7 @@ async fn the_first_node_after_a_while_gives_nothing_more_than_its_full_length() 
     };
     let clock = ManualClock::new();
     let store = database.node(&clock).await;
-    let (_, mut new) = prepare("t");
-    new.lifetime = Lifetime::from_minutes(10).unwrap();
-    store.open_tunnel(clock.now(), new).await.unwrap();
+    open_for_ten_minutes(&store, &clock).await;
     store.shut_down().await;
     // As after the server's clock was set back by a year.
     database

@@ -87,18 +87,22 @@ async fn lifetimes_go_on_while_nothing_runs() {
     assert_eq!(store.is_open(rig.now(), "short").await, None);
 }
 
+/// `a` is open for ten minutes, and `closed` is not.
+async fn leave_one_open_and_one_closed(rig: &Rig) {
+    let store = rig.start();
+    let (_, mut new) = prepare("a");
+    new.lifetime = Lifetime::from_minutes(10).unwrap();
+    store.open_tunnel(rig.now(), new).await.unwrap();
+    let closed = open(&store, rig.now(), "closed").await.unwrap();
+    store.close(rig.now(), &closed.id, false).await.unwrap();
+}
+
 #[tokio::test]
 async fn restarts_of_the_machine_under_a_clock_that_was_set_close_nothing_late_and_keep_nothing_for_ever()
  {
     for (jump, is_open) in [(3600, false), (-3600, true), (YEAR, false), (-YEAR, true)] {
         let rig = Rig::new();
-        let store = rig.start();
-        let (_, mut new) = prepare("a");
-        new.lifetime = Lifetime::from_minutes(10).unwrap();
-        store.open_tunnel(rig.now(), new).await.unwrap();
-        let closed = open(&store, rig.now(), "closed").await.unwrap();
-        store.close(rig.now(), &closed.id, false).await.unwrap();
-        drop(store);
+        leave_one_open_and_one_closed(&rig).await;
 
         rig.clock.jump_wall(jump);
         rig.clock.reboot();
@@ -121,13 +125,7 @@ async fn restarts_of_the_service_under_a_clock_that_was_set_close_nothing_early_
     for jump in [3600, -3600, YEAR, -YEAR] {
         let rig = Rig::new();
         rig.restart();
-        let store = rig.start();
-        let (_, mut new) = prepare("a");
-        new.lifetime = Lifetime::from_minutes(10).unwrap();
-        store.open_tunnel(rig.now(), new).await.unwrap();
-        let closed = open(&store, rig.now(), "closed").await.unwrap();
-        store.close(rig.now(), &closed.id, false).await.unwrap();
-        drop(store);
+        leave_one_open_and_one_closed(&rig).await;
 
         rig.clock.advance(minutes(5));
         rig.clock.jump_wall(jump);

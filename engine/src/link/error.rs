@@ -135,6 +135,14 @@ impl LinkError {
                 step: Step::Resolve,
                 ..
             } => Some("check the endpoint and the network; behind a web proxy, set https_proxy"),
+            // A relay says one sentence (wire specification, section 1.6). An API answers in JSON, a web server with
+            // a page, and both say nothing of tokens.
+            Self::Refused { refusal, .. }
+                if refusal.status == 404
+                    || refusal.status < 500 && refusal.body.starts_with(['{', '<']) =>
+            {
+                Some("a relay does not answer like that: check the endpoint's host and port")
+            }
             Self::Refused { refusal, .. } if refusal.status < 500 => Some(
                 "an access token works once, for one side of a tunnel; get a new one by rotating it",
             ),

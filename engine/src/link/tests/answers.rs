@@ -25,6 +25,28 @@ async fn outcome(answer: impl FnOnce(&str) -> String + Send + 'static) -> LinkEr
 }
 
 #[tokio::test]
+async fn an_answer_that_no_relay_gives_hints_at_the_endpoint() {
+    for (status, body, hint) in [
+        (400, "Invalid access token", Some("rotating")),
+        (
+            403,
+            r#"{"__type":"MissingAuth","message":""}"#,
+            Some("port"),
+        ),
+        (200, "<!doctype html>", Some("port")),
+        (404, "nothing is here", Some("port")),
+        (502, "<html>", None),
+    ] {
+        let size = body.len();
+        let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: {size}\r\n\r\n{body}");
+        let error = outcome(move |_| answer).await;
+        let given = error.hint().unwrap_or_default();
+        assert!(given.contains(hint.unwrap_or("")), "{status}: {given}");
+        assert_eq!(given.is_empty(), hint.is_none(), "{status}: {given}");
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_says_what_the_service_said() {
     let cases = [
         (400, false),

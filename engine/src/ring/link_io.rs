@@ -37,10 +37,12 @@ pub(super) struct LinkIo {
     writable: bool,
     /// See [`Ready::reads_short`].
     reads_short: bool,
+    /// Bytes that ever came.
+    received: u64,
     bytes_moved: u64,
 }
 
-/// 0 <= plain.start <= plain.end <= start <= filled <= buffer size
+/// 0 <= record <= plain.start <= plain.end <= start <= filled <= buffer size, while it is open
 #[derive(Default)]
 struct Input {
     buffer: Option<Box<[u8]>>,
@@ -48,6 +50,8 @@ struct Input {
     plain: Range<usize>,
     /// The core may still point into `plain`, even where all of it was read.
     is_open: bool,
+    /// First byte of the record that `plain` is of.
+    record: usize,
     /// First byte not opened yet.
     start: usize,
     filled: usize,
@@ -94,6 +98,7 @@ impl LinkIo {
                 buffer: Some(buffer),
                 plain: 0..opened.len(),
                 is_open: !opened.is_empty(),
+                record: 0,
                 start: opened.len(),
                 filled,
             };
@@ -106,6 +111,7 @@ impl LinkIo {
             readable: true,
             writable: true,
             reads_short: false,
+            received: filled as u64,
             bytes_moved: 0,
         }
     }
@@ -113,6 +119,21 @@ impl LinkIo {
     /// Bytes that were received once and moved since.
     pub(super) fn bytes_moved(&self) -> u64 {
         self.bytes_moved
+    }
+
+    /// Bytes that have come.
+    pub(super) fn received_size(&self) -> u64 {
+        self.received
+    }
+
+    /// How many of them were read by the core; whole records alone count.
+    pub(super) fn read_size(&self) -> u64 {
+        let input = &self.input;
+        let next = match input.is_open {
+            true => input.record,
+            false => input.start,
+        };
+        self.received - (input.filled - next) as u64
     }
 
     pub(super) fn ready(&mut self, ready: &Ready) {
@@ -158,6 +179,7 @@ impl LinkIo {
             Ok(0) => Ok(Received::Ended),
             Ok(count) => {
                 input.filled += count;
+                self.received += count as u64;
                 if count < wanted && !self.reads_short {
                     self.readable = false;
                 }
@@ -194,6 +216,7 @@ impl LinkIo {
                     plaintext,
                     consumed,
                 } => {
+                    input.record = input.start;
                     input.plain = input.start + plaintext.start..input.start + plaintext.end;
                     input.start += consumed;
                     input.is_open = true;

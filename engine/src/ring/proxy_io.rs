@@ -6,8 +6,10 @@ mod deliver;
 mod dial;
 mod drain;
 mod link;
+mod reading;
 
 use self::accept::{DOWN_PATIENCE, Listener};
+use self::reading::Reading;
 use super::backend::Ready;
 use super::handle::{LinkEnd, ProxyOptions, ProxyStatus, TunnelEvent};
 use super::io::Io;
@@ -30,6 +32,7 @@ pub(super) struct ProxyIo {
     tunnel: u32,
     proxy: Box<Proxy>,
     link: Option<LinkIo>,
+    reading: Reading,
     listeners: Vec<Listener>,
     /// Connections whose socket became writable while bytes waited.
     flushes: Vec<ConnectionKey>,
@@ -60,6 +63,7 @@ impl ProxyIo {
             tunnel,
             proxy,
             link: None,
+            reading: Reading::new(now),
             listeners: Vec::new(),
             flushes: Vec::new(),
             results: Vec::new(),
@@ -127,10 +131,12 @@ impl ProxyIo {
     /// One turn: a bounded share of everything. Returns whether more is to be done at once.
     pub(super) fn turn(&mut self, io: &mut Io) -> bool {
         failpoint("proxy-turn", &self.tunnel);
-        self.proxy.handle_timeout(io.now);
+        // First what has happened, then what has not: a process that got no time for a while finds both
+        // at once, and nobody is given up whose answer is here.
         self.flush_writable(io);
         self.redial(io);
         let mut again = self.receive(io);
+        self.handle_timeout(io);
         let was_paused = self.proxy.is_paused();
         self.act(io);
         self.accept(io);
@@ -146,6 +152,20 @@ impl ProxyIo {
             link.release(&mut io.buffers);
         }
         again
+    }
+
+    fn handle_timeout(&mut self, io: &Io) {
+        let now = io.now;
+        if self.proxy.poll_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        let read_until = match &self.link {
+            Some(link) => self.reading.look(now, link.read_size(), || {
+                link.received_size() + socket::unread(io.fd(link.socket))
+            }),
+            None => now,
+        };
+        self.proxy.handle_timeout(now, read_until);
     }
 
     /// Carries out what the core decided.

@@ -122,9 +122,13 @@ impl Timers {
 
 impl Proxy {
     /// Time has come; see [`poll_timeout`](Self::poll_timeout). Harmless when it has not.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    ///
+    /// `read_until`: whatever of the tunnel had come by then was handed in and is used up. What has
+    /// come and was not read yet, be it that reading is paused or that the process got no time, must
+    /// not be taken for silence.
+    pub fn handle_timeout(&mut self, now: Instant, read_until: Instant) {
         self.send_due_ping(now);
-        self.end_quiet(now);
+        self.end_quiet(now, read_until);
         if self.timers.next_stall_check.is_some_and(|at| at <= now) {
             self.reset_stalled(now);
         }
@@ -186,7 +190,7 @@ impl Proxy {
         self.outbox.ping(timers.ping_count.to_string().into_bytes());
     }
 
-    fn end_quiet(&mut self, now: Instant) {
+    fn end_quiet(&mut self, now: Instant, read_until: Instant) {
         let grace = self.grace();
         while let Some(&Reverse((at, key))) = self.timers.quiet.peek() {
             if at > now {
@@ -207,7 +211,10 @@ impl Proxy {
             if due > now {
                 self.watch(key, now, due - now);
             } else if connection.state == State::LocalEnded && connection.queue.is_empty() {
-                self.end(key);
+                match read_until >= due {
+                    true => self.end(key),
+                    false => self.watch(key, now, RECHECK),
+                }
             } else if connection.state == State::LocalEnded {
                 // It still has bytes to take; the stall clock decides about those.
                 self.watch(key, now, patience.max(RECHECK));

@@ -47,11 +47,13 @@ pub enum Bug {
     BoundOfOutput,
     /// A proxy never looks at the time. In its driver.
     NoTimeouts,
+    /// What has come and was not read counts as silence. In the proxy's driver.
+    HastySilence,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::DroppedByte,
         Self::LostData,
         Self::SwappedData,
@@ -72,6 +74,7 @@ impl Bug {
         Self::BoundOfQueues,
         Self::BoundOfOutput,
         Self::NoTimeouts,
+        Self::HastySilence,
     ];
 
     /// The one of this name, as `Debug` shows it.

@@ -29,6 +29,8 @@ pub(super) struct Side {
     knows_credit: bool,
     link: Option<LinkId>,
     input: Option<Input>,
+    /// When there was nothing to read, last.
+    read_until: Instant,
     out: Queue,
     /// Where frames are composed.
     area: Vec<u8>,
@@ -71,6 +73,7 @@ impl Side {
             knows_credit: scene.dice.chance(scene.profile.credit),
             link: None,
             input: None,
+            read_until: scene.now,
             out: Queue::default(),
             area: vec![0; BULK_BUFFER_SIZE],
             dials: Vec::new(),
@@ -155,10 +158,25 @@ impl Side {
         if scene.bug == Some(Bug::NoTimeouts) {
             return Ok(());
         }
-        self.proxy.handle_timeout(scene.now);
+        let read_until = self.read_until(scene);
+        let told = match scene.errs(Bug::HastySilence, 300) {
+            true => scene.now,
+            false => read_until,
+        };
+        self.proxy.handle_timeout(scene.now, told);
         let next = self.proxy.poll_timeout();
         ensure!(next.is_none_or(|at| at > scene.now), "time does not go on");
-        self.carry_out(scene, Cause::Timeout)
+        self.carry_out(scene, Cause::Timeout { read_until })
+    }
+
+    /// Up to when all that had come was read. What waits is taken to have come right after that.
+    fn read_until(&mut self, scene: &mut Scene) -> Instant {
+        let now = scene.now;
+        let arrival = self.link.and_then(|id| scene.link(id).down.next_arrival());
+        if self.input.is_none() && arrival.is_none_or(|at| at > now) {
+            self.read_until = now;
+        }
+        self.read_until
     }
 
     /// Reads the link once.

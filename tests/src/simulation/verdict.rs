@@ -16,8 +16,8 @@ pub(super) enum Cause {
     Loss,
     /// The end of its process.
     Kill,
-    /// Time.
-    Timeout,
+    /// Time. All of its link that had come by then was read.
+    Timeout { read_until: Instant },
     /// A new local connection.
     Accept,
     /// What the relay said.
@@ -70,10 +70,17 @@ fn judge_end(limits: &Limits, now: Instant, id: u32, end: &mut End, cause: Cause
         Cause::Loss | Cause::Kill => {
             bail!("{mode} {id} was cut with its link, and is told a plain end");
         }
-        Cause::Timeout => {
+        Cause::Timeout { read_until } => {
             let quiet_since = end.ended_at.map(|at| at.max(end.taken_at));
-            let is_due = quiet_since.is_some_and(|since| since + grace <= now);
-            ensure!(is_due, "{mode} {id} is ended before its grace time is over");
+            let is_due = |by| quiet_since.is_some_and(|since| since + grace <= by);
+            ensure!(
+                is_due(now),
+                "{mode} {id} is ended before its grace time is over"
+            );
+            ensure!(
+                is_due(read_until),
+                "{mode} {id} is ended for silence, and its link has not been read"
+            );
             end.excuse.get_or_insert("its grace time is over");
         }
         Cause::Accept => {
@@ -104,7 +111,7 @@ fn judge_cut(
     let is_stalled = end.taken_at + limits.stall_timeout <= now;
     let is_fair = match cause {
         Cause::Loss | Cause::Kill => true,
-        Cause::Timeout => is_left || is_stalled,
+        Cause::Timeout { .. } => is_left || is_stalled,
         Cause::Input => is_left || refused,
         Cause::Accept | Cause::Send | Cause::Local | Cause::Other => is_left,
     };

@@ -2,6 +2,7 @@
 
 use super::ProxyIo;
 use super::deliver::Reader;
+use super::reading::Reading;
 use crate::failpoint::failpoint;
 use crate::link::Link;
 use crate::ring::backend::Ready;
@@ -57,6 +58,7 @@ impl ProxyIo {
         match io.insert(link.socket, owner) {
             Ok(socket) => {
                 socket::keep_unsent_short(io.fd(socket));
+                self.reading = Reading::new(io.now);
                 self.link = Some(LinkIo::new(
                     socket,
                     link.records,

@@ -1,11 +1,14 @@
 //! The proxies' driver.
 
-use super::support::{PATIENCE, ProxyBench, both, control, data, hold};
+use super::super::IoChoice;
+use super::support::{PATIENCE, Peer, ProxyBench, both, control, data, hold};
 use crate::tunnel::limits::Limits;
 use adit_proto::ids::Mode;
 use adit_proto::message::Kind;
-use socket2::{Domain, SockAddr, Socket, Type};
-use std::net::{Ipv4Addr, SocketAddr};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use std::io::Read;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// The queue of a connection that is being dialled is full, so the tunnel is not read; then the
@@ -50,7 +53,7 @@ fn deaf_listener() -> (Vec<Socket>, u16) {
         let _ = socket.connect(&address);
         sockets.push(socket);
     }
-    std::thread::sleep(Duration::from_millis(50));
+    thread::sleep(Duration::from_millis(50));
     let port = address.as_socket().expect("an address").port();
     (sockets, port)
 }
@@ -73,7 +76,7 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(2));
+        thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -98,5 +101,84 @@ fn a_dial_ends_with_its_connection_and_with_its_proxy() {
         bench.event_loop.drain(ProxyBench::ID, Duration::ZERO);
         bench.is_over();
         assert_eq!(connecting_to(port), before);
+    });
+}
+
+/// A destination with a connection to an application that takes little at a time.
+fn with_application(io: IoChoice, limits: Limits) -> (ProxyBench, Peer, TcpListener, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+    SockRef::from(&listener)
+        .set_recv_buffer_size(4096)
+        .expect("buffer size");
+    let port = listener.local_addr().expect("address").port();
+    let mapping = format!("A=127.0.0.1:{port}");
+    let (bench, mut service) = ProxyBench::new(io, Mode::Destination, &mapping, limits);
+    let mut start = Vec::new();
+    control(Kind::StreamStart, 1, 1, &mut start);
+    service.says(&start);
+    let application = listener.accept().expect("accept").0;
+    application
+        .set_read_timeout(Some(PATIENCE))
+        .expect("timeout");
+    (bench, service, listener, application)
+}
+
+/// A process that gets no time for a while finds what came meanwhile, and the end of the grace time.
+#[test]
+fn what_came_within_the_grace_time_arrives_however_late_it_is_read() {
+    both(|io| {
+        let grace = Duration::from_secs(1);
+        let limits = Limits {
+            // A destination has a quarter of it.
+            half_close_grace: 4 * grace,
+            ..Limits::default()
+        };
+        let (bench, mut service, _listener, mut application) = with_application(io, limits);
+        service.says(&data(b"first"));
+        application.read_exact(&mut [0; 5]).expect("read");
+        application.shutdown(Shutdown::Write).expect("shut down");
+        // Meanwhile the proxy sees that.
+        thread::sleep(grace / 20);
+        let held = hold(&bench.event_loop);
+        service.says(&data(b"second"));
+        thread::sleep(grace * 11 / 10);
+        drop(held);
+        let mut heard = [0; 6];
+        application.read_exact(&mut heard).expect("all of it");
+        assert_eq!(&heard, b"second");
+    });
+}
+
+/// The same with the end of the time that an application has to take something.
+#[test]
+fn an_application_that_took_all_meanwhile_holds_up_nobody() {
+    both(|io| {
+        let limits = Limits {
+            // The least: a single byte that waits pauses the tunnel.
+            connection_buffer: 65_535,
+            stall_timeout: Duration::from_secs(1),
+            ..Limits::default()
+        };
+        let (bench, mut service, listener, mut application) = with_application(io, limits);
+        let mut start = Vec::new();
+        control(Kind::ConnectionStart, 1, 2, &mut start);
+        service.says(&start);
+        let _other = listener.accept().expect("accept");
+        const SIZE: usize = 16_000;
+        let count = 1_000;
+        let says = thread::spawn(move || {
+            for _ in 0..count {
+                service.says(&data(&[7; SIZE]));
+            }
+            service
+        });
+        until("bytes that wait", || bench.status().queued_size > 0);
+        let held = hold(&bench.event_loop);
+        let hears = thread::spawn(move || application.read_exact(&mut vec![0; count * SIZE]));
+        thread::sleep(limits.stall_timeout * 11 / 10);
+        drop(held);
+        hears.join().expect("a thread").expect("all of it");
+        says.join().expect("a thread");
+        assert_eq!(bench.status().counters.stalled, 0);
     });
 }

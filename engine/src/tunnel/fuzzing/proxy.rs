@@ -52,6 +52,8 @@ struct World {
     dials: VecDeque<(ConnectionKey, u32)>,
     /// Received bytes that the proxy has paused in.
     unread: Option<(Vec<u8>, usize)>,
+    /// When there were none, last.
+    read_until: Instant,
     output: Output,
     /// Its relay passes credit on.
     has_credit: bool,
@@ -85,13 +87,15 @@ impl World {
             limits: LIMITS,
         };
         let room = [1, 300, 5_000, 200_000][usize::from(choice >> 3 & 3)];
+        let now = Instant::now();
         let mut world = Self {
             proxy: Proxy::new(settings, [choice; 32]),
-            now: Instant::now(),
+            now,
             names,
             sockets: Sockets::new(room),
             dials: VecDeque::new(),
             unread: None,
+            read_until: now,
             output: Output::new(mode),
             has_credit: choice & 32 != 0,
         };
@@ -390,11 +394,20 @@ impl World {
         self.act();
     }
 
+    /// What is not read has come since, and the other way round.
+    fn read_until(&mut self) -> Instant {
+        if self.unread.is_none() {
+            self.read_until = self.now;
+        }
+        self.read_until
+    }
+
     fn wait(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(at) = self.proxy.poll_timeout().filter(|at| *at <= end) {
             self.now = self.now.max(at);
-            self.proxy.handle_timeout(self.now);
+            let read_until = self.read_until();
+            self.proxy.handle_timeout(self.now, read_until);
             self.act();
             let next = self.proxy.poll_timeout();
             assert!(next.is_none_or(|next| next > self.now), "time goes on");

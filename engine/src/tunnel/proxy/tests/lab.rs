@@ -52,6 +52,8 @@ pub(super) struct Lab {
     buffer: Vec<u8>,
     position: usize,
     has_buffer: bool,
+    /// When there were none, last.
+    read_until: Instant,
     reader: FrameReader,
     content: Vec<u8>,
     /// Most memory that queues held.
@@ -117,9 +119,10 @@ impl Lab {
         reason = "some instant to start from; the test moves it on"
     )]
     pub(super) fn new(settings: ProxySettings) -> Self {
+        let now = Instant::now();
         Self {
             proxy: Proxy::new(settings, [7; 32]),
-            now: Instant::now(),
+            now,
             sockets: Sockets::default(),
             bulk: VecDeque::new(),
             next_io: 0,
@@ -133,6 +136,7 @@ impl Lab {
             buffer: Vec::new(),
             position: 0,
             has_buffer: false,
+            read_until: now,
             reader: FrameReader::new(Role::Server, 16_384),
             content: Vec::new(),
             queued_max: 0,
@@ -472,7 +476,10 @@ impl Lab {
         while let Some(at) = self.proxy.poll_timeout().filter(|at| *at <= end) {
             assert!(at >= self.now || self.proxy.poll_timeout().is_some());
             self.now = self.now.max(at);
-            self.proxy.handle_timeout(self.now);
+            if !self.has_buffer {
+                self.read_until = self.now;
+            }
+            self.proxy.handle_timeout(self.now, self.read_until);
             self.act();
             let next = self.proxy.poll_timeout();
             assert!(next.is_none_or(|next| next > self.now), "time goes on");

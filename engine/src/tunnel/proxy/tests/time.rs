@@ -1,6 +1,7 @@
 //! What waits for time: pings, half-closed and flushing connections, and that nothing spins.
 
 use super::lab::*;
+use crate::tunnel::flow::Flow;
 use crate::tunnel::limits::Limits;
 use crate::tunnel::proxy::ProxySettings;
 use adit_proto::ids::{Dialect, Mode};
@@ -82,6 +83,35 @@ fn an_answer_that_had_begun_before_the_end_arrives_whole() {
     );
     lab.says(&[]);
     lab.is_empty();
+}
+
+/// Somebody who reads nothing holds up the tunnel, and with it the answer: that is no silence.
+#[test]
+fn an_answer_behind_what_nobody_reads_is_waited_for() {
+    let mut lab = with(Mode::Source, |limits| {
+        limits.connection_buffer = 256 * 1024;
+        limits.stall_timeout = SECOND * 3600;
+    });
+    lab.room = 100;
+    let reads_nothing = lab.accept(0).unwrap();
+    lab.room = 64 * 1024;
+    let io = asked(&mut lab);
+    lab.finishes(io);
+    lab.says(&[]);
+    let mut messages = vec![data(1, "A", 1, &[7; 60_000]); 6];
+    messages.push(data(1, "A", 2, b"answer"));
+    assert_eq!(lab.get(&messages), Ok(Flow::Paused));
+    lab.wait(SECOND * 60);
+    assert_eq!(lab.ending(io), None);
+    lab.widen(usize::MAX);
+    lab.writable(reads_nothing);
+    lab.go_on().unwrap();
+    assert_eq!(lab.reads(io, 99), b"answer");
+    lab.wait(SECOND);
+    assert_eq!(lab.ending(io), None, "from there on it has its grace time");
+    lab.wait(SECOND);
+    lab.says(&[connection_reset(1, "A", 2)]);
+    assert_eq!(lab.ending(io), Some(Ended::Orderly));
 }
 
 #[test]

@@ -12,9 +12,11 @@ entry_port=5000
 # What lies between: the hops of a chain, or the two ends of an encrypted way.
 hop_port=6000
 
-# Debian's packages for the systems named, and penguin from crates.io.
+# install_missing INSTALL SYSTEMS…: Debian's packages for the systems named, and penguin from crates.io. Where INSTALL is
+# 0 it fails over what is missing: systems that cannot start would fail in every round.
 install_missing() {
-  local system missing=()
+  local install=$1 system missing=()
+  shift
   need ip iproute2; need nsenter util-linux; need openssl openssl; need python3 python3
   for system in "$@"; do
     case $system in
@@ -22,10 +24,11 @@ install_missing() {
       stunnel) need stunnel4 stunnel4 ;;
       socat) need socat socat ;;
       ssh) need ssh openssh-client; need sshd openssh-server ;;
-      penguin) install_penguin ;;
+      penguin) if [ "$install" = 1 ]; then install_penguin; else need "$penguin" rusty-penguin; fi ;;
     esac
   done
   [ "${#missing[@]}" -gt 0 ] || return 0
+  [ "$install" = 1 ] || die "not installed: ${missing[*]}" "leave --no-install away, or leave out systems with --without"
   # A package's own service would listen, and take time.
   local policy=/usr/sbin/policy-rc.d made=0
   if [ ! -e "$policy" ]; then
@@ -46,11 +49,11 @@ need() {
 
 # A stand-in for wstunnel, which crates.io does not offer: TCP over WebSocket over TLS, also many in one.
 install_penguin() {
-  penguin=$root/target/peers/tools/bin/penguin
   [ -x "$penguin" ] ||
     cargo install --locked --root "$root/target/peers/tools" rusty-penguin --version "$penguin_version" >&2
 }
 penguin_version=0.8.4
+penguin=$root/target/peers/tools/bin/penguin
 
 # One JSON object: name to version.
 versions() {
@@ -236,7 +239,6 @@ CONFIG
 
 start_penguin() {
   entry_port=5000
-  penguin=$root/target/peers/tools/bin/penguin
   start far "$penguin" server --host 127.0.0.1 --port "$hop_port" \
     --tls-cert "$secrets/localhost.pem" --tls-key "$secrets/localhost-key.pem"
   until_listening "$hop_port" || return 1

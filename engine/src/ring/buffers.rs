@@ -4,8 +4,8 @@
 /// record to be composed behind it and sealed in front of that (two records and headers).
 pub(super) const BUFFER_SIZE: usize = OUTPUT_MARK + 2 * 17 * 1024 + 2 * 1024;
 
-/// A tunnel composes no more while so many bytes wait for its socket: 64 KiB costs 15 to 35 % of
-/// bulk throughput, 1 MiB gains nothing over 256 KiB.
+/// A tunnel composes no more while so many bytes wait for its socket: half of it costs some of the
+/// throughput, and 1 MiB gains nothing (ARCHITECTURE.md, "Marks and sizes").
 pub(super) const OUTPUT_MARK: usize = 256 * 1024;
 
 /// Spare buffers that are kept (2.3 MiB); more are given back to the allocator.

@@ -6,6 +6,7 @@
 
 pub mod failpoint;
 pub mod link;
+mod pages;
 pub mod ring;
 pub mod tls;
 pub mod tunnel;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use adit_tests::apps;
-use adit_tests::deadline::{until_stalled, within_limit};
+use adit_tests::deadline::{until, until_stalled, within_limit};
 use adit_tests::kernel::resident_memory;
 use adit_tests::link::LinkWriter;
 use adit_tests::rig::{Rig, closing_soon};
@@ -13,9 +13,9 @@ use adit_tests::scenario::Scenario;
 use adit_tests::verifier::seeded_bytes;
 use adit_tests::wire::{Kind, Message, PAYLOAD_MAX, Route, v3};
 use adit_tests::{on_each_loop, on_own_choice};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 const MIB: usize = 1024 * 1024;
 
@@ -28,6 +28,12 @@ const PATH_SIZE_MAX: usize = 32 * MIB;
 
 /// What a proxy's memory may grow by while it is flooded; its caps are a quarter of this.
 const GROWTH_MAX: usize = 40 * MIB;
+
+/// Applications that do not read while they are flooded: one alone may only have half of what a tunnel may queue.
+const SLOW: u32 = 3;
+
+/// Resident after that: 1 MiB of chunks, two buffers of the link, the tables of some hundred connections, code that had not run.
+const SETTLED_MAX: usize = 3 * MIB;
 
 /// Far less than a connection's queue holds, by design 4 MiB.
 const QUEUED: usize = 200_000;
@@ -74,6 +80,75 @@ async fn q01_a_slow_application_gets_every_byte_within_bounded_memory(
     ensure!(received == bytes, "the application got other bytes");
     sending.await??;
     rig.is_alive().await
+}
+
+/// small things that come to lie above what queues needed at their height do not keep it.
+async fn q01_memory_that_slow_applications_needed_goes_back(scenario: Scenario) -> Result<()> {
+    let listener = apps::narrow_listener()?;
+    let mut rig = Rig::destination(&scenario, &[("SSH", listener.local_addr()?)]).await?;
+    let mut slow = Vec::new();
+    for id in 1..=SLOW {
+        let route = v3("SSH", 1, id);
+        rig.link.send(&started(route)).await?;
+        let bytes = seeded_bytes(id.into(), FLOOD_SIZE / SLOW as usize);
+        slow.push((apps::accept(&listener).await?, bytes));
+    }
+    let before = resident_memory(rig.proxy.id())?;
+    let (to, sent) = (rig.link.writer().clone(), Arc::new(AtomicUsize::new(0)));
+    let (counter, all) = (
+        Arc::clone(&sent),
+        slow.iter().map(|(_, bytes)| bytes.clone()),
+    );
+    let all: Vec<_> = all.collect();
+    let sending = tokio::spawn(async move {
+        for (round, at) in (0..all[0].len()).step_by(PAYLOAD_MAX).enumerate() {
+            for (id, bytes) in (1..).zip(&all) {
+                let payload = &bytes[at..bytes.len().min(at + PAYLOAD_MAX)];
+                to.send(&Message::data(v3("SSH", 1, id), payload)).await?;
+                counter.fetch_add(payload.len(), Ordering::Relaxed);
+            }
+            to.send(&started(v3("SSH", 1, SLOW + 1 + round as u32)))
+                .await?;
+        }
+        anyhow::Ok(())
+    });
+    let others = tokio::spawn(async move {
+        let mut others = Vec::new();
+        while let Ok(app) = apps::accept(&listener).await {
+            others.push(app);
+        }
+    });
+    until_stalled(&sent, PATH_SIZE_MAX).await?;
+    let full = resident_memory(rig.proxy.id())?.saturating_sub(before);
+    ensure!(full > 2 * SETTLED_MAX, "only {full} bytes were queued");
+
+    // All at once: one that is not read holds up the others.
+    let mut reading = JoinSet::new();
+    for (mut app, bytes) in slow {
+        reading.spawn(async move { apps::expect_bytes(&mut app, &bytes).await });
+    }
+    while let Some(read) = reading.join_next().await {
+        read??;
+    }
+    sending.await??;
+    let mut left = 0;
+    let settled = until("the memory of the queues to be given back", || {
+        left = resident_memory(rig.proxy.id()).map_or(0, |now| now.saturating_sub(before));
+        left < SETTLED_MAX
+    });
+    settled
+        .await
+        .with_context(|| format!("{left} of {full} bytes are resident"))?;
+    others.abort();
+    rig.is_alive().await
+}
+
+/// The start of a connection, or with the first one of the stream.
+fn started(route: Route<'static>) -> Message {
+    match route.connection {
+        1 => Message::stream_start(route),
+        _ => Message::connection_start(route),
+    }
 }
 
 /// Five messages of 60,000 bytes at once were enough to end the reference.
@@ -294,6 +369,7 @@ async fn an_interactive_connection_does_not_wait_behind_a_bulk_transfer(
 
 on_each_loop!(
     q01_a_slow_application_gets_every_byte_within_bounded_memory,
+    q01_memory_that_slow_applications_needed_goes_back,
     q01_a_burst_reaches_a_reading_application_whole,
     q01_a_stuck_application_does_not_stop_the_others,
     q02_a_connection_reset_flushes_queued_bytes_before_the_close,

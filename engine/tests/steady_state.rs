@@ -21,7 +21,6 @@
 
 mod path;
 
-use adit_engine::link::{Grant, Link};
 use adit_engine::ring::{LoopHandle, ProxyId, ProxyStatus};
 use adit_engine::tls::{
     self, ClientTls, Records, RecordsChoice, client_config, server_config_from, server_name,
@@ -39,26 +38,20 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
-use tokio::sync::mpsc::unbounded_channel;
+use std::time::Instant;
 
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static HELD: AtomicI64 = AtomicI64::new(0);
-/// Allocations of the size of a link's buffers.
-static LARGE: AtomicU64 = AtomicU64::new(0);
 
 /// The counts are of the whole process: one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn note(allocations: u64, held: i64) {
-    if (BUFFER / 2..BUFFER * 2).contains(&held) {
-        LARGE.fetch_add(1, Ordering::Relaxed);
-    }
     ALLOCATIONS.fetch_add(allocations, Ordering::Relaxed);
     HELD.fetch_add(held, Ordering::Relaxed);
 }
@@ -92,9 +85,6 @@ static ALLOCATOR: Counting = Counting;
 fn allocations() -> u64 {
     ALLOCATIONS.load(Ordering::Relaxed)
 }
-
-/// A buffer of a link, in bytes.
-const BUFFER: i64 = 292 * 1024;
 
 /// Allocations that have nothing to do with messages: a ping every 20 s, what the harness does.
 const OTHER_ALLOCATIONS: u64 = 60;
@@ -223,59 +213,6 @@ fn a_message_costs_no_allocation_and_no_copy_but_those_written_down() {
             );
         });
     }
-}
-
-/// A new link for a proxy, at both its ends, in place of the one that it has.
-fn relink(stack: &Stack, mode: Mode, session: u64) {
-    let (at, id) = match mode {
-        Mode::Source => (0, path::SOURCE),
-        Mode::Destination => (2, path::DESTINATION),
-    };
-    let (near, far) = path::socket_pair();
-    let (near_records, far_records) = sealed();
-    let grant = Grant {
-        tunnel: "t".parse().expect("valid"),
-        mode,
-        services: Arc::from(["A".parse().expect("valid")]),
-        session,
-        bytes_per_second: None,
-        connections_per_second: None,
-    };
-    let link = Link::fresh(far, far_records).expect("set a socket");
-    stack.handles[1].attach(grant, link, unbounded_channel().0);
-    let link = Link::fresh(near, near_records).expect("set a socket");
-    stack.handles[at].link_up(id, link);
-}
-
-/// a buffer that goes with its link leaves a hole in the heap, which something small settles in.
-#[test]
-fn the_buffers_of_a_link_that_is_lost_are_used_again() {
-    const ROUNDS: u64 = 12;
-    let _alone = ALONE.lock();
-    both(|io| {
-        let service = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
-        let port = service.local_addr().expect("address").port();
-        let limits = Limits::default();
-        let stack = path::stack_with(io, &["A"], &[port], sealed, limits, false);
-        let mut made = Vec::new();
-        for round in 1..=ROUNDS {
-            let mut client = connect(stack.ports[0]);
-            let (unread, _) = service.accept().expect("accept");
-            // All of the way is full: nobody reads at its end.
-            let patience = Some(Duration::from_millis(300));
-            client.set_write_timeout(patience).expect("a timeout");
-            while client.write(&[7; 65_536]).is_ok() {}
-            for (mode, offset) in [(Mode::Source, 1), (Mode::Destination, 2)] {
-                relink(&stack, mode, 2 * round + offset);
-            }
-            // Cut with the links, and told so.
-            let _ = client.read(&mut [0]);
-            drop(unread);
-            made.push(LARGE.load(Ordering::Relaxed));
-        }
-        let (warm, last) = (made[3], made[ROUNDS as usize - 1]);
-        assert!(last <= warm + 1, "{io:?}: {made:?}");
-    });
 }
 
 struct Idle;

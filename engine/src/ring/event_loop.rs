@@ -155,6 +155,7 @@ impl EventLoop {
                 };
                 self.turn(index);
             }
+            self.io.buffers.review(self.io.now);
         }
     }
 

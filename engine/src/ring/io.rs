@@ -264,7 +264,8 @@ impl Io {
         }
         let lingering = self.lingering.front().map(|(at, _)| *at);
         let dialling = self.dialling.front().map(|(at, _)| *at);
-        lingering.into_iter().chain(dialling).min()
+        let review = self.buffers.next_review();
+        lingering.into_iter().chain(dialling).chain(review).min()
     }
 
     /// Takes the owner of a socket out, to be given a new one by the same call of `tunnel`.

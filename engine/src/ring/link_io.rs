@@ -3,6 +3,7 @@
 use super::backend::{Backend, Outgoing, Ready};
 use super::buffers::{BUFFER_SIZE, Buffers, OUTPUT_MARK};
 use super::io::Io;
+use crate::pages::Pages;
 use crate::tls::{MAX_PLAINTEXT, Opened, RecordError, Records};
 use crate::tunnel::limits::MAX_RECORD_PLAINTEXT;
 use std::io::{self, IoSlice};
@@ -45,7 +46,7 @@ pub(super) struct LinkIo {
 /// 0 <= record <= plain.start <= plain.end <= start <= filled <= buffer size, while it is open
 #[derive(Default)]
 struct Input {
-    buffer: Option<Box<[u8]>>,
+    buffer: Option<Pages>,
     /// The opened bytes of one record; `plain.start` moves as the core reads them.
     plain: Range<usize>,
     /// The core may still point into `plain`, even where all of it was read.
@@ -60,7 +61,7 @@ struct Input {
 /// 0 <= start <= end <= buffer size
 #[derive(Default)]
 struct Output {
-    buffer: Option<Box<[u8]>>,
+    buffer: Option<Pages>,
     /// First byte that the socket has not taken.
     start: usize,
     end: usize,
@@ -267,12 +268,6 @@ impl LinkIo {
             buffers.give(buffer);
             (self.output.start, self.output.end) = (0, 0);
         }
-    }
-
-    /// Gives all buffers back at the end of the link, whatever is in them: nobody will read or send that.
-    pub(super) fn end(self, buffers: &mut Buffers) {
-        let held = [self.input.buffer, self.output.buffer];
-        held.into_iter().flatten().for_each(|it| buffers.give(it));
     }
 
     /// Bytes that wait for the socket.

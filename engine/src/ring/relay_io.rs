@@ -372,7 +372,6 @@ impl RelayIo {
         // Best effort: an alert says what was wrong, to a peer that may be gone.
         side.flush(io);
         io.end(side.link.socket);
-        side.link.end(&mut io.buffers);
         self.relay.lost(mode);
         // The other side hears of it now, before anything newer reaches it.
         self.compose_outbox(io, mode.other());

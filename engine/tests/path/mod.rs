@@ -34,7 +34,7 @@ impl Drop for Stack {
     }
 }
 
-pub(crate) fn socket_pair() -> (TcpStream, TcpStream) {
+fn socket_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
     let near = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
     (near, listener.accept().expect("accept").0)

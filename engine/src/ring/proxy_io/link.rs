@@ -227,7 +227,6 @@ impl ProxyIo {
         // Best effort: an alert says what was wrong, to a peer that may be gone.
         let _ = link.flush(io);
         io.end(link.socket);
-        link.end(&mut io.buffers);
         self.down_since = io.now;
         self.proxy.link_lost();
         self.act(io);

@@ -72,7 +72,7 @@ main() {
   known 'scenario' "${scenarios_all[*]}" "${scenarios[@]}"
   drop_without
   [ "$(id -u)" = 0 ] || die "network namespaces and control groups need root" "run it with sudo"
-  install_missing "$install" "${systems[@]}"
+  have_installed "$install" "${systems[@]}"
   adit=${ADIT:-$root/target/release/adit}
   loadgen=${ADIT_LOADGEN:-$root/target/release/adit-loadgen}
   [ "$build" = 0 ] || (cd "$root" && cargo build --release -p adit -p adit-loadgen)

@@ -12,9 +12,9 @@ entry_port=5000
 # What lies between: the hops of a chain, or the two ends of an encrypted way.
 hop_port=6000
 
-# install_missing INSTALL SYSTEMS…: Debian's packages for the systems named, and penguin from crates.io. Where INSTALL is
-# 0 it fails over what is missing: systems that cannot start would fail in every round.
-install_missing() {
+# have_installed INSTALL SYSTEMS…: sees to it that what the systems named need is there: Debian's packages, and penguin from
+# crates.io. Where INSTALL is 0 it fails over what is missing: such systems would fail in every round.
+have_installed() {
   local install=$1 system missing=()
   shift
   need ip iproute2; need nsenter util-linux; need openssl openssl; need python3 python3
@@ -42,7 +42,7 @@ install_missing() {
   [ "$made" = 0 ] || rm -f "$policy"
 }
 
-# need PROGRAM PACKAGE: adds to `missing` of install_missing.
+# need PROGRAM PACKAGE: adds to `missing` of have_installed.
 need() {
   PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null || missing+=("$2")
 }

@@ -211,7 +211,7 @@ pub(super) fn send(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
 /// Bytes that have come and were not read; none of what is no socket.
 pub(super) fn unread(fd: RawFd) -> u64 {
     let mut count: libc::c_int = 0;
-    // WHY: no safe wrapper asks for it.
+    // WHY: socket2 has no call that asks for it.
     // SAFETY: the call writes one integer, which `count` is; a descriptor that is not open is refused.
     let result = unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut count) };
     match result {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::ring::unpace_loopback;
+use crate::ring::{limit_retransmission_wait, unpace_loopback};
 
 /// Sends at once, and notices within about a minute that an idle peer is gone.
 ///
@@ -17,6 +17,7 @@ pub(super) fn tune(socket: &TcpStream) -> io::Result<()> {
     if let Ok(peer) = socket.peer_addr() {
         unpace_loopback(socket, peer.ip());
     }
+    limit_retransmission_wait(socket);
     let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
     // The first probe after 30 s of silence, then every 2 s, which costs only where nobody answers; ten in a row

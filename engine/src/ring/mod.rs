@@ -55,7 +55,10 @@ pub use handle::{
     DialRetries, LinkEnd, LinkNews, LoopHandle, ProxyId, ProxyOptions, ProxyStatus, TunnelEvent,
 };
 pub use probe::{Cause, ProbeError};
-pub use socket::{Address, LISTEN_BACKLOG, listen, local_address, peer_address, unpace_loopback};
+pub use socket::{
+    Address, LISTEN_BACKLOG, limit_retransmission_wait, listen, local_address, peer_address,
+    unpace_loopback,
+};
 pub use token::Token;
 pub use uring::Uring;
 pub use waker::{WakeSource, Waker};

@@ -182,9 +182,9 @@ impl ProxyIo {
                 Action::End { io: socket } => io.end(socket),
                 Action::Abort { io: socket } => io.reset(socket),
                 Action::LinkDead => self.end_link(io, LinkEnd::Lost(SILENT.into())),
-                Action::LinkSuspect => {
+                Action::LinkSuspect { silent_for } => {
                     let socket = self.link.as_ref().map(|link| io.fd(link.socket));
-                    if socket.is_some_and(|fd| socket::echo(fd).is_retransmitting()) {
+                    if socket.is_some_and(|fd| socket::echo(fd).is_gone(silent_for)) {
                         self.end_link(io, LinkEnd::Lost(SILENT.into()));
                     }
                 }

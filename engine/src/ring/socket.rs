@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, IoSlice};
 use std::mem;
 use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
@@ -101,6 +101,32 @@ pub(super) fn keep_unsent_short(fd: RawFd) {
 pub fn unpace_loopback(socket: impl AsFd, peer: IpAddr) {
     if peer.to_canonical().is_loopback() {
         let _ = SockRef::from(&socket).set_tcp_congestion(b"reno");
+    }
+}
+
+/// The longest wait before the next retransmission on a tunnel's TCP socket.
+///
+/// The system doubles it up to two minutes: a link on which some packets in a row are lost is silent for as long again as
+/// it was, after the way is good again too. Its retransmissions before it gives up are counted, 15 of them: with this
+/// limit they last 61 s at least, longer than any outage after which a link goes on (50 s).
+const RETRANSMISSION_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// An option of Linux 6.15, which the libc crate does not know yet.
+const TCP_RTO_MAX_MS: libc::c_int = 44;
+
+/// Sets [`RETRANSMISSION_WAIT_MAX`] on a TCP socket. Linux has that since 6.15; an older one goes on as it always did.
+pub fn limit_retransmission_wait(socket: impl AsFd) {
+    let millis = RETRANSMISSION_WAIT_MAX.as_millis() as libc::c_int;
+    // WHY: neither std nor socket2 knows this option.
+    // SAFETY: `socket` keeps the descriptor open during the call, which reads one integer of the size it is told.
+    unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            TCP_RTO_MAX_MS,
+            (&raw const millis).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        );
     }
 }
 
@@ -237,11 +263,12 @@ pub(super) struct Echo {
 }
 
 impl Echo {
-    /// Whether it has left what was sent to it unacknowledged, through at least three retransmissions in a row (over a
-    /// second): its host, or the way to it, is gone. A peer that only does not read is not meant: of the probes of its
-    /// closed window some are lost on a bad way, and that proves nothing without [silence](Self::silent_for).
-    pub(super) fn is_retransmitting(&self) -> bool {
-        self.retransmissions >= UNANSWERED_IN_VAIN
+    /// Whether nothing came from it for so long, and it left what was sent to it unacknowledged through at least three
+    /// retransmissions in a row: its host, or the way to it, is gone. Three alone prove nothing, they take a second
+    /// where many packets are lost. A peer that only does not read is not meant: of the probes of its closed window
+    /// some are lost on a bad way, and they come ever more seldom.
+    pub(super) fn is_gone(&self, silent_for: Duration) -> bool {
+        self.retransmissions >= UNANSWERED_IN_VAIN && self.silent_for >= silent_for
     }
 
     /// Retransmissions or probes in a row, whichever there are.
@@ -370,4 +397,35 @@ fn with_borrowed<T>(
     // a loop runs on one thread, so none is closed before `call` returns, which cannot keep the
     // borrow.
     call(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_never_waits_long_before_it_retransmits() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let wait = || {
+            let (mut millis, mut size) = (0, size_of::<libc::c_int>() as libc::socklen_t);
+            // WHY: neither std nor socket2 knows this option.
+            // SAFETY: `socket` is open, and the kernel fills in at most `size` bytes of `millis`.
+            let result = unsafe {
+                libc::getsockopt(
+                    socket.as_raw_fd(),
+                    libc::IPPROTO_TCP,
+                    TCP_RTO_MAX_MS,
+                    (&raw mut millis).cast::<libc::c_void>(),
+                    &mut size,
+                )
+            };
+            (result == 0).then_some(Duration::from_millis(millis as u64))
+        };
+        if wait().is_none() {
+            eprintln!("not tested: this kernel has no limit of retransmission waits");
+            return;
+        }
+        limit_retransmission_wait(&socket);
+        assert_eq!(wait(), Some(RETRANSMISSION_WAIT_MAX));
+    }
 }

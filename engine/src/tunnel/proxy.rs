@@ -23,7 +23,7 @@ use adit_proto::websocket::{CloseCode, Role};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a proxy is told once.
 #[derive(Debug, Clone)]
@@ -76,8 +76,11 @@ pub enum Action {
     /// The peer answers no pings: drop the link as lost.
     LinkDead,
     /// The peer answers no pings, while connections are open or what they sent may still be on its
-    /// way: drop the link as lost if its host does not acknowledge what was sent either.
-    LinkSuspect,
+    /// way: drop the link as lost if its host has not acknowledged anything for so long either.
+    LinkSuspect {
+        /// What the unanswered pings had.
+        silent_for: Duration,
+    },
     /// The services of the tunnel do not fit the configuration; the proxy must end.
     Mismatch(MappingMismatch),
 }

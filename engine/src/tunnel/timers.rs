@@ -180,7 +180,9 @@ impl Proxy {
                 timers.next_ping = None;
                 return self.act(Action::LinkDead);
             }
-            self.act(Action::LinkSuspect);
+            self.act(Action::LinkSuspect {
+                silent_for: self.limits.ping_interval * UNANSWERED_PINGS_MAX,
+            });
         }
         let timers = &mut self.timers;
         timers.unanswered += u32::from(is_heard);

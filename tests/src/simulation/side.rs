@@ -373,7 +373,7 @@ impl Side {
                     scene.note(|| format!("{mode} takes its link for dead"));
                     return self.lose(scene, false);
                 }
-                Action::LinkSuspect => {
+                Action::LinkSuspect { .. } => {
                     let is_gone = self.link.is_some_and(|id| scene.link(id).up.is_vanished());
                     if is_gone {
                         return self.lose(scene, false);

@@ -230,7 +230,16 @@ mod tests {
             ..GONE
         };
         assert_eq!(looks(&[probed]).1, [true]);
-        assert!(GONE.is_retransmitting() && !probed.is_retransmitting());
+        assert!(GONE.is_gone(SILENCE_MAX) && !probed.is_gone(SILENCE_MAX));
+    }
+
+    #[test]
+    fn retransmissions_in_vain_are_no_ground_for_suspicion_while_acknowledgements_come() {
+        let acknowledging = Echo {
+            silent_for: SILENCE_MAX - Duration::from_millis(1),
+            ..GONE
+        };
+        assert!(!acknowledging.is_gone(SILENCE_MAX));
     }
 
     #[test]

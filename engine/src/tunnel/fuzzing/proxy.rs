@@ -303,7 +303,7 @@ impl World {
                 | Action::Unlisten
                 | Action::CancelDial { .. }
                 | Action::LinkDead
-                | Action::LinkSuspect
+                | Action::LinkSuspect { .. }
                 | Action::Mismatch(_) => {}
             }
         }

@@ -267,7 +267,7 @@ impl Lab {
                 Action::End { io } => self.ended(io, Ended::Orderly),
                 Action::Abort { io } => self.ended(io, Ended::Cut),
                 Action::LinkDead => self.is_link_dead = true,
-                Action::LinkSuspect => self.suspects += 1,
+                Action::LinkSuspect { .. } => self.suspects += 1,
                 Action::Mismatch(_) => self.mismatches += 1,
             }
         }

@@ -80,6 +80,21 @@ impl Session {
     /// The connection failed, or a byte was wrong: it cannot be used again.
     pub async fn ask(&mut self, size: usize, reply: usize) -> Result<(), Trouble> {
         self.sender.seeded(Kind::Ask, reply as u32, size);
+        self.answered(reply).await
+    }
+
+    /// The last round trip: the trailer goes with the question, and the far end's comes with the answer.
+    ///
+    /// # Errors
+    /// Those of [`ask`](Self::ask) and of [`close`](Self::close).
+    pub async fn ask_last(mut self, size: usize, reply: usize) -> Result<(), Trouble> {
+        self.sender.seeded(Kind::Ask, reply as u32, size);
+        self.sender.end();
+        self.answered(reply).await?;
+        self.receiver.trailer().await
+    }
+
+    async fn answered(&mut self, reply: usize) -> Result<(), Trouble> {
         self.sender.send().await?;
         let answer = self.receiver.message().await?;
         if (answer.kind, answer.size) == (Kind::Reply, reply) {

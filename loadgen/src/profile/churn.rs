@@ -39,7 +39,7 @@ pub(super) fn spawn(
     tasks
 }
 
-/// Dial, round trip, both trailers: the operation is the whole life of a connection.
+/// Dial, and one round trip with both trailers: the operation is the whole life of a connection.
 async fn visit(worker: &Worker, index: usize, intended: Instant, (size, reply): (usize, usize)) {
     let started = Instant::now();
     let intended = match worker.job.drive.model {
@@ -64,11 +64,8 @@ async fn visit(worker: &Worker, index: usize, intended: Instant, (size, reply): 
 }
 
 async fn live(worker: &Worker, index: usize, size: usize, reply: usize) -> Result<(), Trouble> {
-    let mut session = worker.open(index).await?;
-    let outcome = match session.ask(size, reply).await {
-        Ok(()) => session.close().await,
-        Err(trouble) => Err(trouble),
-    };
+    let session = worker.open(index).await?;
+    let outcome = session.ask_last(size, reply).await;
     worker.recorder.closed();
     outcome
 }

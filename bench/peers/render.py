@@ -64,11 +64,18 @@ def merge(files):
         own = [line for line in lines if line["kind"] == "run"]
         scenarios = list(dict.fromkeys(run["scenario"] for run in own))
         rounds = max((run["round"] for run in own), default=0)
-        kept = [line for line in kept if line["kind"] != "run" or line["scenario"] not in scenarios]
+        kept = [without(line, scenarios) for line in kept if line["kind"] != "run" or line["scenario"] not in scenarios]
         kept += [
             {**line, "scenarios": scenarios, "rounds": rounds} if line["kind"] == "machine" else line for line in lines
         ]
     return kept
+
+
+def without(line, scenarios):
+    """A machine's line, less what a later file has."""
+    if line["kind"] != "machine":
+        return line
+    return {**line, "scenarios": [name for name in line["scenarios"] if name not in scenarios]}
 
 
 def document(runs, picture):
@@ -117,9 +124,9 @@ def measured(runs):
     for machine in runs.machines:
         when = f"{machine['started_at']}, commit {machine['commit']}, {machine['rounds']} rounds"
         command = f"`{machine['command']}`"
-        if rows:
+        if rows and machine["scenarios"]:
             rows.append(("measured later", f"{', '.join(machine['scenarios'])}: {when}, by {command}"))
-        else:
+        elif not rows:
             rows += [("measured", when), ("command", command)]
     return rows
 

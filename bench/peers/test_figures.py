@@ -175,6 +175,14 @@ class Merged(unittest.TestCase):
         self.assertIn("2 rounds", rows[0][1])
         self.assertIn("idle: 2026-01-02T03:04:05Z, commit feed, 3 rounds", rows[2][1])
 
+    def test_a_file_is_not_named_by_what_a_later_one_has_taken_from_it(self):
+        first = [MACHINE, run("rtt-1", "adit")]
+        second = [MACHINE, run("idle", "adit"), run("connect", "adit")]
+        third = [MACHINE, run("idle", "adit")]
+        rows = render.measured(figures.Runs(render.merge([first, second, third])))
+        later = [text.split(":")[0] for name, text in rows if name == "measured later"]
+        self.assertEqual(later, ["connect", "idle"])
+
 
 if __name__ == "__main__":
     unittest.main()

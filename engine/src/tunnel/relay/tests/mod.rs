@@ -1,5 +1,6 @@
 //! Tests of the relay. `lab` drives it as a driver would; each other file proves one thing.
 
+mod any_cut;
 mod credit;
 mod dialects;
 mod hostile;
@@ -11,3 +12,4 @@ mod sessions;
 mod simulation;
 mod splits;
 mod states;
+pub(in crate::tunnel) mod transcript;

@@ -1,6 +1,7 @@
 //! R-06: a service in a control group of 128 MiB, offered twice as many tunnels as fit, of which none is read at its far end,
 //! so that each takes all that a tunnel can take in one direction. It refuses those that are too many (503, and resets where it is
-//! worse), is not ended by the kernel, carries on what it has, and takes in others again when there is room.
+//! worse, for which the limit is lowered), is not ended by the kernel, carries on what it has, and takes in others again when
+//! there is room.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,7 +33,11 @@ const TUNNELS_MAX: usize = 1_000;
 const ROUTE: Route<'_> = v3("SSH", 1, 1);
 
 /// A memory control group of the test's own.
-struct Group(PathBuf);
+struct Group {
+    directory: PathBuf,
+    limit: &'static str,
+    usage: &'static str,
+}
 
 impl Group {
     /// `None` where there is no leave to make one, or this machine has no such thing.
@@ -40,17 +45,25 @@ impl Group {
         let memberships = std::fs::read_to_string("/proc/self/cgroup")?;
         let name = format!("adit-test-{}", std::process::id());
         for line in memberships.lines() {
-            let (root, limit) = match line.split(':').nth(1) {
-                Some("") => ("/sys/fs/cgroup", "memory.max"),
-                Some("memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            let (root, limit, usage) = match line.split(':').nth(1) {
+                Some("") => ("/sys/fs/cgroup", "memory.max", "memory.current"),
+                Some("memory") => (
+                    "/sys/fs/cgroup/memory",
+                    "memory.limit_in_bytes",
+                    "memory.usage_in_bytes",
+                ),
                 _ => continue,
             };
             let directory = Path::new(root).join(&name);
             if std::fs::create_dir(&directory).is_err() {
                 continue;
             }
-            let group = Self(directory);
-            if std::fs::write(group.0.join(limit), MEMORY.to_string()).is_ok() {
+            let group = Self {
+                directory,
+                limit,
+                usage,
+            };
+            if group.is_limited_to(MEMORY).is_ok() {
                 return Ok(Some(group));
             }
         }
@@ -61,8 +74,30 @@ impl Group {
     fn holds(&self, command: &Command) -> Command {
         let mut shell = programs::command(Path::new("/bin/sh"));
         let script = r#"echo $$ > "$0/cgroup.procs" && exec "$@""#;
-        shell.args(["-c", script]).arg(&self.0);
+        shell.args(["-c", script]).arg(&self.directory);
         programs::wrapped(shell, command)
+    }
+
+    fn is_limited_to(&self, bytes: u64) -> std::io::Result<()> {
+        std::fs::write(self.directory.join(self.limit), bytes.to_string())
+    }
+
+    /// Lowers the limit, so that what is used is between 98 and 99 % of it. Pages of files go first.
+    fn is_nearly_full(&self) -> Result<()> {
+        let used: u64 = self.read(self.usage)?.trim().parse()?;
+        let stat = self.read("memory.stat")?;
+        let count = |name: &str| {
+            let count = stat.lines().find_map(|line| line.strip_prefix(name));
+            count.and_then(|count| count.trim().parse::<u64>().ok())
+        };
+        let files = count("inactive_file ").unwrap_or(0) + count("active_file ").unwrap_or(0);
+        let limit = used.saturating_sub(files) * 1_000 / 985;
+        self.is_limited_to(limit)
+            .with_context(|| format!("a limit of {limit} bytes"))
+    }
+
+    fn read(&self, file: &str) -> Result<String> {
+        std::fs::read_to_string(self.directory.join(file)).with_context(|| file.to_owned())
     }
 
     /// Most that was ever used, files that were read included.
@@ -70,7 +105,7 @@ impl Group {
         let files = ["memory.peak", "memory.max_usage_in_bytes"];
         let mut texts = files
             .iter()
-            .flat_map(|file| std::fs::read_to_string(self.0.join(file)));
+            .flat_map(|file| std::fs::read_to_string(self.directory.join(file)));
         let peak: Option<u64> = texts.next().and_then(|text| text.trim().parse().ok());
         peak.map_or("?".to_owned(), |peak| format!("{} %", peak * 100 / MEMORY))
     }
@@ -78,7 +113,7 @@ impl Group {
     /// How often the kernel has ended a process of it.
     fn killed(&self) -> Result<u64> {
         for file in ["memory.events", "memory.oom_control"] {
-            let Ok(text) = std::fs::read_to_string(self.0.join(file)) else {
+            let Ok(text) = std::fs::read_to_string(self.directory.join(file)) else {
                 continue;
             };
             let mut lines = text.lines();
@@ -94,7 +129,7 @@ impl Drop for Group {
     fn drop(&mut self) {
         // What was in it is ended before, and gone a moment later.
         let end = Instant::now() + Duration::from_secs(2);
-        while std::fs::remove_dir(&self.0).is_err() && Instant::now() < end {
+        while std::fs::remove_dir(&self.directory).is_err() && Instant::now() < end {
             std::thread::yield_now();
         }
     }
@@ -218,18 +253,28 @@ async fn a_service_short_of_memory_refuses_links_and_keeps_those_it_has(
         group.peak(),
         peak(&serve)?,
     );
+    says(&serve, "memory is short: new links are refused").await?;
+    let (mode, token) = crowd.outside.context("somebody was turned away")?;
+    within_limit(Duration::from_secs(60), "a reset", async {
+        loop {
+            group.is_nearly_full()?;
+            match comes(&endpoint, mode, &token).await {
+                Outcome::Reset => return Ok(()),
+                // Less is used than a moment before.
+                Outcome::Refused(_) => pause(Duration::from_millis(10)).await,
+                Outcome::In(_) => bail!("a link was let in over 98 % of the limit"),
+            }
+        }
+    })
+    .await?;
+    says(&serve, "memory is nearly used up: connections are reset").await?;
+    group.is_limited_to(MEMORY)?;
     serve.process.still_runs()?;
     ensure!(group.killed()? == 0, "the kernel has ended a process");
     load.goes_on(10).await?;
-    until("a line about it", || {
-        let said = serve.process.output().text(Channel::Stderr);
-        said.contains("memory is short: new links are refused")
-    })
-    .await?;
     // Nobody's token was spent in vain, and there is room again.
     crowd.writers.shutdown().await;
     crowd.links.clear();
-    let (mode, token) = crowd.outside.context("somebody was turned away")?;
     let back = Instant::now();
     within_limit(Duration::from_secs(60), "room for another link", async {
         while !matches!(comes(&endpoint, mode, &token).await, Outcome::In(_)) {
@@ -244,6 +289,14 @@ async fn a_service_short_of_memory_refuses_links_and_keeps_those_it_has(
     pair.recovers().await?;
     pair.source.still_runs()?;
     pair.destination.still_runs()
+}
+
+async fn says(serve: &Serve, line: &str) -> Result<()> {
+    until(line, || {
+        let said = serve.process.output().text(Channel::Stderr);
+        said.contains(line)
+    })
+    .await
 }
 
 /// Most memory that was resident, in KiB.

@@ -287,6 +287,24 @@ mod tests {
         assert_eq!(reader.assembled(), &bytes[2..]);
     }
 
+    /// Copies of what is there already stay few: none while there is room, and then the room doubles.
+    #[test]
+    fn memory_grows_by_doubling() {
+        let mut reader = MessageReader::new();
+        for (index, byte) in message(MAX_MESSAGE_SIZE)[..1_000].iter().enumerate() {
+            assert_eq!(reader.next(&[*byte], &mut 0), None);
+            assert_eq!(reader.partial.capacity(), (index + 1).next_power_of_two());
+        }
+    }
+
+    #[test]
+    fn debug_shows_sizes_and_no_bytes() {
+        let mut reader = MessageReader::new();
+        assert_eq!(reader.next(b"\0\x09canary", &mut 0), None);
+        let text = format!("{reader:?}");
+        assert_eq!(text, "MessageReader { partial_size: 8, complete: false }");
+    }
+
     #[test]
     fn large_memory_is_given_back_when_idle_and_small_is_kept() {
         for (size, kept) in [(RETAINED_SIZE_MAX - 2, true), (RETAINED_SIZE_MAX, false)] {

@@ -263,6 +263,7 @@ mod tests {
         let notification = parse(&good()).unwrap();
         assert_eq!(notification.access_token.expose(), "token-1");
         assert_eq!(notification.region.as_str(), "eu-west-1");
+        assert_eq!(notification.region.to_string(), "eu-west-1");
         let names: Vec<&str> = notification.services.iter().map(|it| it.as_str()).collect();
         assert_eq!(names, ["SSH", "DB:2"]);
         assert_eq!(topic("lamp"), "$aws/things/lamp/tunnels/notify");

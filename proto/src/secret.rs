@@ -163,6 +163,10 @@ mod tests {
             ClientToken::strict(format!("{canary}!")),
         );
         assert!(!text.contains("canary"), "{text}");
+        assert!(
+            text.starts_with("Secret Ok(AccessToken(Secret)) "),
+            "{text}"
+        );
     }
 
     #[test]

@@ -128,6 +128,30 @@ mod tests {
     }
 
     #[test]
+    fn every_status_has_its_phrase() {
+        for (status, phrase) in [
+            (400, "Bad Request"),
+            (401, "Unauthorized"),
+            (403, "Forbidden"),
+            (404, "Not Found"),
+            (405, "Method Not Allowed"),
+            (409, "Conflict"),
+            (410, "Gone"),
+            (426, "Upgrade Required"),
+            (429, "Too Many Requests"),
+            (431, "Request Header Fields Too Large"),
+            (500, "Internal Server Error"),
+            (503, "Service Unavailable"),
+            (599, ""),
+        ] {
+            let mut out = Vec::new();
+            encode_refusal(status, "x", "", &mut out);
+            let line = format!("HTTP/1.1 {status} {phrase}\r\n");
+            assert!(text(out).starts_with(&line), "{line}");
+        }
+    }
+
+    #[test]
     fn some_refusals_say_what_else_to_do() {
         for (status, line) in [
             (405, "\r\nAllow: GET\r\n"),

@@ -224,6 +224,21 @@ mod tests {
         assert_eq!(parse(reply), Ok(Some((200, reply.len() - 3))));
     }
 
+    #[test]
+    fn a_reply_has_at_most_8_kib() {
+        let padded = |padding: usize| {
+            let padding = "x".repeat(padding);
+            format!("HTTP/1.1 200 OK\r\nX-Padding: {padding}\r\n\r\n").into_bytes()
+        };
+        let room = 8_192 - padded(0).len();
+        assert_eq!(parse_connect_reply(&padded(room)), Ok(Some((200, 8_192))));
+        let max = MAX_CONNECT_REPLY_SIZE;
+        assert_eq!(
+            parse_connect_reply(&padded(room + 1)),
+            Err(HeadError::TooLong { max }.into())
+        );
+    }
+
     /// Threat T-21.
     #[test]
     fn hostile_replies_are_refused() {

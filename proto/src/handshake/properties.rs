@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::{
-    fuzz_connect_reply, fuzz_upgrade_request, fuzz_upgrade_response, parse_connect_reply,
-    parse_upgrade_request, parse_upgrade_response,
+    fuzz_connect_reply, fuzz_tokens, fuzz_upgrade_request, fuzz_upgrade_response,
+    parse_connect_reply, parse_upgrade_request, parse_upgrade_response,
 };
 
 const REQUEST: &str = "GET /tunnel?local-proxy-mode=source HTTP/1.1\r\n\
@@ -79,6 +79,16 @@ proptest! {
     fn connect_replies(bytes in damaged()) {
         fuzz_connect_reply(&bytes);
         prop_assert!(is_stable(&bytes, parse_connect_reply));
+    }
+
+    #[test]
+    fn tokens(
+        text in prop_oneof![
+            "[!-~]{1,9}\n([a-zA-Z0-9-]{32,40})?\n[!-~]{1,9}\n[ -~]{0,9}",
+            "[ -~é]{0,9}\n[ -~é]{0,40}\n[ -~\t]{0,9}\n[ -~\r]{0,9}",
+        ],
+    ) {
+        fuzz_tokens(text.as_bytes());
     }
 }
 

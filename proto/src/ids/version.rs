@@ -88,6 +88,9 @@ mod tests {
         assert_eq!(Dialect::of(true, 0), Dialect::V2);
         assert_eq!(Dialect::of(true, 1), Dialect::V3);
         assert_eq!(Dialect::of(false, u32::MAX), Dialect::V3);
+        assert_eq!(Dialect::V1.to_string(), "V1");
+        assert_eq!(Dialect::V2.to_string(), "V2");
+        assert_eq!(Dialect::V3.to_string(), "V3");
     }
 
     #[test]

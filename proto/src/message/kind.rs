@@ -103,5 +103,6 @@ mod tests {
         assert!(Type::try_from(Kind::Credit.raw()).is_err());
         assert_eq!(Kind::Unknown(99).to_string(), "UNKNOWN(99)");
         assert_eq!(Kind::Data.to_string(), "DATA");
+        assert_eq!(Kind::Credit.to_string(), "CREDIT");
     }
 }

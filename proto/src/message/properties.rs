@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::{
-    Control, DataHeader, Kind, MessageView, encode_service_ids, fuzz_parse, replace_stream_id,
+    Control, DataHeader, Kind, MessageView, encode_service_ids, fuzz_parse, fuzz_rewrite,
+    replace_stream_id,
 };
 use crate::ids::{ServiceId, StreamId};
 use crate::wire;
@@ -127,6 +128,7 @@ proptest! {
     #[test]
     fn valid_messages_are_read_as_prost_reads_them((bytes, has_unknown) in message()) {
         fuzz_parse(&bytes);
+        fuzz_rewrite(&bytes);
         let view = MessageView::parse(&bytes).unwrap();
         prop_assert_eq!(view.has_unknown_fields, has_unknown);
     }
@@ -140,11 +142,13 @@ proptest! {
             apply(damage, &mut bytes);
         }
         fuzz_parse(&bytes);
+        fuzz_rewrite(&bytes);
     }
 
     #[test]
     fn random_bytes_are_judged_as_prost_judges_them(bytes in vec(any::<u8>(), 0..64)) {
         fuzz_parse(&bytes);
+        fuzz_rewrite(&bytes);
     }
 
     #[test]
@@ -168,6 +172,7 @@ proptest! {
         };
         let bytes = message.encode_to_vec();
         fuzz_parse(&bytes);
+        fuzz_rewrite(&bytes);
         let view = MessageView::parse(&bytes).unwrap();
         prop_assert_eq!(view.kind, Kind::from_raw(raw));
         prop_assert_eq!(view.payload, &message.payload);

@@ -167,6 +167,7 @@ mod tests {
             &mut out,
         );
         write_close(CloseCode::Normal, "", None, &mut out);
+        assert_eq!(u16::from(CloseCode::Normal), 0x03e8);
         // The masked pong is an example of RFC 6455 §5.7.
         let expected = [
             &[0x89, 0x00][..],

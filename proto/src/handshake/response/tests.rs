@@ -374,13 +374,17 @@ fn a_head_is_complete_and_within_16_kib() {
         assert_eq!(finish_at_eof(&bytes[..size], KEY), Err(closed.clone()));
         assert!(closed.is_retryable());
     }
-    let long = format!("X-Padding: {}", "x".repeat(MAX_RESPONSE_HEAD_SIZE));
+    let padded = |padding: usize| {
+        let line = format!("X-Padding: {}", "x".repeat(padding));
+        head(&[&GOOD[..], &[&line]].concat())
+    };
+    let room = 16_384 - padded(0).len();
+    let longest = parse_upgrade_response(&padded(room), KEY);
+    assert_eq!(longest.unwrap().unwrap().1, 16_384);
+    let max = MAX_RESPONSE_HEAD_SIZE;
     assert_eq!(
-        parse_upgrade_response(&head(&[&GOOD[..], &[&long]].concat()), KEY),
-        Err(HeadError::TooLong {
-            max: MAX_RESPONSE_HEAD_SIZE
-        }
-        .into())
+        parse_upgrade_response(&padded(room + 1), KEY),
+        Err(HeadError::TooLong { max }.into())
     );
 }
 

@@ -21,6 +21,11 @@ use super::pair::SEED;
 
 const LIMIT: Duration = Duration::from_secs(3_600);
 
+/// 88 bytes, the least that Linux takes, and 12 for time stamps. It never takes a peer's segments to be smaller than 88, and
+/// offers windows in multiples of that: with 76 and a buffer of 4 KiB one stood at 74 in the end, so that the kernel
+/// sent each segment only after 0.2 s, 370 bytes a second.
+const SEGMENT_SIZE: u32 = 100;
+
 /// What is narrow about both ends of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 struct Narrow {
@@ -28,7 +33,7 @@ struct Narrow {
     bytes: bool,
     /// Receive buffers of 4 KiB, of which the kernel doubles what it is told.
     window: bool,
-    /// Segments of 88 bytes, the least that Linux takes.
+    /// Segments of [`SEGMENT_SIZE`].
     segments: bool,
 }
 
@@ -62,7 +67,7 @@ impl Narrow {
             socket.set_recv_buffer_size(4096)?;
         }
         if self.segments {
-            SockRef::from(&socket).set_tcp_mss(88)?;
+            SockRef::from(&socket).set_tcp_mss(SEGMENT_SIZE)?;
         }
         Ok(socket)
     }

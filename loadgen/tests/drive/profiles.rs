@@ -1,6 +1,13 @@
 //! Every profile, on both kernel interfaces, against an honest far end.
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+
+use adit_loadgen::args::IoChoice;
 use adit_loadgen::report::{Model, Summary};
+use adit_loadgen::server::Responder;
+use adit_verify::{Kind, Reader};
 
 use crate::support::{Run, far_end, interfaces, made_or_skipped};
 
@@ -102,6 +109,46 @@ fn churn_opens_a_connection_for_each_operation() {
     );
 }
 
+/// Where the trailer came only after an answer, a connection would have a second round trip.
+#[test]
+fn a_connection_of_churn_says_all_in_one_round_trip() {
+    let target = far_end_that_waits_for_trailers();
+    let profile = "churn --closed --connections 1 --duration 200ms --grace 1s";
+    let summary = Run::of(profile, target, IoChoice::Auto).passed();
+    assert!(summary.operations > 0);
+}
+
+/// It answers at once on the first connection alone, which is the one that is tried before the start.
+fn far_end_that_waits_for_trailers() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for (index, stream) in listener.incoming().enumerate() {
+            thread::spawn(move || answer(&mut stream.unwrap(), index > 0));
+        }
+    });
+    address
+}
+
+fn answer(stream: &mut TcpStream, waits: bool) {
+    let (mut responder, mut reader) = (Responder::new(), Reader::awaiting_greeting());
+    let (mut buffer, mut out, mut has_trailer) = ([0; 4096], Vec::new(), false);
+    while !responder.has_ended() {
+        let size = stream.read(&mut buffer).unwrap();
+        assert!(size > 0, "it ended without a trailer");
+        let mut input = &buffer[..size];
+        responder.receive(input).unwrap();
+        while let Some(message) = reader.next(&mut input).unwrap() {
+            has_trailer |= message.kind == Kind::End;
+        }
+        if has_trailer || !waits {
+            responder.fill(&mut out, usize::MAX);
+            stream.write_all(&out).unwrap();
+            out.clear();
+        }
+    }
+}
+
 #[test]
 fn idle_connections_are_whole_at_the_end_and_their_memory_is_known() {
     let own = std::process::id();
@@ -148,10 +195,10 @@ fn people_and_browsers_are_served() {
 #[test]
 fn a_seed_repeats_what_is_asked() {
     let run = |seed: u32| {
-        let server = far_end(adit_loadgen::args::IoChoice::Auto);
+        let server = far_end(IoChoice::Auto);
         let arguments =
             format!("http-mix --connections 1 --rate 200 --duration 200ms --seed {seed}");
-        let io = adit_loadgen::args::IoChoice::Auto;
+        let io = IoChoice::Auto;
         Run::of(&arguments, server.address, io).passed()
     };
     // Runs that left starts out cannot be compared.
@@ -166,9 +213,9 @@ fn a_seed_repeats_what_is_asked() {
 
 #[test]
 fn sockets_have_the_congestion_control_that_was_asked_for() {
-    let server = far_end(adit_loadgen::args::IoChoice::Auto);
+    let server = far_end(IoChoice::Auto);
     let arguments = "latency --closed --duration 100ms --congestion reno";
-    let io = adit_loadgen::args::IoChoice::Auto;
+    let io = IoChoice::Auto;
     let summary = Run::of(arguments, server.address, io).passed();
     assert_eq!(summary.run.congestion_control.as_deref(), Some("reno"));
     let wrong = "latency --closed --duration 100ms --congestion nonesuch";

@@ -127,6 +127,12 @@ mod tests {
         assert_eq!(text(out), expected);
     }
 
+    fn refusal(status: u16) -> String {
+        let mut out = Vec::new();
+        encode_refusal(status, "x", "", &mut out);
+        text(out)
+    }
+
     #[test]
     fn every_status_has_its_phrase() {
         for (status, phrase) in [
@@ -144,10 +150,8 @@ mod tests {
             (503, "Service Unavailable"),
             (599, ""),
         ] {
-            let mut out = Vec::new();
-            encode_refusal(status, "x", "", &mut out);
             let line = format!("HTTP/1.1 {status} {phrase}\r\n");
-            assert!(text(out).starts_with(&line), "{line}");
+            assert!(refusal(status).starts_with(&line), "{line}");
         }
     }
 
@@ -159,9 +163,7 @@ mod tests {
             (426, "\r\nUpgrade: websocket\r\n"),
             (503, "\r\nRetry-After: 5\r\n"),
         ] {
-            let mut out = Vec::new();
-            encode_refusal(status, "x", "", &mut out);
-            let text = text(out);
+            let text = refusal(status);
             assert!(text.contains(line), "{text}");
             assert!(!text.contains("channel-id"));
         }

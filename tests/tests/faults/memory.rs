@@ -63,7 +63,7 @@ impl Group {
                 limit,
                 usage,
             };
-            if group.is_limited_to(MEMORY).is_ok() {
+            if group.set_limit(MEMORY).is_ok() {
                 return Ok(Some(group));
             }
         }
@@ -78,12 +78,12 @@ impl Group {
         programs::wrapped(shell, command)
     }
 
-    fn is_limited_to(&self, bytes: u64) -> std::io::Result<()> {
+    fn set_limit(&self, bytes: u64) -> std::io::Result<()> {
         std::fs::write(self.directory.join(self.limit), bytes.to_string())
     }
 
     /// Lowers the limit, so that what is used is between 98 and 99 % of it. Pages of files go first.
-    fn is_nearly_full(&self) -> Result<()> {
+    fn lower_limit(&self) -> Result<()> {
         let used: u64 = self.read(self.usage)?.trim().parse()?;
         let stat = self.read("memory.stat")?;
         let count = |name: &str| {
@@ -92,7 +92,7 @@ impl Group {
         };
         let files = count("inactive_file ").unwrap_or(0) + count("active_file ").unwrap_or(0);
         let limit = used.saturating_sub(files) * 1_000 / 985;
-        self.is_limited_to(limit)
+        self.set_limit(limit)
             .with_context(|| format!("a limit of {limit} bytes"))
     }
 
@@ -257,7 +257,7 @@ async fn a_service_short_of_memory_refuses_links_and_keeps_those_it_has(
     let (mode, token) = crowd.outside.context("somebody was turned away")?;
     within_limit(Duration::from_secs(60), "a reset", async {
         loop {
-            group.is_nearly_full()?;
+            group.lower_limit()?;
             match comes(&endpoint, mode, &token).await {
                 Outcome::Reset => return Ok(()),
                 // Less is used than a moment before.
@@ -268,7 +268,7 @@ async fn a_service_short_of_memory_refuses_links_and_keeps_those_it_has(
     })
     .await?;
     says(&serve, "memory is nearly used up: connections are reset").await?;
-    group.is_limited_to(MEMORY)?;
+    group.set_limit(MEMORY)?;
     serve.process.still_runs()?;
     ensure!(group.killed()? == 0, "the kernel has ended a process");
     load.goes_on(10).await?;

@@ -67,10 +67,12 @@ fn conflict(option: &str, prior: &str) -> BadInput {
 
 fn unknown(option: &str, error: &Error) -> BadInput {
     if option.starts_with('-') {
-        let hint = match (several(option), error.get(ContextKind::SuggestedArg)) {
+        let program = program(error);
+        let names = several(option).filter(|_| program == "adit proxy");
+        let hint = match (names, error.get(ContextKind::SuggestedArg)) {
             (Some(names), _) => format!("it may mean {names}; write the name out"),
             (None, Some(ContextValue::String(known))) => format!("did you mean {known}?"),
-            (None, _) => format!("`{} --help` lists the options", program(error)),
+            (None, _) => format!("`{program} --help` lists the options"),
         };
         return BadInput::usage(format!("there is no option {option}"), hint);
     }
@@ -106,7 +108,7 @@ fn program(error: &Error) -> String {
     }
 }
 
-/// The options that start like this, when there are several.
+/// The options of `adit proxy` that start like this, when there are several.
 fn several(option: &str) -> Option<String> {
     let prefix = option.strip_prefix("--")?;
     let names: Vec<String> = OPTIONS

@@ -60,6 +60,22 @@ fn mistakes_are_named_with_a_hint() {
         ("proxy --zone x", "there is no option --zone", "--help"),
         ("proxy --regin x", "there is no option --regin", "--region"),
         ("proxy -Z", "there is no option -Z", "--help"),
+        (
+            "proxy --s x",
+            "there is no option --s",
+            "or --settings-json or",
+        ),
+        // An option of `adit proxy`, and the start of two.
+        (
+            "serve --config x",
+            "there is no option --config",
+            "`adit serve --help`",
+        ),
+        (
+            "serve --conf x",
+            "there is no option --conf",
+            "`adit serve --help`",
+        ),
         ("proxy -s", "--source-listen-port needs a value", "=VALUE"),
         (
             "proxy -r a -r b",

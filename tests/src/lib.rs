@@ -17,6 +17,7 @@
 //! proxy       the command line of a proxy under test     rig       a proxy and a scripted service
 //! api         the control plane's JSON                   stack     a service and two proxies
 //! programs    ssh, redis and friends                     kernel    what the machine offers
+//! confinement a program in what a unit of systemd leaves it
 //! ```
 //!
 //! A test is an `async fn(Scenario) -> anyhow::Result<()>`, named as the sentence it
@@ -25,6 +26,7 @@
 pub mod api;
 pub mod apps;
 pub mod binary;
+pub mod confinement;
 pub mod deadline;
 pub mod frames;
 pub mod http;

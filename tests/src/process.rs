@@ -1,5 +1,6 @@
 //! A child process: started, listened to, ended, and never left behind.
 
+use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -12,6 +13,9 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use crate::deadline::{PATIENCE, until, within, within_limit};
 use crate::output::Output;
 use crate::scenario::Scenario;
+
+const SETPRIV: &str = "/usr/bin/setpriv";
+const CONTAINING: [&str; 3] = ["--pdeathsig", "KILL", "--"];
 
 /// A running program. It is killed when this value goes.
 pub struct Process {
@@ -220,13 +224,25 @@ impl Process {
 /// `setpriv` becomes the program (same id) after asking the kernel for that.
 #[must_use]
 pub fn contained(program: &Path) -> std::process::Command {
-    let setpriv = Path::new("/usr/bin/setpriv");
-    if !setpriv.exists() {
+    if !Path::new(SETPRIV).exists() {
         return std::process::Command::new(program);
     }
-    let mut command = std::process::Command::new(setpriv);
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    let mut command = std::process::Command::new(SETPRIV);
+    command.args(CONTAINING).arg(program);
     command
+}
+
+/// The program and arguments of a command without what [`contained`] put in front, for something else that sees to it.
+#[must_use]
+pub fn bare_words(command: &std::process::Command) -> Vec<&OsStr> {
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .collect();
+    let front = [[SETPRIV].as_slice(), &CONTAINING].concat();
+    if words.starts_with(&front.iter().map(OsStr::new).collect::<Vec<_>>()) {
+        return words[front.len()..].to_vec();
+    }
+    words
 }
 
 /// Whether a signal that was sent to a process waits for it no more.

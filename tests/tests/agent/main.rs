@@ -7,10 +7,12 @@
 //! stage       broker, service and device of a scenario      broker    the Mosquitto
 //! tunnels     notification to bytes, and back to nothing    refusals  what starts no tunnel
 //! restarts    kill -9, queued messages, lost brokers        operator  hook, reload, check
+//! confined    in what its unit leaves it
 //! floods      repeats and forgeries by the thousand      mistakes  panics of ours
 //! ```
 
 mod broker;
+mod confined;
 mod floods;
 mod mistakes;
 mod operator;

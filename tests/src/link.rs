@@ -7,12 +7,13 @@
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
 use tokio::sync::{Mutex, mpsc};
 
-use crate::deadline::{SILENCE, pause, within};
+use crate::deadline::{PATIENCE, SILENCE, pause, within, within_limit};
 use crate::frames::{self, End};
 use crate::link_reader::{FrameLog, follow};
 use crate::wire::{Kind, Message, Route, stream_of};
@@ -235,7 +236,7 @@ impl Link {
     pub fn reset_tcp(self) -> Result<()> {
         // A socket that lingers for zero seconds resets when its last descriptor closes.
         socket2::SockRef::from(&*self.writer.socket)
-            .set_linger(Some(std::time::Duration::ZERO))
+            .set_linger(Some(Duration::ZERO))
             .context("SO_LINGER")
     }
 }
@@ -340,7 +341,7 @@ impl LinkWriter {
         for piece in bytes.chunks(size) {
             self.send_raw(piece).await?;
             // Let the peer run: what arrives together is a case of its own.
-            pause(std::time::Duration::from_micros(200)).await;
+            pause(Duration::from_micros(200)).await;
         }
         Ok(())
     }
@@ -361,7 +362,15 @@ impl LinkReader {
     /// # Errors
     /// Nothing does in time.
     pub async fn event(&mut self) -> Result<Event> {
-        within("waiting for the peer", async {
+        self.event_within(PATIENCE).await
+    }
+
+    /// As [`event`](Self::event), where the peer may have nothing to say for longer.
+    ///
+    /// # Errors
+    /// Nothing happens within `limit`.
+    pub async fn event_within(&mut self, limit: Duration) -> Result<Event> {
+        within_limit(limit, "waiting for the peer", async {
             self.events
                 .recv()
                 .await

@@ -30,6 +30,9 @@ const JOINING_MAX: usize = 64;
 /// A link is lost after about so many frames.
 const LIFE: usize = 400;
 const PAYLOAD_MAX: usize = 3_000;
+/// Longest that a side hears nothing. Nobody has to say anything to it while the other side is away, but for pongs, and
+/// one of two thousand sides that share two cores sends a frame now and then.
+const QUIET: Duration = Duration::from_secs(120);
 
 /// What all sides count together.
 #[derive(Default)]
@@ -291,7 +294,7 @@ impl Checker {
     /// Up to the pong of the last ping.
     async fn follow(mut self, mut reader: LinkReader) -> Result<LinkReader> {
         loop {
-            match reader.event().await? {
+            match reader.event_within(QUIET).await? {
                 Event::Message(message) => self.check(&message)?,
                 Event::Pong(payload) if payload == LAST => return Ok(reader),
                 Event::Pong(payload) => {

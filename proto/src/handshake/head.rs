@@ -124,6 +124,17 @@ mod tests {
     }
 
     #[test]
+    fn whole_words_are_passed_over_unless_a_byte_up_to_cr_is_in_them() {
+        for place in 0..8 {
+            for byte in 0..=u8::MAX {
+                let mut word = *b"x-amz: \xff";
+                word[place] = byte;
+                assert_eq!(has_line_end(word), byte <= b'\r', "{byte} at {place}");
+            }
+        }
+    }
+
+    #[test]
     fn the_limit_counts_the_empty_line() {
         assert_eq!(find_end(b"a\r\n\r\n", 0, 5), Ok(Some(5)));
         assert_eq!(

@@ -274,7 +274,27 @@ fn has_taken(id: u32, signal: Signal) -> bool {
     })
 }
 
-fn launch(name: &str, command: std::process::Command) -> Result<Child> {
+/// With `ADIT_TRACE` set, programs under test say all they can, unless a test has told them how much.
+fn speak_up(command: &mut std::process::Command) {
+    let words = bare_words(command);
+    let program = words[0].to_string_lossy();
+    let is_long_lived = program.ends_with("/localproxy")
+        || program.ends_with("/adit")
+            && words
+                .get(1)
+                .is_some_and(|word| ["serve", "proxy", "agent"].iter().any(|name| word == name));
+    let is_told = words
+        .iter()
+        .any(|word| word.to_string_lossy().starts_with("-v"));
+    if is_long_lived && !is_told {
+        command.args(["-v", "6"]);
+    }
+}
+
+fn launch(name: &str, mut command: std::process::Command) -> Result<Child> {
+    if std::env::var_os("ADIT_TRACE").is_some() {
+        speak_up(&mut command);
+    }
     let shown = format!("{command:?}");
     Command::from(command)
         .stderr(Stdio::piped())

@@ -13,6 +13,9 @@ use crate::scenario::Scenario;
 /// Any access token; a scripted service does not look into it.
 pub const TOKEN: &str = "scripted-access-token";
 
+/// The variable that a client token comes in.
+pub const CLIENT_VARIABLE: &str = "AWSIOT_TUNNEL_CLIENT_TOKEN";
+
 /// Which end of a tunnel a proxy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -217,6 +220,13 @@ impl Proxy {
     }
 
     fn complete(&self, command: &mut Command) {
+        let client = self
+            .environment
+            .iter()
+            .find(|(name, _)| name == CLIENT_VARIABLE);
+        for secret in self.token.iter().chain(client.map(|(_, value)| value)) {
+            self.scenario.keep_secret(secret);
+        }
         if let Some((side, mapping)) = &self.mapping {
             command.args([side.mapping_option(), mapping]);
         }

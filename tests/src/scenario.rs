@@ -1,19 +1,23 @@
 //! One test's surroundings: its loop, its directory, its deadline, and the evidence that
 //! is printed when it fails.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::binary::Binary;
-use crate::output::Output;
+use crate::output::{Channel, Output};
 use crate::pki::Pki;
 
 /// The longest that an ordinary scenario may take.
 pub const SCENARIO_LIMIT: Duration = Duration::from_secs(60);
+
+/// Shortest text that is looked for as a secret, in bytes.
+const SECRET_SIZE_MIN: usize = 16;
 
 /// The event loop that the proxies and relays of a scenario run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +55,7 @@ struct Inner {
     binary: Binary,
     pki: Arc<Pki>,
     evidence: Mutex<Vec<(String, Arc<Output>)>>,
+    secrets: Mutex<BTreeSet<String>>,
 }
 
 impl Scenario {
@@ -74,6 +79,7 @@ impl Scenario {
                 binary,
                 pki,
                 evidence: Mutex::new(Vec::new()),
+                secrets: Mutex::new(BTreeSet::new()),
             }),
         })
     }
@@ -132,6 +138,42 @@ impl Scenario {
         self.evidence().push((name.to_owned(), Arc::clone(output)));
     }
 
+    /// From now on no process of the scenario may say this, to its end (threat T-03).
+    pub fn keep_secret(&self, secret: &str) {
+        // An empty one, or a word of some test of bad tokens, could be in any line.
+        if secret.len() >= SECRET_SIZE_MIN {
+            self.secrets().insert(secret.to_owned());
+        }
+    }
+
+    /// Looks for secrets in what every process has said, and in logs and audits below the scenario's directory.
+    ///
+    /// # Errors
+    /// One is there.
+    fn tells_no_secret(&self) -> Result<()> {
+        let secrets = self.secrets();
+        let find = |text: &str| secrets.iter().find(|secret| text.contains(secret.as_str()));
+        for (name, output) in self.evidence().iter() {
+            let found = find(&output.text(Channel::Stderr));
+            ensure!(found.is_none(), "{name} says the secret {found:?}");
+        }
+        let mut directories = vec![self.directory().to_owned()];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory)?.flatten() {
+                let (path, name) = (entry.path(), entry.file_name());
+                let name = name.to_string_lossy();
+                if entry.file_type()?.is_dir() {
+                    directories.push(path);
+                } else if name.contains("audit") || name.ends_with(".log") {
+                    let text = std::fs::read(&path)?;
+                    let found = find(&String::from_utf8_lossy(&text));
+                    ensure!(found.is_none(), "{} has {found:?}", path.display());
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Says why a scenario cannot be played on this machine.
     pub fn skip(&self, reason: &str) {
         eprintln!("skipped: {}: {reason}", self.inner.name);
@@ -144,6 +186,13 @@ impl Scenario {
                 output.tail(60)
             );
         }
+    }
+
+    fn secrets(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.inner
+            .secrets
+            .lock()
+            .expect("nothing panics while it holds the secrets")
     }
 
     fn evidence(&self) -> std::sync::MutexGuard<'_, Vec<(String, Arc<Output>)>> {
@@ -218,7 +267,7 @@ where
             .unwrap_or_else(|_| Err(anyhow::anyhow!("the scenario took more than {limit:?}")))
     });
     runtime.shutdown_background();
-    if let Err(error) = ended {
+    if let Err(error) = ended.and_then(|()| scenario.tells_no_secret()) {
         scenario.show_evidence();
         panic!("{name} ({io:?}): {error:?}");
     }

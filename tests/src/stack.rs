@@ -186,6 +186,11 @@ impl Serve {
         .await?;
         process.still_runs()?;
         let (api_port, tunnel_port) = ready.context("it wrote its endpoints")?;
+        if let Ok(credentials) = std::fs::read_to_string(data.join("credentials")) {
+            let lines = credentials.lines();
+            let keys = lines.filter_map(|line| line.strip_prefix("aws_secret_access_key"));
+            keys.for_each(|key| scenario.keep_secret(key.trim_start_matches([' ', '='])));
+        }
         Ok(Self {
             scenario: scenario.clone(),
             process,

@@ -6,7 +6,7 @@ use std::path::Path;
 use adit_tests::api::{Api, Tunnel};
 use adit_tests::apps::{self, App, Temper};
 use adit_tests::process::{Process, Signal};
-use adit_tests::proxy::Proxy;
+use adit_tests::proxy::{CLIENT_VARIABLE, Proxy};
 use adit_tests::scenario::Scenario;
 use adit_tests::stack::Serve;
 use adit_tests::{kernel, on_own_choice, ports};
@@ -15,7 +15,6 @@ use anyhow::{Context, Result, ensure};
 const SOURCE_CLIENT: &str = "canary-source-0123456789abcdef012345";
 const DESTINATION_CLIENT: &str = "canary-destination-0123456789abcdef0";
 const THIEF_CLIENT: &str = "canary-thief-0123456789abcdef0123456";
-const CLIENT_VARIABLE: &str = "AWSIOT_TUNNEL_CLIENT_TOKEN";
 const PAYLOAD: &[u8] = b"canary-of-the-application-itself";
 const SERVICE: &str = "SSH";
 

@@ -4,6 +4,7 @@ use super::lab::*;
 use crate::tunnel::flow::Flow;
 use crate::tunnel::relay::Quotas;
 use adit_proto::ids::Mode;
+use adit_proto::websocket::Opcode;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::{Duration, Instant};
 
@@ -99,6 +100,41 @@ fn both_sides_and_all_streams_share_the_bytes_of_a_tunnel() {
     let at = lab.relay.poll_timeout().unwrap();
     assert!(at >= now + SECOND / 2 && at < now + SECOND);
     assert_eq!(second.read(&mut lab, at).0, [back]);
+}
+
+/// Specification 2.1: their bytes and those of their headers, though they carry nothing to the other side.
+#[test]
+fn pings_and_pongs_count_for_the_bytes_of_a_tunnel() {
+    for (opcode, pings) in [(Opcode::Ping, 8), (Opcode::Pong, 0)] {
+        let now = start();
+        let mut lab = Lab::v3(&["A"]);
+        lab.passes(SOURCE, &[stream_start(1, "A", 1)]);
+        lab.relay.limit(Quotas {
+            bytes_per_second: NonZeroU64::new(1000),
+            ..Quotas::default()
+        });
+        // 8 * 131 bytes are 48 more than a second brings.
+        let frame = client_control(opcode, &[7; 125]);
+        assert_eq!(frame.len(), 131);
+        let mut input = Input {
+            from: SOURCE,
+            bytes: frame.repeat(8),
+            position: 0,
+        };
+        assert_eq!(input.read(&mut lab, now), (vec![], false));
+        assert_eq!(input.position, input.bytes.len(), "all of them were read");
+        assert_eq!(lab.relay.counters(SOURCE).pings, pings);
+        assert_eq!(
+            lab.relay.poll_timeout(),
+            Some(now + Duration::from_millis(48)),
+            "{opcode:?}"
+        );
+        let back = data(1, "A", 1, b"back");
+        let mut waiting = Input::new(DESTINATION, std::slice::from_ref(&back));
+        assert_eq!(waiting.read(&mut lab, now), (vec![], false));
+        let at = now + Duration::from_millis(48);
+        assert_eq!(waiting.read(&mut lab, at).0, [back]);
+    }
 }
 
 #[test]

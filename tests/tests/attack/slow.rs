@@ -21,6 +21,8 @@ const LIMIT: Duration = Duration::from_secs(5 * 60);
 /// What the relay grants a handshake, and what a busy machine may add.
 const GIVEN_UP: Duration = Duration::from_secs(11);
 const PATIENCE: Duration = Duration::from_secs(40);
+/// Of the processor, for a head of single bytes.
+const HEAD_GOAL_MS: f64 = 5.0;
 /// Between two bytes.
 const PACE: Duration = Duration::from_millis(500);
 
@@ -153,7 +155,8 @@ async fn a_head_of_4096_single_bytes_costs_little(scenario: Scenario) -> Result<
         "T-17: {heads} heads of 4,096 single bytes, each in a TLS record: {each:.1} ms of the processor each"
     );
     // A parser that begins anew with each byte would take some hundred.
-    ensure!(each < 100.0, "{each} ms");
+    let limit = if judges() { HEAD_GOAL_MS } else { 100.0 };
+    ensure!(each <= limit, "{each} ms of {limit}");
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use adit_tests::api::Api;
 use adit_tests::deadline::{pause, until, within};
 use adit_tests::on_each_loop;
 use adit_tests::output::Channel;
-use adit_tests::process::Process;
+use adit_tests::process::{Process, Signal};
 use adit_tests::scenario::{Scenario, count};
 use adit_tests::stack::Serve;
 use anyhow::{Context, Result, bail, ensure};
@@ -23,6 +23,12 @@ const LIMIT: Duration = Duration::from_secs(1_200);
 
 /// What tells of one.
 const TOLD: &str = "a mistake in adit";
+
+/// The same where a device's connection ends by it.
+const TOLD_OF_DEVICE: &str = "a device connection's task failed";
+
+/// What an agent says once its connection is of use.
+const HEARS: &str = "waiting for tunnels";
 
 /// The directory whose files arm failpoints; `None` for a build that has none.
 pub(crate) fn failpoints(scenario: &Scenario, name: &str) -> Result<Option<PathBuf>> {
@@ -100,6 +106,61 @@ async fn a_panic_in_any_task_of_a_service_costs_no_other_tunnel(scenario: Scenar
     Ok(())
 }
 
+/// The task of a device's connection: it comes back by itself, and no tunnel notices.
+async fn a_panic_in_the_task_of_a_device_costs_its_connection(scenario: Scenario) -> Result<()> {
+    let Some(points) = failpoints(&scenario, "points")? else {
+        return Ok(());
+    };
+    let mut serve = Serve::start_changed(&scenario, |command| {
+        command.args(["--mqtt-listen", "127.0.0.1:0"]);
+        command.env("ADIT_FAILPOINTS", &points);
+    })
+    .await?;
+    let other = Pair::start(&scenario, &serve).await?;
+    let load = other.load(4, 200_000);
+    for thing in ["lamp", "bell"] {
+        register(&scenario, &serve, thing).await?;
+    }
+    let mut beside = agent(&scenario, "bell")?;
+    beside.line(HEARS).await?;
+    for _ in 0..count("ADIT_PANICS", 1)? {
+        let seen = serve.process.output().count();
+        arm(&points, "device")?;
+        let mut agent = agent(&scenario, "lamp")?;
+        is_hit(&points, "device").await?;
+        agent.line("connecting again in").await?;
+        agent.line(HEARS).await?;
+        let told = serve.process.output().line_after(seen, TOLD_OF_DEVICE);
+        told.await.context("the service")?;
+        agent.signal(Signal::Terminate).await?;
+        agent.ends_with(0).await?;
+        load.goes_on(4).await?;
+    }
+    serve.process.still_runs()?;
+    beside.still_runs()?;
+    let text = beside.output().text(Channel::Stderr);
+    ensure!(!text.contains("connecting again in"), "{text}");
+    let complete = load.stop_whole().await?;
+    eprintln!("{complete} exchanges of a tunnel, none cut");
+    Ok(())
+}
+
+async fn register(scenario: &Scenario, serve: &Serve, thing: &str) -> Result<()> {
+    let mut command = scenario.binary().adit();
+    command.args(["thing", "create", thing, "--service", "SSH=22"]);
+    command.args(["--no-sign-request", "--data-dir"]);
+    command.arg(serve.data()).current_dir(scenario.directory());
+    let mut registered = Process::start(scenario, "thing", command)?;
+    registered.ends_with(0).await
+}
+
+fn agent(scenario: &Scenario, thing: &str) -> Result<Process> {
+    let mut command = scenario.binary().adit();
+    command.args(["agent", "--config"]);
+    command.arg(scenario.path(thing).join("agent.toml"));
+    Process::start(scenario, thing, command)
+}
+
 /// Panics in the way of a call. Another change may come to the store before that of the call, and is made good by
 /// whoever asked for it: then once more.
 async fn hit_a_call(api: &Api, points: &Path, point: &str, refuses: bool) -> Result<()> {
@@ -168,5 +229,6 @@ async fn a_loop_that_panics_ends_its_process_with_words(scenario: Scenario) -> R
 on_each_loop!(
     within super::LIMIT;
     a_panic_in_any_task_of_a_service_costs_no_other_tunnel,
+    a_panic_in_the_task_of_a_device_costs_its_connection,
     a_loop_that_panics_ends_its_process_with_words,
 );

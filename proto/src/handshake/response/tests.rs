@@ -87,6 +87,22 @@ fn refusal(lines: &[&str], body: &str) -> Vec<u8> {
 }
 
 #[test]
+fn credit_is_carried_by_who_says_so_in_this_version() {
+    for (line, expected) in [
+        (None, false),
+        (Some("adit-credit: 1"), true),
+        (Some("adit-credit: 2"), false),
+    ] {
+        let lines: Vec<&str> = GOOD.into_iter().chain(line).collect();
+        let Ok(Some((UpgradeResponse::Accepted { carries_credit, .. }, _))) = parse(&head(&lines))
+        else {
+            panic!("it is a good answer");
+        };
+        assert_eq!(carries_credit, expected, "{line:?}");
+    }
+}
+
+#[test]
 fn a_good_answer_is_read() {
     let (channel_id, subprotocol) = accepted(&head(&GOOD));
     assert_eq!(channel_id.as_deref(), Some("0123-abc"));

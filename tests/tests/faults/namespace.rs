@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use adit_tests::programs;
 use adit_tests::scenario::{Io, Scenario};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 /// Tells the test in the namespaces that it is there.
 const INSIDE: &str = "ADIT_IN_A_NAMESPACE";
@@ -44,5 +44,7 @@ pub(crate) async fn is_inside(
     let output = programs::run(limit, command).await?;
     // What it measured.
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(said.contains("1 passed"), "no inner run of {test}: {said}");
     Ok(false)
 }

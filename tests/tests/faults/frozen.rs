@@ -10,7 +10,7 @@ use adit_tests::on_own_choice;
 use adit_tests::process::{Process, Signal};
 use adit_tests::scenario::{Scenario, count};
 use adit_tests::stack::Serve;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::pair::Pair;
 
@@ -18,6 +18,10 @@ const LIMIT: Duration = Duration::from_secs(3_600);
 
 /// Within it an exchange is only late: a third of what pings and handshakes are given.
 const HARMLESS: Duration = Duration::from_secs(5);
+
+/// After a freeze, and the latest that an exchange is carried on or cut: the service needs up to 70 s to notice a
+/// side that is gone, a proxy 15, and then there is a new link.
+const NOTICED: Duration = Duration::from_secs(100);
 
 async fn freeze(process: &mut Process, time: Duration) -> Result<()> {
     process.signal(Signal::Stop).await?;
@@ -33,7 +37,7 @@ async fn a_part_that_stood_still_goes_on(scenario: Scenario) -> Result<()> {
     for round in 1..=freezes {
         let time = Duration::from_secs((round * step).min(120) as u64);
         for part in ["source", "destination", "service"] {
-            let load = pair.load(4, 300_000);
+            let load = pair.patient_load(4, 300_000, time + NOTICED);
             load.goes_on(4).await?;
             let process = match part {
                 "source" => &mut pair.source,
@@ -42,7 +46,10 @@ async fn a_part_that_stood_still_goes_on(scenario: Scenario) -> Result<()> {
             };
             freeze(process, time).await?;
             let took = pair.recovers().await?;
-            let (complete, cut) = load.stop().await?;
+            let (complete, cut) = load
+                .stop()
+                .await
+                .with_context(|| format!("{part} for {time:?}"))?;
             eprintln!(
                 "{part} for {time:?}: carries after {took:?}; {complete} complete, {cut} cut"
             );

@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::error::Elapsed;
 
 pub(crate) const SEED: u64 = 20_261_129;
 
@@ -132,16 +133,25 @@ impl Pair {
         Ok(begin.elapsed())
     }
 
-    /// Keeps `connections` of verified exchanges going until it is stopped.
+    /// Keeps `connections` of verified exchanges going until it is stopped. None may take longer than [`RECOVERY`]:
+    /// whatever becomes of the tunnel, it is carried on or its end is noticed.
     pub(crate) fn load(&self, connections: usize, length: u64) -> Load {
+        self.patient_load(connections, length, RECOVERY)
+    }
+
+    /// As [`Self::load`], where something else is longer in the way of an exchange.
+    pub(crate) fn patient_load(&self, connections: usize, length: u64, patience: Duration) -> Load {
         let state = Arc::new(State::default());
         let tasks = (0..connections).map(|_| {
             let (state, port) = (Arc::clone(&state), self.port);
             tokio::spawn(async move {
                 while !state.is_over.load(Ordering::Relaxed) {
-                    match exchange(port, length).await {
+                    match exchange_within(patience, port, length).await {
                         Ok(()) => _ = state.complete.fetch_add(1, Ordering::Relaxed),
                         Err(error) if is_wrong(&error) => return Err(error),
+                        Err(error) if is_silence(&error) => {
+                            return Err(error.context("neither carried on nor cut"));
+                        }
                         Err(error) => {
                             state.cut.fetch_add(1, Ordering::Relaxed);
                             *state.reason.lock().expect("nothing panics") =
@@ -162,13 +172,22 @@ impl Pair {
 
 /// One verified exchange with the application behind a source's port.
 pub(crate) async fn exchange(port: u16, length: u64) -> Result<()> {
+    exchange_within(RECOVERY, port, length).await
+}
+
+async fn exchange_within(limit: Duration, port: u16, length: u64) -> Result<()> {
     let transfer = Transfer {
         id: NEXT.fetch_add(1, Ordering::Relaxed),
         length,
         seed: SEED,
     };
     let mut client = apps::connect(port).await?;
-    within_limit(RECOVERY, "an exchange", transfer.exchange(&mut client)).await
+    within_limit(limit, "an exchange", transfer.exchange(&mut client)).await
+}
+
+/// Whether an application was left without a byte or an end until its patience was over: a silent cut.
+fn is_silence(error: &anyhow::Error) -> bool {
+    error.is::<Elapsed>()
 }
 
 /// An exchange that rests half-way until it may go on.
@@ -264,7 +283,7 @@ impl Load {
         .await
     }
 
-    /// Ends it; how many exchanges were complete, and cut.
+    /// Ends it; how many exchanges were complete, and cut. None may have been left in silence.
     pub(crate) async fn stop(self) -> Result<(u64, u64)> {
         self.state.is_over.store(true, Ordering::Relaxed);
         for task in self.tasks {

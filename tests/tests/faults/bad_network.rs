@@ -61,7 +61,10 @@ struct Tools {
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) carried: AtomicU64,
+    /// By chance, as the profile says.
     pub(crate) lost: AtomicU64,
+    /// For want of room, in front of the line or behind it.
+    pub(crate) crowded_out: AtomicU64,
     pub(crate) overtaken: AtomicU64,
     pub(crate) repeated: AtomicU64,
 }
@@ -263,7 +266,11 @@ impl Line {
         // Whatever waits in front of a line is bounded, by time or by a few packets.
         let is_full = begins - now > QUEUE_TIME
             && (begins - now).as_secs_f64() * profile.rate as f64 > QUEUE_SIZE;
-        if is_full || self.random.next_u32() % 1_000 < profile.lost {
+        if is_full {
+            self.counts.crowded_out.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        if self.random.next_u32() % 1_000 < profile.lost {
             self.counts.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -295,7 +302,7 @@ impl Line {
             };
             let count = match self.to.try_send_to(&packet, &self.place) {
                 Ok(_) => &self.counts.carried,
-                Err(_) => &self.counts.lost,
+                Err(_) => &self.counts.crowded_out,
             };
             count.fetch_add(1, Ordering::Relaxed);
             if number < self.sent {

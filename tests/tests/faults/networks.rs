@@ -14,7 +14,7 @@ use adit_tests::programs;
 use adit_tests::scenario::{Scenario, count, seed};
 use adit_tests::stack::Serve;
 use adit_tests::verifier::Transfer;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::bad_network::{BadNetwork, FAR, Profile};
 use super::namespace::is_inside;
@@ -173,24 +173,56 @@ async fn costs_time_and_no_byte(
         exchange.await?.context(profile.name)?;
     }
     let took = begin.elapsed();
-    let [carried, lost, overtaken, repeated] = all(network.counts());
+    let after = all(network.counts());
+    let seen = std::array::from_fn(|index| after[index] - before[index]);
+    let [carried, lost, crowded_out, overtaken, repeated] = seen;
     eprintln!(
-        "{}: {size} KiB of exchanges in {took:.1?}; {} packets, {} lost, {} overtaken, {} twice",
+        "{}: {size} KiB of exchanges in {took:.1?}; {carried} packets, {lost} lost, {crowded_out} crowded out, \
+         {overtaken} overtaken, {repeated} twice",
         profile.name,
-        carried - before[0],
-        lost - before[1],
-        overtaken - before[2],
-        repeated - before[3]
     );
+    was_there(&profile, size * 1_024, took, seen).context(profile.name)?;
     network.becomes(CLEAN).await?;
     pair.recovers().await?;
     serve.process.still_runs()
 }
 
-fn all(counts: &super::bad_network::Counts) -> [u64; 4] {
+/// Makes sure that the exchanges went through the network of this profile: that no byte was faster than it lets one be,
+/// and that packets fared as it says. The bounds of what is left to chance are so wide that none is met by chance.
+fn was_there(
+    profile: &Profile,
+    bytes: u64,
+    took: Duration,
+    [carried, lost, _, overtaken, repeated]: [u64; 5],
+) -> Result<()> {
+    // There and back through both links; and both directions of both carry half of the bytes.
+    let shortest = Duration::from_secs_f64(bytes as f64 / profile.rate as f64);
+    let shortest = shortest.max(4 * profile.delay);
+    ensure!(took >= shortest, "{took:?} is too fast: {shortest:?}");
+    let fewest = 2 * bytes / u64::from(profile.mtu);
+    ensure!(carried >= fewest, "{carried} packets are not {fewest}");
+    let of_1_000 = |share: u32| carried * u64::from(share) / 1_000;
+    let reordered = match profile.jitter.is_zero() {
+        true => 0,
+        false => carried / 4,
+    };
+    for (what, found, expected) in [
+        ("lost", lost, of_1_000(profile.lost)),
+        ("overtaken", overtaken, reordered),
+        ("twice", repeated, of_1_000(profile.twice)),
+    ] {
+        let least = (expected / 5).max(u64::from(expected > 0));
+        ensure!(found >= least, "{what}: {found} of {carried} packets");
+    }
+    Ok(())
+}
+
+/// Carried, lost, crowded out, overtaken, repeated.
+fn all(counts: &super::bad_network::Counts) -> [u64; 5] {
     let counts = [
         &counts.carried,
         &counts.lost,
+        &counts.crowded_out,
         &counts.overtaken,
         &counts.repeated,
     ];

@@ -1,20 +1,24 @@
 //! no descriptors, and no memory for sockets, by a limit and by calls that fail: nothing ends, nothing turns in
-//! circles, what is open goes on, and as soon as there are some again new connections work.
+//! circles, what is open goes on, and as soon as there are some again new connections work, and links that were lost
+//! meanwhile are back.
 //!
 //! `ADIT_SHORTAGES` is how often each is tried (a release: 20).
 
 use std::time::{Duration, Instant};
 
 use adit_tests::apps;
-use adit_tests::deadline::pause;
+use adit_tests::deadline::{pause, until};
 use adit_tests::kernel::processor_ticks;
 use adit_tests::on_each_loop;
+use adit_tests::output::Channel;
+use adit_tests::process::Process;
 use adit_tests::scenario::{Scenario, count, judges};
 use adit_tests::stack::Serve;
 use anyhow::{Context, Result, ensure};
 
+use super::kills::SETTLED;
 use super::pair::{PARTS, Pair, Resting, part};
-use super::tampered::Tools;
+use super::tampered::{Tampered, Tools};
 
 const LIMIT: Duration = Duration::from_secs(1_800);
 
@@ -27,6 +31,13 @@ const SPIN: u64 = 25;
 /// The goal of the plan for a machine that does nothing else.
 const SPIN_GOAL: u64 = 5;
 const RECOVERY_GOAL: Duration = Duration::from_secs(1);
+
+/// A link that was away waits up to as long before the next attempt.
+const LINK_GOAL: Duration = Duration::from_secs(5);
+
+const CALLS: &str = "accept,accept4,socket,connect";
+
+const ERRORS: [&str; 4] = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"];
 
 /// Clients that come while there is a shortage: of the tunnel and of the service. What becomes of them is no
 /// matter; all of them go when this does.
@@ -50,10 +61,10 @@ async fn used_meanwhile(process: u32) -> Result<u64> {
     Ok(used * 1_000 / u64::try_from(begin.elapsed().as_millis())?)
 }
 
-fn check(what: &str, used: u64, recovery: Duration) -> Result<()> {
+fn check(what: &str, used: u64, recovery: Duration, goal: Duration) -> Result<()> {
     eprintln!("{what}: {used} % of a core meanwhile, new connections {recovery:?} after it");
     let (most, latest) = match judges() {
-        true => (SPIN_GOAL, RECOVERY_GOAL),
+        true => (SPIN_GOAL, goal),
         false => (SPIN, Duration::MAX),
     };
     ensure!(used <= most, "{what}: {used} % of a core was used");
@@ -83,7 +94,7 @@ async fn without_a_descriptor_left_everything_waits_and_nothing_ends(
             resting.end().await.context(name)?;
             serve.api()?.open_tunnel(&["SSH"]).await.context(name)?;
             part(name, &mut serve, &mut pair).still_runs()?;
-            check(name, used, recovery)?;
+            check(name, used, recovery, RECOVERY_GOAL)?;
         }
     }
     Ok(())
@@ -96,25 +107,70 @@ async fn calls_that_fail_for_want_of_anything_are_tried_again(scenario: Scenario
     let mut serve = Serve::start(&scenario).await?;
     let mut pair = Pair::start(&scenario, &serve).await?;
     for _ in 0..count("ADIT_SHORTAGES", 1)? {
-        for error in ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"] {
+        for error in ERRORS {
             for name in PARTS {
                 let what = format!("{name}, {error}");
                 let resting = Resting::begin(pair.port).await?;
                 let process = part(name, &mut serve, &mut pair).id();
-                let calls = "accept,accept4,socket,connect";
-                let tampered = tools.tamper(process, calls, error, &[]).await?;
+                let tampered = tools.tamper(process, CALLS, error, &[]).await?;
                 let clients = crowd(&serve, &pair).await;
                 let used = used_meanwhile(process).await?;
                 ensure!(!resting.is_over(), "{what}: what was open was cut");
-                tampered.end().await?;
+                has_failed(tampered).await.with_context(|| what.clone())?;
                 drop(clients);
                 let recovery = pair.recovers().await.with_context(|| what.clone())?;
                 resting.end().await.with_context(|| what.clone())?;
                 part(name, &mut serve, &mut pair).still_runs()?;
-                check(&what, used, recovery)?;
+                check(&what, used, recovery, RECOVERY_GOAL)?;
             }
         }
     }
+    Ok(())
+}
+
+/// Both links are lost while their proxies cannot dial.
+async fn a_link_is_dialled_again_as_soon_as_calls_succeed(scenario: Scenario) -> Result<()> {
+    let Some(tools) = Tools::find(&scenario)? else {
+        return Ok(());
+    };
+    let mut serve = Serve::start(&scenario).await?;
+    let mut pair = Pair::start(&scenario, &serve).await?;
+    for _ in 0..count("ADIT_SHORTAGES", 1)? {
+        for error in ERRORS {
+            pair.recovers().await.context(error)?;
+            pause(SETTLED).await;
+            let proxies = [pair.source.id(), pair.destination.id()];
+            let source = tools.tamper(proxies[0], CALLS, error, &[]).await?;
+            let destination = tools.tamper(proxies[1], CALLS, error, &[]).await?;
+            let before = [failures(&pair.source), failures(&pair.destination)];
+            serve = serve.kill_and_restart().await?;
+            until("both to find that they cannot dial", || {
+                let after = [failures(&pair.source), failures(&pair.destination)];
+                after[0] > before[0] && after[1] > before[1]
+            })
+            .await
+            .context(error)?;
+            let used = tokio::try_join!(used_meanwhile(proxies[0]), used_meanwhile(proxies[1]))?;
+            has_failed(source).await.context("source")?;
+            has_failed(destination).await.context("destination")?;
+            let what = format!("links, {error}");
+            let recovery = pair.recovers().await.with_context(|| what.clone())?;
+            check(&what, used.0.max(used.1), recovery, LINK_GOAL)?;
+        }
+    }
+    Ok(())
+}
+
+/// Links that a proxy could not dial so far.
+fn failures(process: &Process) -> usize {
+    let said = process.output().text(Channel::Stderr);
+    said.matches("no connection to localhost").count()
+}
+
+/// Ends it; some of the calls must have been made.
+async fn has_failed(tampered: Tampered) -> Result<()> {
+    let failed = tampered.end().await?;
+    ensure!(failed > 0, "no call was made that could fail");
     Ok(())
 }
 
@@ -122,4 +178,5 @@ on_each_loop!(
     within super::LIMIT;
     without_a_descriptor_left_everything_waits_and_nothing_ends,
     calls_that_fail_for_want_of_anything_are_tried_again,
+    a_link_is_dialled_again_as_soon_as_calls_succeed,
 );

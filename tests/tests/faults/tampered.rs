@@ -106,11 +106,11 @@ impl Tools {
 }
 
 impl Tampered {
-    /// The calls succeed again.
+    /// The calls succeed again. How many have failed, as strace tells.
     ///
     /// The victim stands still meanwhile: strace has a call fail by asking for one that does not exist, and gives
     /// it the wanted error when it returns. Were it ended between the two, the call would fail with `ENOSYS`.
-    pub(crate) async fn end(mut self) -> Result<()> {
+    pub(crate) async fn end(mut self) -> Result<usize> {
         signal(self.victim, "STOP")?;
         until("every thread to stand still outside of calls", || {
             is_stopped(self.victim, &self.log)
@@ -123,7 +123,9 @@ impl Tampered {
             tracers(victim).iter().all(|tracer| *tracer == 0)
         })
         .await?;
-        signal(victim, "CONT")
+        signal(victim, "CONT")?;
+        let told = std::fs::read_to_string(&self.log)?;
+        Ok(told.matches("(INJECTED)").count())
     }
 }
 

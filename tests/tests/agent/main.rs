@@ -9,11 +9,14 @@
 //! restarts    kill -9, queued messages, lost brokers        operator  hook, reload, check
 //! confined    in what its unit leaves it
 //! floods      repeats and forgeries by the thousand      mistakes  panics of ours
+//! kills       kill -9 under load, by the hundred         load      verified exchanges, on and on
 //! ```
 
 mod broker;
 mod confined;
 mod floods;
+mod kills;
+mod load;
 mod mistakes;
 mod operator;
 mod refusals;

@@ -49,7 +49,8 @@ impl Tunnels {
     async fn start(stage: &Stage) -> Result<Self> {
         let app = App::start(Temper::Verify(SEED)).await?;
         stage.configure(&format!("services.LOAD = \"{}\"", app.address()))?;
-        let agent = stage.agent().await?;
+        let agent = stage.launch_terse()?;
+        agent.line(READY).await?;
         let tunnel = stage.open(&["LOAD"]).await?;
         stage.notify(&tunnel, &["LOAD"]).await?;
         stage.connected(&tunnel).await?;
@@ -73,7 +74,7 @@ impl Tunnels {
     async fn kill_agent(&mut self, stage: &Stage) -> Result<Instant> {
         let now = Instant::now();
         self.agent.kill().await?;
-        self.agent = stage.launch(&[])?;
+        self.agent = stage.launch_terse()?;
         Ok(now)
     }
 }

@@ -81,13 +81,26 @@ impl Stage {
 
     /// Starts the agent by a command that is changed before.
     pub(crate) fn launch_changed(&self, change: impl FnOnce(&mut Command)) -> Result<Process> {
+        self.launch_telling("5", change)
+    }
+
+    /// Starts the agent without a line for each connection, of which thousands are more than is kept.
+    pub(crate) fn launch_terse(&self) -> Result<Process> {
+        self.launch_telling("4", |_| {})
+    }
+
+    fn launch_telling(
+        &self,
+        verbosity: &str,
+        change: impl FnOnce(&mut Command),
+    ) -> Result<Process> {
         let mut command = self.scenario.binary().adit();
         // Whatever its own environment holds is no business of its hook.
         command.env("AWSIOT_TUNNEL_ACCESS_TOKEN", "token-of-the-environment");
         command.arg("agent").arg("--config");
         command
             .arg(self.scenario.path("device/agent.toml"))
-            .args(["-v", "5"]);
+            .args(["-v", verbosity]);
         if let Some(io) = self.scenario.io().argument() {
             command.args(["--io", io]);
         }

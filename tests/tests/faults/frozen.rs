@@ -12,16 +12,12 @@ use adit_tests::scenario::{Scenario, count};
 use adit_tests::stack::Serve;
 use anyhow::{Context, Result, ensure};
 
-use super::pair::Pair;
+use super::pair::{Pair, RECOVERY};
 
 const LIMIT: Duration = Duration::from_secs(3_600);
 
 /// Within it an exchange is only late: a third of what pings and handshakes are given.
 const HARMLESS: Duration = Duration::from_secs(5);
-
-/// After a freeze, and the latest that an exchange is carried on or cut: the service needs up to 70 s to notice a
-/// side that is gone, a proxy 15, and then there is a new link.
-const NOTICED: Duration = Duration::from_secs(100);
 
 async fn freeze(process: &mut Process, time: Duration) -> Result<()> {
     process.signal(Signal::Stop).await?;
@@ -37,7 +33,8 @@ async fn a_part_that_stood_still_goes_on(scenario: Scenario) -> Result<()> {
     for round in 1..=freezes {
         let time = Duration::from_secs((round * step).min(120) as u64);
         for part in ["source", "destination", "service"] {
-            let load = pair.patient_load(4, 300_000, time + NOTICED);
+            // Nobody takes it for dead while its kernel acknowledges: what is under way waits for it.
+            let load = pair.patient_load(4, 300_000, time + RECOVERY);
             load.goes_on(4).await?;
             let process = match part {
                 "source" => &mut pair.source,

@@ -136,22 +136,28 @@ impl ProxyIo {
         self.flush_writable(io);
         self.redial(io);
         let mut again = self.receive(io);
+        let was_held = self.is_held();
         self.handle_timeout(io);
-        let was_paused = self.proxy.is_paused();
         self.act(io);
         self.accept(io);
         let kept_waiting = self.kept_waiting();
         again |= self.send(io);
         self.act(io);
-        // Sending may have emptied the queue of control messages that paused the reading, and a
-        // dial that failed at once the queue of its connection.
-        again |= was_paused && !self.proxy.is_paused();
+        // Sending may have emptied the queue of control messages that held up the reading, a dial that failed at
+        // once the queue of its connection, and the end of a time that of one that stalled. What was read of the
+        // link has no edge any more.
+        again |= was_held && !self.is_held();
         again |= self.kept_waiting() < kept_waiting;
         self.check_drained(io);
         if let Some(link) = &mut self.link {
             link.release(&mut io.buffers);
         }
         again
+    }
+
+    /// Whether what the link has brought waits for something else.
+    fn is_held(&self) -> bool {
+        self.proxy.is_paused() || self.link.as_ref().is_some_and(LinkIo::is_held)
     }
 
     fn handle_timeout(&mut self, io: &Io) {

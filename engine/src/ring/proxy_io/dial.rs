@@ -12,6 +12,10 @@ use crate::tunnel::key::ConnectionKey;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// Least pause before a further dial: one that fails at once would be tried for ever within a turn.
+const REDIAL_DELAY_MIN: Duration = Duration::from_millis(10);
 
 impl ProxyIo {
     /// The dialler outside of the loop is done.
@@ -139,7 +143,8 @@ impl ProxyIo {
             let tries = self.tries.entry(key).or_default();
             if retries.count.is_none_or(|count| *tries < count) {
                 *tries += 1;
-                self.redials.push_back((io.now + retries.delay, key));
+                let delay = retries.delay.max(REDIAL_DELAY_MIN);
+                self.redials.push_back((io.now + delay, key));
                 return;
             }
         }

@@ -1,6 +1,6 @@
 //! The proxies' driver.
 
-use super::super::IoChoice;
+use super::super::{DialRetries, IoChoice, ProxyOptions};
 use super::support::{PATIENCE, Peer, ProxyBench, both, control, data, hold};
 use crate::tunnel::limits::Limits;
 use adit_proto::ids::Mode;
@@ -180,5 +180,57 @@ fn an_application_that_took_all_meanwhile_holds_up_nobody() {
         hears.join().expect("a thread").expect("all of it");
         says.join().expect("a thread");
         assert_eq!(bench.status().counters.stalled, 0);
+    });
+}
+
+/// Nothing comes from the link that would bring a turn: its sender waits until it is read.
+#[test]
+fn reading_goes_on_once_a_stalled_connection_is_reset() {
+    both(|io| {
+        let limits = Limits {
+            connection_buffer: 65_535,
+            stall_timeout: Duration::from_secs(1),
+            // It would bring a turn of its own.
+            ping_interval: Duration::from_secs(3600),
+            ..Limits::default()
+        };
+        let (bench, mut service, listener, _stuck) = with_application(io, limits);
+        let mut start = Vec::new();
+        control(Kind::ConnectionStart, 1, 2, &mut start);
+        service.says(&start);
+        let _other = listener.accept().expect("accept");
+        let says = thread::spawn(move || {
+            for _ in 0..1_000 {
+                service.says(&data(&[7; 16_000]));
+            }
+            service
+        });
+        until("all of it is read", || says.is_finished());
+        assert_eq!(bench.status().counters.stalled, 1);
+    });
+}
+
+/// A dial that fails at once and is tried again without a pause takes no turn from others.
+#[test]
+fn a_loop_goes_on_beside_dials_that_fail_at_once() {
+    both(|io| {
+        let options = ProxyOptions {
+            dial_retries: Some(DialRetries {
+                count: None,
+                delay: Duration::ZERO,
+            }),
+            ..ProxyOptions::default()
+        };
+        let mapping = "A=/nonexistent/adit-test.sock";
+        let (bench, mut service) =
+            ProxyBench::with_options(io, Mode::Destination, mapping, Limits::default(), options);
+        let mut start = Vec::new();
+        control(Kind::StreamStart, 1, 1, &mut start);
+        service.says(&start);
+        // Meanwhile the proxy takes that in.
+        thread::sleep(Duration::from_millis(50));
+        let asks = thread::spawn(move || assert_eq!(bench.status().connections, 1));
+        until("an answer", || asks.is_finished());
+        asks.join().expect("one connection");
     });
 }

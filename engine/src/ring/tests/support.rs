@@ -164,14 +164,26 @@ impl ProxyBench {
 
     /// With a link that has brought SERVICE_IDS of `A`.
     pub(super) fn new(io: IoChoice, mode: Mode, mapping: &str, limits: Limits) -> (Self, Peer) {
+        Self::with_options(io, mode, mapping, limits, ProxyOptions::default())
+    }
+
+    /// As [`Self::new`], with what the loop is to know of the proxy.
+    pub(super) fn with_options(
+        io: IoChoice,
+        mode: Mode,
+        mapping: &str,
+        limits: Limits,
+        options: ProxyOptions,
+    ) -> (Self, Peer) {
         let (event_loop, _) = start("proxy".to_owned(), io).expect("start a loop");
-        Self::on(event_loop, Self::ID, mode, mapping, limits)
+        Self::on(event_loop, Self::ID, mode, mapping, limits, options)
     }
 
     /// Another proxy on the same loop.
     pub(super) fn beside(&self, id: ProxyId, mode: Mode, mapping: &str) -> (Self, Peer) {
         let event_loop = self.event_loop.clone();
-        Self::on(event_loop, id, mode, mapping, Limits::default())
+        let (limits, options) = (Limits::default(), ProxyOptions::default());
+        Self::on(event_loop, id, mode, mapping, limits, options)
     }
 
     fn on(
@@ -180,6 +192,7 @@ impl ProxyBench {
         mode: Mode,
         mapping: &str,
         limits: Limits,
+        options: ProxyOptions,
     ) -> (Self, Peer) {
         let settings = ProxySettings {
             mode,
@@ -189,7 +202,7 @@ impl ProxyBench {
         };
         let (sender, events) = unbounded_channel();
         let proxy = Proxy::new(settings, [7; 32]);
-        event_loop.add_proxy(id, proxy, ProxyOptions::default(), sender);
+        event_loop.add_proxy(id, proxy, options, sender);
         let mut bench = Self {
             event_loop,
             id,
@@ -282,6 +295,8 @@ pub(super) struct Peer {
     inbound: Inbound,
     buffer: Vec<u8>,
     position: usize,
+    /// Of the close frame that has come.
+    close_code: Option<u16>,
 }
 
 impl Peer {
@@ -294,6 +309,7 @@ impl Peer {
             inbound: Inbound::new(role),
             buffer: Vec::new(),
             position: 0,
+            close_code: None,
         }
     }
 
@@ -321,6 +337,12 @@ impl Peer {
         while self.next().is_some() {}
     }
 
+    /// All messages until the link is over, and the code of its close frame, if there is one.
+    pub(super) fn hears_all(&mut self) -> (Vec<Vec<u8>>, Option<u16>) {
+        let messages = std::iter::from_fn(|| self.next()).collect();
+        (messages, self.close_code)
+    }
+
     fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             let item = self.inbound.next(&mut self.buffer, &mut self.position);
@@ -331,7 +353,10 @@ impl Peer {
                 Some(Item::Message(Place::Assembled)) => {
                     return Some(self.inbound.assembled().to_vec());
                 }
-                Some(Item::Close(..)) => return None,
+                Some(Item::Close(code, _)) => {
+                    self.close_code = code;
+                    return None;
+                }
                 Some(Item::Ping(_) | Item::Pong(_)) => {}
                 None => {
                     self.buffer.resize(65_536, 0);

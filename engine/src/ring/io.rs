@@ -177,12 +177,21 @@ impl Io {
         self.set_owner(index, Owner::Lingering);
         self.lingering
             .push_back((self.now + LINGER_TIMEOUT, self.token(index)));
+        if self.lingering.len() > LINGERING_MAX {
+            self.forget_ended();
+        }
         if self.lingering.len() > LINGERING_MAX
             && let Some((_, oldest)) = self.lingering.pop_front()
-            && self.find(oldest).is_some()
         {
             self.close(oldest.index());
         }
+    }
+
+    /// Leaves those in the list of lingering sockets that are still there.
+    fn forget_ended(&mut self) {
+        let mut lingering = std::mem::take(&mut self.lingering);
+        lingering.retain(|(_, token)| self.find(*token).is_some());
+        self.lingering = lingering;
     }
 
     /// Reads a lingering socket; closes it at its end.
@@ -340,5 +349,33 @@ impl Io {
             self.unfinished.push(token);
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::{IoChoice, Settings, open};
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn what_has_ended_by_itself_cuts_no_lingering_short() {
+        let backend = open(IoChoice::Epoll, &Settings::default()).expect("epoll");
+        let mut io = Io::new(backend, Instant::now());
+        let ended = |io: &mut Io| {
+            let (near, far) = UnixStream::pair().expect("a pair");
+            near.set_nonblocking(true).expect("non-blocking");
+            let index = io.insert(near.into(), Owner::Waker).expect("watched");
+            io.end(index);
+            (index, far)
+        };
+        let (first, _still_sends) = ended(&mut io);
+        for _ in 0..=LINGERING_MAX {
+            let (index, far) = ended(&mut io);
+            drop(far);
+            io.linger(index);
+            assert!(io.owner_at(index).is_none(), "it has ended");
+        }
+        assert!(io.owner_at(first).is_some(), "it has time left");
     }
 }

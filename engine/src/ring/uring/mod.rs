@@ -207,14 +207,7 @@ impl Uring {
             return;
         };
         let result = completion.result();
-        let outcome = match result {
-            0.. if cqueue::more(completion.flags()) => Outcome::Keep,
-            // Out of room for completions or out of memory: all that passes.
-            0.. => Outcome::Requeue,
-            code if code == -libc::ENOMEM || code == -libc::ECANCELED => Outcome::Requeue,
-            // Not a descriptor, or none that can be polled.
-            _ => Outcome::Fail,
-        };
+        let (outcome, bits) = verdict(result, cqueue::more(completion.flags()));
         if !self.watches.complete(name, outcome) {
             // The end of a cancelled poll is expected; readiness of a forgotten one is late.
             self.counters.late_completions += u64::from(result != -libc::ECANCELED);
@@ -227,9 +220,9 @@ impl Uring {
         if name.fd() == self.listeners.fd() {
             return self.listeners.ready();
         }
-        // A failed poll is shown as a hangup: the next call on the socket tells its owner why.
-        let bits = u32::try_from(result).unwrap_or(libc::EPOLLHUP as u32);
-        self.watches.report(name, bits, self.wait_number, ready);
+        if let Some(bits) = bits {
+            self.watches.report(name, bits, self.wait_number, ready);
+        }
     }
 
     /// The kernel had no memory even to remember completions and has dropped some, nobody knows
@@ -345,6 +338,20 @@ impl Drop for Uring {
     }
 }
 
+/// What a poll's completion says of the poll, and of the descriptor: nothing where the poll ended for want of
+/// something, as the next one reports the state anew.
+fn verdict(result: i32, has_more: bool) -> (Outcome, Option<u32>) {
+    match result {
+        0.. if has_more => (Outcome::Keep, Some(result as u32)),
+        // Out of room for completions.
+        0.. => (Outcome::Requeue, Some(result as u32)),
+        // Out of memory: that passes, too.
+        code if code == -libc::ENOMEM || code == -libc::ECANCELED => (Outcome::Requeue, None),
+        // Not a descriptor, or none that can be polled: gone for its owner.
+        _ => (Outcome::Fail, Some(libc::EPOLLHUP as u32)),
+    }
+}
+
 /// Pieces of task work that the kernel does in a call that waits for one completion (since Linux
 /// 6.14; before, all there are).
 const SHARE_OF_A_CALL: usize = 20;
@@ -367,5 +374,22 @@ impl fmt::Debug for Uring {
             .field("task_run", &self.task_run)
             .field("counters", &self.counters)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A socket whose poll the kernel had no memory for is as it was before.
+    #[test]
+    fn a_poll_that_ended_for_want_of_memory_says_nothing_of_its_socket() {
+        for code in [libc::ENOMEM, libc::ECANCELED] {
+            assert_eq!(verdict(-code, false), (Outcome::Requeue, None));
+        }
+        let hangup = Some(libc::EPOLLHUP as u32);
+        assert_eq!(verdict(-libc::EBADF, false), (Outcome::Fail, hangup));
+        assert_eq!(verdict(5, true), (Outcome::Keep, Some(5)));
+        assert_eq!(verdict(5, false), (Outcome::Requeue, Some(5)));
     }
 }

@@ -1,8 +1,10 @@
 //! A socket with its record layer, for the few messages of the upgrade.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::sleep;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::Link;
@@ -61,6 +63,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, error));
                 }
                 Ok(Opened::Incomplete) => {
+                    if !self.opened.is_empty() {
+                        sleep(PAUSE).await;
+                    }
                     self.sealed.reserve(READ_SIZE);
                     if self.socket.read_buf(&mut self.sealed).await? == 0 {
                         self.ended = true;
@@ -133,3 +138,6 @@ impl<S: IntoFd> Channel<S> {
 
 /// Bytes asked of the socket at once; an upgrade request or answer is far smaller.
 const READ_SIZE: usize = 4 * 1024;
+
+/// Before more of a head is read that has come in part: a byte at a time, each would be a wake-up.
+const PAUSE: Duration = Duration::from_millis(1);

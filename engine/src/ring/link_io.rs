@@ -282,8 +282,12 @@ impl LinkIo {
 
     /// Whether the buffer has room for another record, be it over the mark.
     pub(super) fn fits_record(&self) -> bool {
-        let room = BUFFER_SIZE - self.output.end - self.output.own.len();
-        room >= self.records.room(MAX_PLAINTEXT)
+        self.room() >= self.records.room(MAX_PLAINTEXT)
+    }
+
+    /// Bytes of the buffer that are left, behind what the record layer has to say; none while that itself has no room.
+    fn room(&self) -> usize {
+        BUFFER_SIZE.saturating_sub(self.output.end + self.output.own.len())
     }
 
     /// Whether the socket took everything and may take more.
@@ -315,10 +319,9 @@ impl LinkIo {
 
     /// Whether records with so much plaintext could be sealed now, whatever their sizes.
     pub(super) fn has_room_for(&self, plaintext_size: usize) -> bool {
-        let room = BUFFER_SIZE - self.output.end - self.output.own.len();
         // Each record has a header and a tag, and the last one is composed behind its place.
         let overhead = plaintext_size.div_ceil(RECORD_MIN) * RECORD_OVERHEAD;
-        room >= plaintext_size + overhead + self.records.room(MAX_PLAINTEXT)
+        self.room() >= plaintext_size + overhead + self.records.room(MAX_PLAINTEXT)
     }
 
     /// Seals the first `size` bytes of the area as one record.
@@ -353,10 +356,14 @@ impl LinkIo {
     /// Sends what waits, as much as the socket takes now; gives how many bytes that was, those of the record layer's own
     /// included.
     pub(super) fn flush(&mut self, io: &mut Io) -> io::Result<usize> {
-        self.place_own(&mut io.buffers);
         let fd = self.slot_fd(io);
         let mut taken = 0;
-        while self.writable && self.output_size() > 0 {
+        loop {
+            // Once all was sent there is room for them, whatever they are behind.
+            self.place_own(&mut io.buffers);
+            if !self.writable || self.output_size() == 0 {
+                return Ok(taken);
+            }
             let output = &mut self.output;
             let buffer = output.buffer.as_ref().expect("unsent bytes are in it");
             let bytes = &buffer[output.start..output.end];
@@ -379,16 +386,16 @@ impl LinkIo {
                 (self.output.start, self.output.end) = (0, 0);
             }
         }
-        Ok(taken)
     }
 
+    /// Puts what the record layer has to say behind what waits, if there is room for it. A buffer that is filled to its
+    /// end has none before all of it was sent, and neither has it for anything that would be sealed later.
     fn place_own(&mut self, buffers: &mut Buffers) {
         let output = &mut self.output;
         if output.own.is_empty() {
             return;
         }
         let buffer = output.buffer.get_or_insert_with(|| buffers.take());
-        // A few dozen bytes; the buffer has two records of room behind its mark.
         if buffer.len() - output.end >= output.own.len() {
             buffer[output.end..][..output.own.len()].copy_from_slice(&output.own);
             output.end += output.own.len();

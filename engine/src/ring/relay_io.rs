@@ -156,6 +156,7 @@ impl RelayIo {
     /// One turn: a bounded share of both directions. Returns whether more is to be done at once.
     pub(super) fn turn(&mut self, io: &mut Io) -> bool {
         failpoint("relay-turn", &self.id);
+        let sides = self.side_count();
         for side in self.sides.iter_mut().flatten() {
             let fd = io.fd(side.link.socket);
             if side.silence.look(io.now, || socket::echo(fd)) {
@@ -175,10 +176,17 @@ impl RelayIo {
         for mode in SIDES {
             again |= was_held[index_of(mode)] && !self.is_held(mode);
         }
+        // A side that is over ended the other one's streams, and what it had no room for is void:
+        // that one may have had its turn, and no event tells it.
+        again |= self.side_count() < sides;
         for side in self.sides.iter_mut().flatten() {
             side.link.release(&mut io.buffers);
         }
         again
+    }
+
+    fn side_count(&self) -> usize {
+        self.sides.iter().flatten().count()
     }
 
     /// Whether a side is not read because of what waits to be sent to itself. No event tells when

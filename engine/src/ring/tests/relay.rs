@@ -9,7 +9,7 @@ use adit_proto::ids::Mode;
 use adit_proto::message::{Kind, MessageView};
 use adit_proto::websocket::Role;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
@@ -291,29 +291,76 @@ fn hear(wire: &mut TcpStream, near: &mut tls::Peer, is_enough: impl Fn(&[u8]) ->
 #[test]
 fn a_side_that_acknowledges_nothing_is_given_up_and_one_that_only_does_not_read_is_not() {
     both(|io| {
-        let mut bench = Bench::new(io, &["A"]);
-        let mut source = bench.attach(Mode::Source);
-        let mut destination = bench.attach(Mode::Destination);
-        open_stream(&mut source, &mut destination);
-        let mut quiet = Bench::new(io, &["A"]);
-        let mut unread = quiet.attach(Mode::Source);
-        let mut other = quiet.attach(Mode::Destination);
-        open_stream(&mut unread, &mut other);
-        for _ in 0..2 {
-            assert!(matches!(bench.hears(), LinkNews::Attached(_)));
-            assert!(matches!(quiet.hears(), LinkNews::Attached(_)));
+        for gone in [Mode::Source, Mode::Destination] {
+            one_that_is_gone_and_one_that_does_not_read(io, gone);
         }
-        // The system drops what comes for the socket before it looks at it.
-        let nothing = [socket2::SockFilter::new(0x06, 0, 0, 0)];
-        let socket = socket2::SockRef::from(&source.stream);
-        socket.attach_filter(&nothing).expect("a filter");
-        destination.says(&data(b"never acknowledged"));
-        other.says(&data(&[7; 60_000]));
-        assert!(matches!(bench.hears(), LinkNews::Gone(grant) if grant.mode == Mode::Source));
-        assert_eq!(destination.hears_kind(), Kind::StreamReset);
-        assert!(quiet.news.try_recv().is_err());
-        assert_eq!(unread.hears_kind(), Kind::Data);
     });
+}
+
+fn one_that_is_gone_and_one_that_does_not_read(io: IoChoice, gone: Mode) {
+    let mut bench = Bench::new(io, &["A"]);
+    let mut source = bench.attach(Mode::Source);
+    let mut destination = bench.attach(Mode::Destination);
+    open_stream(&mut source, &mut destination);
+    let mut quiet = Bench::new(io, &["A"]);
+    let mut unread = quiet.attach(Mode::Source);
+    let mut other = quiet.attach(Mode::Destination);
+    open_stream(&mut unread, &mut other);
+    for _ in 0..2 {
+        assert!(matches!(bench.hears(), LinkNews::Attached(_)));
+        assert!(matches!(quiet.hears(), LinkNews::Attached(_)));
+    }
+    let (vanishes, mut stays) = match gone {
+        Mode::Source => (source, destination),
+        Mode::Destination => (destination, source),
+    };
+    // The system drops what comes for the socket before it looks at it.
+    let nothing = [socket2::SockFilter::new(0x06, 0, 0, 0)];
+    let socket = socket2::SockRef::from(&vanishes.stream);
+    socket.attach_filter(&nothing).expect("a filter");
+    stays.says(&data(b"never acknowledged"));
+    other.says(&data(&[7; 60_000]));
+    assert!(matches!(bench.hears(), LinkNews::Gone(grant) if grant.mode == gone));
+    // It is told although it says nothing more.
+    assert_eq!(stays.hears_kind(), Kind::StreamReset);
+    assert!(quiet.news.try_recv().is_err());
+    assert_eq!(unread.hears_kind(), Kind::Data);
+}
+
+/// It was not read because of what waited for the other one, and no event tells that this is void. The next turn that
+/// time brings is a second away, or ten.
+#[test]
+fn a_side_is_read_again_at_once_when_the_one_that_took_nothing_is_over() {
+    both(|io| {
+        let is_at_once = |_| read_again_after(io) < Duration::from_millis(150);
+        assert!((0..4).any(is_at_once), "not even once");
+    });
+}
+
+/// How long a question waits behind what the other side had no room for, once that is over.
+fn read_again_after(io: IoChoice) -> Duration {
+    let mut bench = Bench::new(io, &["A"]);
+    let mut source = bench.attach(Mode::Source);
+    let plain = Records::Plain(PlainRecords);
+    let mut destination = bench.attach_with(Mode::Destination, Some(2_048), plain);
+    assert_eq!(destination.hears_kind(), Kind::ServiceIds);
+    open_stream(&mut source, &mut destination);
+    let mut wire = source.stream.try_clone().expect("a socket");
+    // More than the relay holds.
+    let mut content = Vec::new();
+    for _ in 0..40 {
+        content.extend(data(&[7; 60_000]));
+    }
+    control(Kind::ConnectionStart, 1, 2, &mut content);
+    let writer = std::thread::spawn(move || wire.write_all(&frames(&content, true)));
+    std::thread::sleep(Duration::from_millis(100));
+    let start = Instant::now();
+    let over = destination.stream.shutdown(Shutdown::Write);
+    over.expect("it is connected");
+    assert_eq!(source.hears_kind(), Kind::StreamReset);
+    assert_eq!(source.hears_kind(), Kind::ConnectionReset);
+    writer.join().expect("a writer").expect("all is taken");
+    start.elapsed()
 }
 
 #[test]

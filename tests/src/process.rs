@@ -283,9 +283,10 @@ fn speak_up(command: &mut std::process::Command) {
             && words
                 .get(1)
                 .is_some_and(|word| ["serve", "proxy", "agent"].iter().any(|name| word == name));
-    let is_told = words
-        .iter()
-        .any(|word| word.to_string_lossy().starts_with("-v"));
+    let is_told = words.iter().any(|word| {
+        let word = word.to_string_lossy();
+        word.starts_with("-v") || word.starts_with("--verbose")
+    });
     if is_long_lived && !is_told {
         command.args(["-v", "6"]);
     }

@@ -194,6 +194,19 @@ impl LinkIo {
         }
     }
 
+    /// Reads the socket once, and throws away that and all that came before: none of it will be opened any more.
+    pub(super) fn discard(&mut self, io: &mut Io) -> io::Result<Received> {
+        self.forget_input();
+        let received = self.receive(io);
+        self.forget_input();
+        received
+    }
+
+    fn forget_input(&mut self) {
+        self.input.is_open = false;
+        self.input.start = self.input.filled;
+    }
+
     /// Whether records wait to be opened until the record layer's own have left.
     pub(super) fn is_held(&self) -> bool {
         self.output.own.len() >= OWN_MAX

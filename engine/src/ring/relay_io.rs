@@ -1,8 +1,10 @@
 //! Drives one [`Relay`]: two WebSockets, each record opened, checked, and sealed into the other
 //! side's.
 
+mod leaving;
 mod side;
 
+use self::leaving::Leaving;
 use self::side::Side;
 use super::backend::Ready;
 use super::handle::{Admitted, LinkEnd};
@@ -12,7 +14,6 @@ use super::socket;
 use crate::failpoint::failpoint;
 use crate::link::{Grant, Link};
 use crate::tls::MAX_PLAINTEXT;
-use crate::tunnel::compose::{End, finish_frame};
 use crate::tunnel::error::PeerError;
 use crate::tunnel::flow::Flow;
 use crate::tunnel::relay::{Quotas, Relay};
@@ -35,6 +36,8 @@ pub(super) struct RelayIo {
     relay: Relay,
     /// Source, destination.
     sides: [Option<Side>; 2],
+    /// The link of each that was ended last, if something still waits for it.
+    leaving: [Option<Leaving>; 2],
 }
 
 const SIDES: [Mode; 2] = [Mode::Source, Mode::Destination];
@@ -53,6 +56,7 @@ impl RelayIo {
             id,
             relay: Relay::new(services),
             sides: [None, None],
+            leaving: [None, None],
         }
     }
 
@@ -60,21 +64,29 @@ impl RelayIo {
         &self.id
     }
 
-    /// Without a side it holds nothing worth keeping: streams end with their sides.
+    /// Without a side it holds nothing worth keeping but what waits for those that leave: streams end
+    /// with their sides.
     pub(super) fn is_over(&self) -> bool {
-        self.sides.iter().all(Option::is_none)
+        self.side_count() == 0 && self.leaving.iter().all(Option::is_none)
     }
 
     /// When time alone gives it something to do.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let sides = self.sides.iter().flatten();
         let looks = sides.filter_map(|side| side.silence.check_at);
-        looks.chain(self.relay.poll_timeout()).min()
+        let ends = self.leaving.iter().flatten().map(Leaving::until);
+        looks.chain(self.relay.poll_timeout()).chain(ends).min()
     }
 
+    /// `side`: the index of one, or of one that leaves behind those.
     pub(super) fn link_ready(&mut self, side: u8, ready: &Ready) {
-        if let Some(side) = &mut self.sides[usize::from(side)] {
-            side.link.ready(ready);
+        let index = usize::from(side);
+        let link = match index.checked_sub(SIDES.len()) {
+            None => self.sides[index].as_mut().map(|side| &mut side.link),
+            Some(index) => self.leaving[index].as_mut().map(|it| &mut it.link),
+        };
+        if let Some(link) = link {
+            link.ready(ready);
         }
     }
 
@@ -181,6 +193,10 @@ impl RelayIo {
         again |= self.side_count() < sides;
         for side in self.sides.iter_mut().flatten() {
             side.link.release(&mut io.buffers);
+        }
+        for place in &mut self.leaving {
+            again |= place.as_mut().is_some_and(|leaving| leaving.turn(io));
+            place.take_if(|leaving| leaving.end_if_over(io));
         }
         again
     }
@@ -314,28 +330,8 @@ impl RelayIo {
 
     /// Composes the control messages and frames that wait for a side.
     fn compose_outbox(&mut self, io: &mut Io, to: Mode) {
-        let Some(side) = &mut self.sides[index_of(to)] else {
-            return;
-        };
-        let outbox = self.relay.outbox(to);
-        if outbox.is_waiting() {
-            side.finish(io);
-        }
-        while outbox.is_waiting() && side.fault.is_none() && side.link.has_room() {
-            let area = side.link.area(&mut io.buffers);
-            let mut frame = Vec::new();
-            let size = if outbox.write_frame(None, &mut frame) {
-                area[..frame.len()].copy_from_slice(&frame);
-                frame.len()
-            } else {
-                let room = End::Server.header_room();
-                let (size, _) = outbox.write_messages(&mut area[room..]);
-                if size == 0 {
-                    return;
-                }
-                finish_frame(area, End::Server, size, [0; 4])
-            };
-            side.seal(io, size);
+        if let Some(side) = &mut self.sides[index_of(to)] {
+            side.compose(io, self.relay.outbox(to));
         }
     }
 
@@ -366,22 +362,41 @@ impl RelayIo {
         self.drop_side(io, side, !matches!(end, LinkEnd::Lost(_)));
     }
 
-    /// Closes a side. `is_polite`: its peer may still listen, so it is told why.
+    /// Closes a side. `is_polite`: its peer may still listen, so it is told why, behind all that
+    /// waits for it.
     fn drop_side(&mut self, io: &mut Io, mode: Mode, is_polite: bool) {
-        if is_polite {
-            self.compose_outbox(io, mode);
-        }
         let Some(mut side) = self.sides[index_of(mode)].take() else {
             return;
         };
-        if is_polite {
-            side.link.close_notify();
-        }
-        // Best effort: an alert says what was wrong, to a peer that may be gone.
-        side.flush(io);
-        io.end(side.link.socket);
+        side.finish(io);
+        let outbox = std::mem::take(self.relay.outbox(mode));
         self.relay.lost(mode);
+        if is_polite && side.fault.is_none() {
+            self.see_off(io, mode, Leaving::new(side.link, outbox, io.now));
+        } else {
+            // Best effort: an alert says what was wrong, to a peer that may be gone.
+            let _ = side.link.flush(io);
+            io.end(side.link.socket);
+        }
         // The other side hears of it now, before anything newer reaches it.
         self.compose_outbox(io, mode.other());
+    }
+
+    /// Sends what waits for a link that was ended, and keeps it while there is more. One that its
+    /// side still keeps from earlier is cut.
+    fn see_off(&mut self, io: &mut Io, mode: Mode, mut leaving: Leaving) {
+        let index = index_of(mode);
+        leaving.turn(io);
+        if leaving.end_if_over(io) {
+            return;
+        }
+        let owner = Owner::Link {
+            tunnel: self.tunnel,
+            side: (SIDES.len() + index) as u8,
+        };
+        io.set_owner(leaving.link.socket, owner);
+        if let Some(earlier) = self.leaving[index].replace(leaving) {
+            io.end(earlier.link.socket);
+        }
     }
 }

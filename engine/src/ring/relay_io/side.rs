@@ -6,6 +6,8 @@ use crate::ring::io::Io;
 use crate::ring::link_io::{LinkFault, LinkIo};
 use crate::ring::socket::{Echo, UNANSWERED_IN_VAIN};
 use crate::tls::RecordError;
+use crate::tunnel::compose::{End, finish_frame};
+use crate::tunnel::outbox::Outbox;
 use crate::tunnel::relay::{Composer, Frames, Relay};
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -55,10 +57,16 @@ impl Side {
         (&mut self.composer, output)
     }
 
-    /// Seals the first `size` bytes of the link's area, which are no frame of the composer's.
-    pub(super) fn seal(&mut self, io: &mut Io, size: usize) {
-        let (_, mut output) = self.parts(io);
-        output.seal(size);
+    /// Composes the control messages and frames that wait in `outbox`, as far as there is room.
+    pub(super) fn compose(&mut self, io: &mut Io, outbox: &mut Outbox) {
+        if outbox.is_waiting() {
+            self.finish(io);
+        }
+        if self.fault.is_none()
+            && let Err(error) = compose(outbox, &mut self.link, &mut io.buffers)
+        {
+            self.fault = Some(error.into());
+        }
     }
 
     /// Offers what was composed to the socket. Returns whether it took some of it.
@@ -76,6 +84,31 @@ impl Side {
             }
         }
     }
+}
+
+/// Composes what waits in `outbox` for `link`, as far as there is room.
+pub(super) fn compose(
+    outbox: &mut Outbox,
+    link: &mut LinkIo,
+    buffers: &mut Buffers,
+) -> Result<(), RecordError> {
+    while outbox.is_waiting() && link.has_room() {
+        let area = link.area(buffers);
+        let mut frame = Vec::new();
+        let size = if outbox.write_frame(None, &mut frame) {
+            area[..frame.len()].copy_from_slice(&frame);
+            frame.len()
+        } else {
+            let room = End::Server.header_room();
+            let (size, _) = outbox.write_messages(&mut area[room..]);
+            if size == 0 {
+                break;
+            }
+            finish_frame(area, End::Server, size, [0; 4])
+        };
+        link.seal(size)?;
+    }
+    Ok(())
 }
 
 /// The link of a side, as frames are put into it.

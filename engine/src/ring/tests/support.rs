@@ -410,8 +410,13 @@ pub(super) fn control(kind: Kind, stream_id: i32, connection_id: u32, out: &mut 
 
 /// DATA for connection 1 of stream 1 of a service called `A`.
 pub(super) fn data(payload: &[u8]) -> Vec<u8> {
+    data_of(1, payload)
+}
+
+/// The same for another stream.
+pub(super) fn data_of(stream_id: i32, payload: &[u8]) -> Vec<u8> {
     let header = DataHeader {
-        stream_id: 1,
+        stream_id,
         service_id: "A",
         connection_id: 1,
     };

@@ -32,7 +32,7 @@ pub(super) enum Owner {
     Waker,
     /// Where a source's applications connect.
     Listener { tunnel: u32, service: u32 },
-    /// A WebSocket; `side` tells the two of a relay apart.
+    /// A WebSocket; `side` tells the two of a relay apart, and those that leave behind them.
     Link { tunnel: u32, side: u8 },
     /// A connection of a proxy.
     Local { tunnel: u32, key: ConnectionKey },
@@ -361,6 +361,7 @@ mod tests {
     #[test]
     fn what_has_ended_by_itself_cuts_no_lingering_short() {
         let backend = open(IoChoice::Epoll, &Settings::default()).expect("epoll");
+        #[expect(clippy::disallowed_methods, reason = "any moment will do")]
         let mut io = Io::new(backend, Instant::now());
         let ended = |io: &mut Io| {
             let (near, far) = UnixStream::pair().expect("a pair");

@@ -1,0 +1,259 @@
+//! Nobody waits for a turn of a loop that nothing brings: random applications on real loops, whose proxies have neither
+//! pings nor other timers that would hide one that was forgotten.
+//!
+//! `ADIT_SEED` repeats a round; `ADIT_TURNS` is how many are played on each backend.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test talks to the world"
+)]
+
+#[expect(dead_code, reason = "of the other tests of the path")]
+mod path;
+
+use adit_engine::ring::IoChoice;
+use adit_engine::tls::{PlainRecords, Records};
+use adit_engine::tunnel::limits::Limits;
+use path::{both, connect};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use socket2::SockRef;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+/// Connections of a round.
+const CONNECTIONS: usize = 16;
+/// Of these at most so many are stuck: each may hold up the others for as long as the stall time-out.
+const STUCK_MAX: usize = 3;
+const STALL_TIMEOUT: Duration = Duration::from_millis(500);
+/// Longest that one who reads waits for the next byte or the end. The next ping is a day away.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// More than all buffers on the way hold, the kernel's included.
+const BACKLOG: u32 = 16 << 20;
+
+/// What the application behind the destination does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Temper {
+    /// Sends back what it reads, up to the end.
+    Echo,
+    /// The same, with rests.
+    Slow,
+    /// Reads nothing, and stays.
+    Stuck,
+    /// Ends in good order after a part.
+    Ends,
+    /// Ends by a reset after a part.
+    Resets,
+}
+
+const TEMPERS: [Temper; 5] = [
+    Temper::Echo,
+    Temper::Slow,
+    Temper::Stuck,
+    Temper::Ends,
+    Temper::Resets,
+];
+
+/// What a client asks for, in its first bytes.
+#[derive(Clone, Copy, Debug)]
+struct Errand {
+    temper: Temper,
+    /// Whether the client itself rests between reads.
+    is_slow: bool,
+    /// Tells its bytes from those of others.
+    mark: u8,
+    size: u32,
+}
+
+impl Errand {
+    fn random(random: &mut ChaCha8Rng, stuck: &mut usize, mark: u8) -> Self {
+        let mut temper = TEMPERS[random.next_u32() as usize % TEMPERS.len()];
+        if temper == Temper::Stuck {
+            *stuck += 1;
+            if *stuck > STUCK_MAX {
+                temper = Temper::Echo;
+            }
+        }
+        // From a few bytes to a megabyte.
+        let size = random.next_u32() >> (12 + random.next_u32() % 16);
+        Self {
+            temper,
+            is_slow: random.next_u32().is_multiple_of(4),
+            mark,
+            size: if temper == Temper::Stuck {
+                BACKLOG
+            } else {
+                size
+            },
+        }
+    }
+
+    fn encode(self) -> [u8; 6] {
+        let [a, b, c, d] = self.size.to_be_bytes();
+        [self.temper as u8, self.mark, a, b, c, d]
+    }
+
+    fn read(stream: &mut TcpStream) -> Option<Self> {
+        let mut header = [0; 6];
+        stream.read_exact(&mut header).ok()?;
+        let [temper, mark, size @ ..] = header;
+        Some(Self {
+            temper: TEMPERS[usize::from(temper)],
+            is_slow: false,
+            mark,
+            size: u32::from_be_bytes(size),
+        })
+    }
+
+    fn byte(self, at: usize) -> u8 {
+        (at as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0] ^ self.mark
+    }
+
+    /// The application's part.
+    fn serve(self, mut stream: TcpStream) {
+        let mut buffer = vec![0; 20_000];
+        let mut left = match self.temper {
+            Temper::Ends | Temper::Resets => self.size as usize / 2,
+            _ => usize::MAX,
+        };
+        if self.temper == Temper::Stuck {
+            // Longer than anybody else is there.
+            let _ = SockRef::from(&stream).set_recv_buffer_size(4_096);
+            thread::sleep(2 * PATIENCE);
+            return;
+        }
+        while left > 0 {
+            let room = buffer.len().min(left);
+            let Ok(count @ 1..) = stream.read(&mut buffer[..room]) else {
+                return;
+            };
+            if self.temper == Temper::Slow {
+                thread::sleep(Duration::from_millis(2));
+            }
+            if stream.write_all(&buffer[..count]).is_err() {
+                return;
+            }
+            left -= count;
+        }
+        if self.temper == Temper::Resets {
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// The client's part: says everything, and hears as much as is owed.
+    fn go(self, port: u16) {
+        let mut stream = connect(port);
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        if self.is_slow {
+            SockRef::from(&stream)
+                .set_recv_buffer_size(4_096)
+                .expect("buffer size");
+        }
+        stream.write_all(&self.encode()).expect("write");
+        let mut writer = stream.try_clone().expect("clone");
+        let says = thread::spawn(move || {
+            let bytes: Vec<u8> = (0..self.size as usize).map(|at| self.byte(at)).collect();
+            // Who has ended, or was cut, takes no more.
+            let _ = writer.write_all(&bytes);
+        });
+        let heard = if self.temper == Temper::Stuck {
+            // Until it is cut, or has been alone for a while: then nobody waits for it.
+            let alone = Some(4 * STALL_TIMEOUT);
+            stream.set_write_timeout(alone).expect("timeout");
+            while !says.is_finished() {
+                thread::sleep(Duration::from_millis(20));
+            }
+            0
+        } else {
+            self.hear(&mut stream)
+        };
+        let owed = match self.temper {
+            Temper::Echo | Temper::Slow => self.size as usize,
+            // What the client says behind an end may turn that into a reset over bytes on their way.
+            Temper::Stuck | Temper::Ends | Temper::Resets => 0,
+        };
+        assert!(heard >= owed, "{self:?}: {heard} of {owed} bytes");
+        let _ = stream.shutdown(Shutdown::Both);
+        says.join().expect("a writer");
+    }
+
+    /// Reads and compares up to what the client says, or the end.
+    fn hear(self, stream: &mut TcpStream) -> usize {
+        let (mut heard, mut part) = (0, vec![0; 20_000]);
+        while heard < self.size as usize {
+            match stream.read(&mut part) {
+                Ok(0) => break,
+                Ok(count) => {
+                    let is_right = |(at, byte): (usize, &u8)| *byte == self.byte(heard + at);
+                    let all = part[..count].iter().enumerate().all(is_right);
+                    assert!(all, "{self:?}: a wrong byte behind {heard}");
+                    heard += count;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    panic!("{self:?}: nothing came for {PATIENCE:?} behind {heard} bytes");
+                }
+                Err(_) => break,
+            }
+            if self.is_slow {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        heard
+    }
+}
+
+/// A port behind which each connection does its errand.
+fn applications() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+    let target = listener.local_addr().expect("address").port();
+    thread::spawn(move || {
+        for stream in listener.incoming().take(CONNECTIONS) {
+            let Ok(mut stream) = stream else { return };
+            thread::spawn(move || Errand::read(&mut stream).map(|errand| errand.serve(stream)));
+        }
+    });
+    target
+}
+
+/// One tunnel, and everybody at once.
+fn round(io: IoChoice, seed: u64) {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let limits = Limits {
+        stall_timeout: STALL_TIMEOUT,
+        ping_interval: Duration::from_secs(24 * 3600),
+        // The least, or more than any of them says.
+        connection_buffer: [65_535, 2 << 20][random.next_u32() as usize % 2],
+        ..Limits::default()
+    };
+    let has_credit = random.next_u32().is_multiple_of(2);
+    let plain = || (Records::Plain(PlainRecords), Records::Plain(PlainRecords));
+    let stack = path::stack_with(io, &["A"], &[applications()], plain, limits, has_credit);
+    let port = stack.ports[0];
+    let mut stuck = 0;
+    let clients: Vec<_> = (0..CONNECTIONS)
+        .map(|at| {
+            let errand = Errand::random(&mut random, &mut stuck, at as u8);
+            thread::spawn(move || errand.go(port))
+        })
+        .collect();
+    let failed = clients.into_iter().map(thread::JoinHandle::join);
+    let failed = failed.filter(Result::is_err).count();
+    assert_eq!(
+        failed, 0,
+        "ADIT_SEED={seed} on {io:?}, credit {has_credit}, {limits:?}"
+    );
+}
+
+#[test]
+fn nobody_waits_for_a_turn_that_nothing_brings() {
+    let number = |name: &str| Some(std::env::var(name).ok()?.parse().expect("a number"));
+    let rounds = number("ADIT_TURNS").unwrap_or(3);
+    let first = number("ADIT_SEED");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let seed = first.unwrap_or_else(|| u64::from(now.expect("after 1970").subsec_nanos()));
+    eprintln!("ADIT_SEED={seed}");
+    both(|io| (seed..seed + rounds).for_each(|seed| round(io, seed)));
+}

@@ -20,8 +20,8 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one address may take to answer a dial.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Sockets that may linger at once; over it the oldest is closed.
-const LINGERING_MAX: usize = 4096;
+/// Sockets that may linger at once for long: at twice as many in the list the oldest are closed.
+const LINGERING_MAX: usize = if cfg!(test) { 64 } else { 4096 };
 
 /// Reads of one lingering socket in one turn: 256 KiB, then others get theirs.
 const DISCARDS_PER_TURN: usize = 4;
@@ -177,20 +177,20 @@ impl Io {
         self.set_owner(index, Owner::Lingering);
         self.lingering
             .push_back((self.now + LINGER_TIMEOUT, self.token(index)));
-        if self.lingering.len() > LINGERING_MAX {
-            self.forget_ended();
-        }
-        if self.lingering.len() > LINGERING_MAX
-            && let Some((_, oldest)) = self.lingering.pop_front()
-        {
-            self.close(oldest.index());
+        if self.lingering.len() == 2 * LINGERING_MAX {
+            self.thin_out_lingering();
         }
     }
 
-    /// Leaves those in the list of lingering sockets that are still there.
-    fn forget_ended(&mut self) {
+    /// Takes those that have ended by themselves out of the list, and closes the oldest of the others if they are too
+    /// many. It is looked through at twice the bound only, so that each end has a small share of that.
+    fn thin_out_lingering(&mut self) {
         let mut lingering = std::mem::take(&mut self.lingering);
         lingering.retain(|(_, token)| self.find(*token).is_some());
+        let excess = lingering.len().saturating_sub(LINGERING_MAX);
+        for (_, oldest) in lingering.drain(..excess) {
+            self.close(oldest.index());
+        }
         self.lingering = lingering;
     }
 
@@ -371,12 +371,33 @@ mod tests {
             (index, far)
         };
         let (first, _still_sends) = ended(&mut io);
-        for _ in 0..=LINGERING_MAX {
+        for _ in 0..2 * LINGERING_MAX {
             let (index, far) = ended(&mut io);
             drop(far);
             io.linger(index);
             assert!(io.owner_at(index).is_none(), "it has ended");
         }
         assert!(io.owner_at(first).is_some(), "it has time left");
+        assert!(io.lingering.len() < 2 * LINGERING_MAX);
+    }
+
+    #[test]
+    fn of_too_many_that_linger_the_oldest_are_closed() {
+        let backend = open(IoChoice::Epoll, &Settings::default()).expect("epoll");
+        #[expect(clippy::disallowed_methods, reason = "any moment will do")]
+        let mut io = Io::new(backend, Instant::now());
+        // One end for all: nothing has to come from it.
+        let (near, _far) = UnixStream::pair().expect("a pair");
+        near.set_nonblocking(true).expect("non-blocking");
+        let mut indices = (0..2 * LINGERING_MAX).map(|_| {
+            let near = near.try_clone().expect("a descriptor");
+            let index = io.insert(near.into(), Owner::Waker).expect("watched");
+            io.end(index);
+            index
+        });
+        let first = indices.next().expect("there are some");
+        let last = indices.last().expect("there are more");
+        assert!(io.owner_at(first).is_none() && io.owner_at(last).is_some());
+        assert_eq!(io.lingering.len(), LINGERING_MAX);
     }
 }

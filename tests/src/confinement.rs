@@ -1,14 +1,16 @@
-//! A program in what a unit of `deploy/systemd/` leaves it (threat T-27): no capability and none to be had again, no way
-//! to further privileges, and only the system calls that its `SystemCallFilter=` lets through. `bwrap` does here what
-//! systemd does there, as no systemd runs where tests do; the names in its groups of calls are asked of systemd.
+//! A program that may not make every system call: in a container that forbids one, or in what a unit of
+//! `deploy/systemd/` leaves it (threat T-27), which is no capability and none to be had again, no way to further
+//! privileges, and only the calls that its `SystemCallFilter=` lets through. `bwrap` does here what systemd does there,
+//! as no systemd runs where tests do; the names in its groups of calls are asked of systemd.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use seccompiler::{BpfProgram, TargetArch, compile_from_json};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::process::{Process, bare_words};
 use crate::programs;
@@ -24,32 +26,69 @@ const STATES: [(&str, &str); 6] = [
     ("Seccomp:", "2"),
 ];
 
-/// What a unit leaves to the programs of a scenario.
+/// What is left to the programs of a scenario.
 pub struct Confinement {
     bwrap: PathBuf,
-    /// For the kernel, with the unit's system calls.
+    /// Further options of it.
+    options: Vec<OsString>,
+    /// For the kernel, with the system calls.
     filter: PathBuf,
-    /// All that may be written to.
-    directory: PathBuf,
 }
 
 impl Confinement {
-    /// Of `deploy/systemd/UNIT`. `None`, with the reason printed, where the machine lacks what it takes.
+    /// Of `deploy/systemd/UNIT`; only the scenario's directory may be written to. `None`, with the reason printed, where
+    /// the machine lacks what it takes.
     ///
     /// # Errors
     /// The unit is not as it should be, or programs are missing that `ADIT_REQUIRE_PROGRAMS=1` asks for.
     pub fn of_unit(scenario: &Scenario, unit: &str) -> Result<Option<Self>> {
-        let found = programs::find(scenario, ["bwrap", "systemd-analyze"])?;
-        let Some([bwrap, analyze]) = found else {
+        let Some([analyze]) = programs::find(scenario, ["systemd-analyze"])? else {
             return Ok(None);
         };
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd");
         let text = std::fs::read_to_string(path.join(unit)).context(unit.to_owned())?;
         let calls = allowed_calls(&text, &analyze)?;
+        // Groups name calls of other processors as well.
+        let known: Vec<&str> = calls.iter().map(String::as_str).collect();
+        let known: Vec<&str> = known.into_iter().filter(|call| is_known(call)).collect();
+        ensure!(known.len() > 100, "only {known:?} are known");
+        let mut options: Vec<OsString> = ["--unshare-user", "--cap-drop", "ALL"]
+            .map(Into::into)
+            .into();
+        options.extend(["--ro-bind", "/", "/", "--dev", "/dev", "--bind"].map(Into::into));
+        options.extend([scenario.directory().into(), scenario.directory().into()]);
+        Self::new(scenario, options, compile(&known, eperm(), json!("allow"))?)
+    }
+
+    /// In which one call is answered with EPERM, as containers do it; all else is as outside.
+    ///
+    /// # Errors
+    /// There is no such call, or programs are missing that `ADIT_REQUIRE_PROGRAMS=1` asks for.
+    pub fn without_call(scenario: &Scenario, call: &str) -> Result<Option<Self>> {
+        let options = ["--dev-bind", "/", "/"].map(Into::into).into();
+        Self::new(
+            scenario,
+            options,
+            compile(&[call], json!("allow"), eperm())?,
+        )
+    }
+
+    fn new(scenario: &Scenario, options: Vec<OsString>, calls: BpfProgram) -> Result<Option<Self>> {
+        let Some([bwrap]) = programs::find(scenario, ["bwrap"])? else {
+            return Ok(None);
+        };
+        let encode = |step: seccompiler::sock_filter| {
+            let (code, operand) = (step.code.to_ne_bytes(), step.k.to_ne_bytes());
+            [&code[..], &[step.jt, step.jf], &operand].concat()
+        };
+        let calls: Vec<u8> = calls.into_iter().flat_map(encode).collect();
+        // Each of a scenario has a filter of its own.
+        let names = (0..).map(|number| format!("filter-{number}.bpf"));
+        let name = names.into_iter().find(|name| !scenario.path(name).exists());
         let confinement = Self {
             bwrap,
-            filter: scenario.write(&format!("{unit}.bpf"), compile(&calls)?)?,
-            directory: scenario.directory().to_owned(),
+            options,
+            filter: scenario.write(&name.context("numbers do not end")?, calls)?,
         };
         let works = confinement.confine(&Command::new("true")).output();
         if !works.is_ok_and(|output| output.status.success()) {
@@ -65,9 +104,7 @@ impl Confinement {
         // The filter is taken from a descriptor, which a shell opens.
         shell.args(["-c", "exec \"$0\" --seccomp 9 \"$@\" 9<\"$FILTER\""]);
         shell.env("FILTER", &self.filter).arg(&self.bwrap);
-        shell.args(["--die-with-parent", "--unshare-user", "--cap-drop", "ALL"]);
-        shell.args(["--ro-bind", "/", "/", "--dev", "/dev", "--bind"]);
-        shell.args([&self.directory, &self.directory]).arg("--");
+        shell.arg("--die-with-parent").args(&self.options).arg("--");
         shell.args(bare_words(command));
         let variables = command.get_envs();
         shell.envs(variables.filter_map(|(name, value)| Some((name, value?))));
@@ -139,35 +176,24 @@ fn members(word: &str, analyze: &Path) -> Result<Vec<String>> {
     Ok(calls)
 }
 
-/// A filter that answers all other calls with EPERM, as `SystemCallErrorNumber=` says.
-fn compile(calls: &BTreeSet<String>) -> Result<Vec<u8>> {
-    // Groups name calls of other processors as well.
-    let known: Vec<_> = calls.iter().filter(|call| is_known(call)).collect();
-    ensure!(known.len() > 100, "only {known:?} are known");
-    let program = compile_rules(&known.iter().map(|call| call.as_str()).collect::<Vec<_>>())?;
-    let encode = |step: seccompiler::sock_filter| {
-        let (code, operand) = (step.code.to_ne_bytes(), step.k.to_ne_bytes());
-        [&code[..], &[step.jt, step.jf], &operand].concat()
-    };
-    Ok(program.into_iter().flat_map(encode).collect())
+/// EPERM, as `SystemCallErrorNumber=` says.
+fn eperm() -> Value {
+    json!({"errno": 1})
 }
 
 fn is_known(call: &str) -> bool {
-    compile_rules(&[call]).is_ok()
+    compile(&[call], json!("allow"), eperm()).is_ok()
 }
 
-fn compile_rules(calls: &[&str]) -> Result<BpfProgram> {
-    const EPERM: u32 = 1;
+/// A filter that does one thing with all calls but these.
+fn compile(calls: &[&str], others: Value, these: Value) -> Result<BpfProgram> {
     let rules: Vec<_> = calls.iter().map(|call| json!({"syscall": call})).collect();
-    let filter = json!({"unit": {
-        "mismatch_action": {"errno": EPERM},
-        "match_action": "allow",
+    let filter = json!({"calls": {
+        "mismatch_action": others,
+        "match_action": these,
         "filter": rules,
     }});
     let processor = TargetArch::try_from(std::env::consts::ARCH)?;
     let mut programs = compile_from_json(filter.to_string().as_bytes(), processor)?;
-    match programs.remove("unit") {
-        Some(program) => Ok(program),
-        None => bail!("no filter was made"),
-    }
+    programs.remove("calls").context("no filter was made")
 }

@@ -75,11 +75,9 @@ fn check(what: &str, used: u64, recovery: Duration, goal: Duration) -> Result<()
 async fn without_a_descriptor_left_everything_waits_and_nothing_ends(
     scenario: Scenario,
 ) -> Result<()> {
-    let Some(tools) = Tools::find(&scenario)? else {
+    let Some((tools, mut serve, mut pair)) = Tools::with_tunnel(&scenario).await? else {
         return Ok(());
     };
-    let mut serve = Serve::start(&scenario).await?;
-    let mut pair = Pair::start(&scenario, &serve).await?;
     for _ in 0..count("ADIT_SHORTAGES", 1)? {
         for name in PARTS {
             let resting = Resting::begin(pair.port).await?;
@@ -101,11 +99,9 @@ async fn without_a_descriptor_left_everything_waits_and_nothing_ends(
 }
 
 async fn calls_that_fail_for_want_of_anything_are_tried_again(scenario: Scenario) -> Result<()> {
-    let Some(tools) = Tools::find(&scenario)? else {
+    let Some((tools, mut serve, mut pair)) = Tools::with_tunnel(&scenario).await? else {
         return Ok(());
     };
-    let mut serve = Serve::start(&scenario).await?;
-    let mut pair = Pair::start(&scenario, &serve).await?;
     for _ in 0..count("ADIT_SHORTAGES", 1)? {
         for error in ERRORS {
             for name in PARTS {
@@ -130,11 +126,9 @@ async fn calls_that_fail_for_want_of_anything_are_tried_again(scenario: Scenario
 
 /// Both links are lost while their proxies cannot dial.
 async fn a_link_is_dialled_again_as_soon_as_calls_succeed(scenario: Scenario) -> Result<()> {
-    let Some(tools) = Tools::find(&scenario)? else {
+    let Some((tools, mut serve, mut pair)) = Tools::with_tunnel(&scenario).await? else {
         return Ok(());
     };
-    let mut serve = Serve::start(&scenario).await?;
-    let mut pair = Pair::start(&scenario, &serve).await?;
     for _ in 0..count("ADIT_SHORTAGES", 1)? {
         for error in ERRORS {
             pair.recovers().await.context(error)?;

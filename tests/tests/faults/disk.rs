@@ -53,11 +53,9 @@ async fn are_all_there(serve: &Serve, acknowledged: &[String]) -> Result<()> {
 }
 
 async fn a_store_that_cannot_be_written_refuses_and_recovers(scenario: Scenario) -> Result<()> {
-    let Some(tools) = Tools::find(&scenario)? else {
+    let Some((tools, serve, pair)) = Tools::with_tunnel(&scenario).await? else {
         return Ok(());
     };
-    let serve = Serve::start(&scenario).await?;
-    let pair = Pair::start(&scenario, &serve).await?;
     let load = pair.load(2, 200_000);
     let api = serve.api()?;
     let mut acknowledged = Vec::new();

@@ -6,20 +6,17 @@ use std::time::Duration;
 use adit_tests::deadline::pause;
 use adit_tests::output::Channel;
 use adit_tests::scenario::{Scenario, count};
-use adit_tests::stack::Serve;
 use anyhow::{Context, Result, ensure};
 
-use super::pair::{PARTS, Pair, part};
+use super::pair::{PARTS, part};
 use super::tampered::Tools;
 
 const LIMIT: Duration = Duration::from_secs(1_200);
 
 async fn a_ring_that_refuses_now_and_then_loses_nothing(scenario: Scenario) -> Result<()> {
-    let Some(tools) = Tools::find(&scenario)? else {
+    let Some((tools, mut serve, mut pair)) = Tools::with_tunnel(&scenario).await? else {
         return Ok(());
     };
-    let mut serve = Serve::start(&scenario).await?;
-    let mut pair = Pair::start(&scenario, &serve).await?;
     for _ in 0..count("ADIT_SHORTAGES", 1)? {
         for error in ["EAGAIN", "EINTR", "EBUSY"] {
             for name in PARTS {
@@ -46,11 +43,9 @@ async fn a_ring_that_refuses_now_and_then_loses_nothing(scenario: Scenario) -> R
 async fn a_ring_that_is_forbidden_later_ends_its_process_with_words(
     scenario: Scenario,
 ) -> Result<()> {
-    let Some(tools) = Tools::find(&scenario)? else {
+    let Some((tools, mut serve, mut pair)) = Tools::with_tunnel(&scenario).await? else {
         return Ok(());
     };
-    let mut serve = Serve::start(&scenario).await?;
-    let mut pair = Pair::start(&scenario, &serve).await?;
     pair.recovers().await?;
     let id = pair.source.id();
     // It attaches for as long as the process lives.

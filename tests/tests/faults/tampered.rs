@@ -9,7 +9,10 @@ use adit_tests::deadline::until;
 use adit_tests::process::{Process, Signal};
 use adit_tests::programs;
 use adit_tests::scenario::Scenario;
+use adit_tests::stack::Serve;
 use anyhow::{Result, ensure};
+
+use super::pair::Pair;
 
 /// What changes a process from outside; `None` where it is not to be had.
 pub(crate) struct Tools {
@@ -39,6 +42,16 @@ impl Tools {
             strace,
             prlimit,
         }))
+    }
+
+    /// The same with a service, and a tunnel on it, to be changed.
+    pub(crate) async fn with_tunnel(scenario: &Scenario) -> Result<Option<(Self, Serve, Pair)>> {
+        let Some(tools) = Self::find(scenario)? else {
+            return Ok(None);
+        };
+        let serve = Serve::start(scenario).await?;
+        let pair = Pair::start(scenario, &serve).await?;
+        Ok(Some((tools, serve, pair)))
     }
 
     /// Has `calls` of a process fail with `error`, only those about `paths` where there are some.

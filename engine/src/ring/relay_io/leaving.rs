@@ -93,9 +93,9 @@ impl Leaving {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ring::IoChoice;
     use crate::ring::backend::Backend as _;
-    use crate::ring::io::Owner;
-    use crate::ring::{IoChoice, Settings, open};
+    use crate::ring::tests::support::link_by_itself;
     use crate::tls::{MAX_PLAINTEXT, PlainRecords, Records};
     use adit_proto::websocket::CloseCode;
     use std::io::{Read as _, Write as _};
@@ -103,19 +103,8 @@ mod tests {
 
     /// A link whose output is full, and its peer.
     fn leaving() -> (Io, Leaving, UnixStream) {
-        let backend = open(IoChoice::Epoll, &Settings::default()).expect("a backend");
-        #[expect(clippy::disallowed_methods, reason = "any moment will do")]
-        let mut io = Io::new(backend, Instant::now());
-        let (ours, theirs) = UnixStream::pair().expect("two sockets");
-        for socket in [&ours, &theirs] {
-            socket.set_nonblocking(true).expect("a socket");
-        }
-        let short = socket2::SockRef::from(&ours).set_send_buffer_size(16 * 1024);
-        short.expect("a socket");
-        let owner = Owner::Link { tunnel: 0, side: 0 };
-        let socket = io.insert(ours.into(), owner).expect("it is watched");
-        let records = Records::Plain(PlainRecords);
-        let mut link = LinkIo::new(socket, records, &[], &[], &mut io.buffers);
+        let plain = Records::Plain(PlainRecords);
+        let (mut io, mut link, theirs) = link_by_itself(IoChoice::Epoll, plain, Some(16 * 1024));
         while link.has_room() {
             link.area(&mut io.buffers).fill(b'a');
             link.seal(MAX_PLAINTEXT).expect("there is room");

@@ -1,17 +1,15 @@
 //! One link's socket.
 
+use super::super::IoChoice;
 use super::super::backend::Ready;
 use super::super::buffers::BUFFER_SIZE;
-use super::super::io::{Io, Owner};
+use super::super::io::Io;
 use super::super::link_io::LinkIo;
 use super::super::token::Token;
-use super::super::{IoChoice, Settings, open};
-use super::support::both;
+use super::support::{both, link_by_itself};
 use crate::tls::MAX_PLAINTEXT;
 use crate::tls::tests::support as tls;
 use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
-use std::time::Instant;
 
 /// A peer whose host is gone is noticed by what was sent to it, be it only an alert or a key update.
 #[test]
@@ -23,13 +21,7 @@ fn what_the_record_layer_says_of_itself_counts_as_sent() {
             .expect("a runtime");
         let (suite, kind) = (tls::tls13_suites()[0], tls::Kind::InPlace);
         let (client, _server) = runtime.block_on(tls::pair(suite, kind, kind));
-        let backend = open(choice, &Settings::default()).expect("a backend");
-        let mut io = Io::new(backend, Instant::now());
-        let (ours, mut theirs) = UnixStream::pair().expect("two sockets");
-        ours.set_nonblocking(true).expect("a socket");
-        let owner = Owner::Link { tunnel: 0, side: 0 };
-        let socket = io.insert(ours.into(), owner).expect("it is watched");
-        let mut link = LinkIo::new(socket, client.into_records(), &[], &[], &mut io.buffers);
+        let (mut io, mut link, mut theirs) = link_by_itself(choice, client.into_records(), None);
 
         assert_eq!(link.flush(&mut io).expect("it is open"), 0);
         link.close_notify();
@@ -58,19 +50,9 @@ fn updates_behind_a_full_output(choice: IoChoice, updates: usize) {
     let runtime = runtime.expect("a runtime");
     let (suite, kind) = (tls::tls13_suites()[0], tls::Kind::InPlace);
     let (mut near, far) = runtime.block_on(tls::pair(suite, tls::Kind::Buffered, kind));
-    let backend = open(choice, &Settings::default()).expect("a backend");
-    let mut io = Io::new(backend, Instant::now());
-    let (ours, mut theirs) = UnixStream::pair().expect("two sockets");
-    for socket in [&ours, &theirs] {
-        socket.set_nonblocking(true).expect("a socket");
-    }
-    let short = socket2::SockRef::from(&ours).set_send_buffer_size(64 * 1024);
-    short.expect("a socket");
-    let owner = Owner::Link { tunnel: 0, side: 0 };
-    let socket = io.insert(ours.into(), owner).expect("it is watched");
     let records = far.into_records();
     let record_size = records.room(MAX_PLAINTEXT);
-    let mut link = LinkIo::new(socket, records, &[], &[], &mut io.buffers);
+    let (mut io, mut link, mut theirs) = link_by_itself(choice, records, Some(64 * 1024));
 
     let mut filled = 0;
     while link.has_room() {
@@ -85,7 +67,7 @@ fn updates_behind_a_full_output(choice: IoChoice, updates: usize) {
     assert_eq!(filled, BUFFER_SIZE);
 
     let ready = Ready {
-        token: Token::new(1, 0, socket),
+        token: Token::new(1, 0, link.socket),
         readable: true,
         writable: true,
         hangup: false,

@@ -5,7 +5,7 @@
 )]
 
 mod link_io;
-mod support;
+pub(super) mod support;
 
 #[cfg(debug_assertions)]
 mod mistakes;

@@ -142,21 +142,30 @@ fn links_of_a_loop_that_breaks_are_reported_before_and_after() {
     });
 }
 
+/// A bench with one side over TLS that has heard its SERVICE_IDS; its socket, and its session. `kernel`: of the buffers there.
+fn over_tls(
+    io: IoChoice,
+    mode: Mode,
+    kernel: Option<usize>,
+    kind: tls::Kind,
+) -> (Bench, TcpStream, tls::Peer) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.expect("a runtime");
+    let suite = tls::tls13_suites()[0];
+    let (mut near, far) = runtime.block_on(tls::pair(suite, tls::Kind::Buffered, kind));
+    let mut bench = Bench::new(io, &["A"]);
+    let mut wire = bench.attach_with(mode, kernel, far.into_records()).stream;
+    hear(&mut wire, &mut near, |plaintext| !plaintext.is_empty());
+    (bench, wire, near)
+}
+
 /// The destination asks for new keys while a record for it is being composed.
 #[test]
 fn an_update_of_keys_leaves_in_its_place_between_records() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.expect("a runtime");
     both(|io| {
         for kind in [tls::Kind::Library, tls::Kind::InPlace] {
-            let suite = tls::tls13_suites()[0];
-            let pair = runtime.block_on(tls::pair(suite, tls::Kind::Buffered, kind));
-            let (mut near, far) = pair;
-            let mut bench = Bench::new(io, &["A"]);
+            let (mut bench, mut wire, mut near) = over_tls(io, Mode::Destination, None, kind);
             let mut source = bench.attach(Mode::Source);
-            let destination = bench.attach_with(Mode::Destination, None, far.into_records());
-            let mut wire = destination.stream;
-            hear(&mut wire, &mut near, |plaintext| !plaintext.is_empty());
             let mut start = Vec::new();
             control(Kind::StreamStart, 1, 1, &mut start);
             source.says(&start);
@@ -496,18 +505,10 @@ fn answers_that_wait_for_a_link_that_is_ended_leave_before_the_close_frame() {
 
 #[test]
 fn a_tls_session_that_is_ended_behind_a_backlog_ends_whole() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.expect("a runtime");
     both(|io| {
         for kind in [tls::Kind::Library, tls::Kind::InPlace] {
-            let suite = tls::tls13_suites()[0];
-            let pair = runtime.block_on(tls::pair(suite, tls::Kind::Buffered, kind));
-            let (mut near, far) = pair;
-            let mut bench = Bench::new(io, &["A"]);
-            let source = bench.attach_with(Mode::Source, Some(2_048), far.into_records());
+            let (mut bench, mut wire, mut near) = over_tls(io, Mode::Source, Some(2_048), kind);
             let mut destination = bench.attach(Mode::Destination);
-            let mut wire = source.stream;
-            hear(&mut wire, &mut near, |plaintext| !plaintext.is_empty());
             let mut start = Vec::new();
             control(Kind::StreamStart, 1, 1, &mut start);
             let mut sealed = Vec::new();

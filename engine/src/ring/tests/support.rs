@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::num::NonZeroU64;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use adit_proto::websocket::{FrameHeader, Opcode, Role, mask};
 use socket2::SockRef;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::super::io::{Io, Owner};
+use super::super::link_io::LinkIo;
 use super::super::{
     IoChoice, LinkNews, LoopHandle, ProxyId, ProxyOptions, ProxyStatus, Settings, TunnelEvent,
     open, start,
@@ -150,6 +153,28 @@ pub(super) fn socket_pair(kernel: Option<usize>) -> (TcpStream, TcpStream) {
         stream.set_nodelay(true).expect("nodelay");
     }
     (near, far)
+}
+
+/// A link by itself, and its peer, neither of which waits. `kernel`: of the buffer for what it sends.
+pub(in crate::ring) fn link_by_itself(
+    choice: IoChoice,
+    records: Records,
+    kernel: Option<usize>,
+) -> (Io, LinkIo, UnixStream) {
+    let backend = open(choice, &Settings::default()).expect("a backend");
+    let mut io = Io::new(backend, Instant::now());
+    let (ours, theirs) = UnixStream::pair().expect("two sockets");
+    for socket in [&ours, &theirs] {
+        socket.set_nonblocking(true).expect("a socket");
+    }
+    if let Some(size) = kernel {
+        let short = SockRef::from(&ours).set_send_buffer_size(size);
+        short.expect("buffer size");
+    }
+    let owner = Owner::Link { tunnel: 0, side: 0 };
+    let socket = io.insert(ours.into(), owner).expect("it is watched");
+    let link = LinkIo::new(socket, records, &[], &[], &mut io.buffers);
+    (io, link, theirs)
 }
 
 /// A proxy on a loop of its own, whose service is the test.

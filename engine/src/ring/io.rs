@@ -20,7 +20,7 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one address may take to answer a dial.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Sockets that may linger at once for long: at twice as many in the list the oldest are closed.
+/// Sockets that may linger: at twice as many in the list the oldest are closed, down to this.
 const LINGERING_MAX: usize = if cfg!(test) { 64 } else { 4096 };
 
 /// Reads of one lingering socket in one turn: 256 KiB, then others get theirs.

@@ -6,7 +6,11 @@ use super::conditions::Conditions;
 
 /// A text of a policy, to compare others with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pattern(Vec<Part>);
+pub(super) struct Pattern {
+    parts: Vec<Part>,
+    /// Whether the texts to compare are in lower case, as the parts are: so have to be the values of variables.
+    lowercase: bool,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -33,7 +37,10 @@ pub(super) struct InvalidVariable;
 
 impl Pattern {
     pub(super) fn everything() -> Self {
-        Self(vec![Part::Any])
+        Self {
+            parts: vec![Part::Any],
+            lowercase: false,
+        }
     }
 
     pub(super) fn parse(text: &str, syntax: Syntax) -> Result<Self, InvalidVariable> {
@@ -54,16 +61,20 @@ impl Pattern {
             push(&mut parts, part);
             rest = &rest[first.len_utf8()..];
         }
-        Ok(Self(parts))
+        Ok(Self {
+            parts,
+            lowercase: false,
+        })
     }
 
     /// Without regard to case from here on, if the texts to compare are in lower case.
     pub(super) fn into_lowercase(mut self) -> Self {
-        for part in &mut self.0 {
+        for part in &mut self.parts {
             if let Part::Text(text) = part {
                 text.make_ascii_lowercase();
             }
         }
+        self.lowercase = true;
         self
     }
 
@@ -77,7 +88,7 @@ impl Pattern {
 
     /// The keys of all variables, in lower case.
     pub(super) fn variables(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|part| match part {
+        self.parts.iter().filter_map(|part| match part {
             Part::Variable(key) => Some(key.as_str()),
             Part::Text(_) | Part::One | Part::Any => None,
         })
@@ -85,10 +96,10 @@ impl Pattern {
 
     fn resolve<'a>(&'a self, conditions: &'a Conditions) -> Option<Cow<'a, [Part]>> {
         if self.variables().next().is_none() {
-            return Some(Cow::Borrowed(&self.0));
+            return Some(Cow::Borrowed(&self.parts));
         }
-        let mut parts = Vec::with_capacity(self.0.len());
-        for part in &self.0 {
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
             let Part::Variable(key) = part else {
                 push(&mut parts, part.clone());
                 continue;
@@ -96,8 +107,12 @@ impl Pattern {
             let [value] = conditions.values(key) else {
                 return None;
             };
+            let value = match self.lowercase {
+                true => value.to_ascii_lowercase(),
+                false => value.clone(),
+            };
             if !value.is_empty() {
-                push(&mut parts, Part::Text(value.clone()));
+                push(&mut parts, Part::Text(value));
             }
         }
         Some(Cow::Owned(parts))

@@ -135,6 +135,70 @@ fn operators_on_one_value() {
 }
 
 #[test]
+fn case_is_ignored_in_what_a_variable_stands_for_too() {
+    let sent = Conditions::new()
+        .with("aws:username", "Alice")
+        .with("aws:ResourceTag/by", "ALICE");
+    for (condition, expected) in [
+        (
+            r#"{"StringEqualsIgnoreCase": {"aws:ResourceTag/by": "${aws:username}"}}"#,
+            true,
+        ),
+        (
+            r#"{"StringEqualsIgnoreCase": {"aws:ResourceTag/by": "${aws:UserName}"}}"#,
+            true,
+        ),
+        (
+            r#"{"StringEqualsIgnoreCaseIfExists": {"aws:ResourceTag/by": "${aws:username}"}}"#,
+            true,
+        ),
+        (
+            r#"{"ForAnyValue:StringEqualsIgnoreCase": {"aws:ResourceTag/by": "${aws:username}"}}"#,
+            true,
+        ),
+        (
+            r#"{"StringNotEqualsIgnoreCase": {"aws:ResourceTag/by": "${aws:username}"}}"#,
+            false,
+        ),
+        (
+            r#"{"ForAllValues:StringNotEqualsIgnoreCase": {"aws:ResourceTag/by": "${aws:username}"}}"#,
+            false,
+        ),
+        (
+            r#"{"StringEqualsIgnoreCase": {"aws:username": "${aws:ResourceTag/by}"}}"#,
+            true,
+        ),
+        (
+            r#"{"StringEqualsIgnoreCase": {"aws:ResourceTag/by": "x${aws:username}"}}"#,
+            false,
+        ),
+        // Where case matters, it does in both.
+        (
+            r#"{"StringEquals": {"aws:ResourceTag/by": "${aws:username}"}}"#,
+            false,
+        ),
+        (
+            r#"{"StringLike": {"aws:ResourceTag/by": "${aws:username}*"}}"#,
+            false,
+        ),
+        (
+            r#"{"StringLike": {"aws:username": "${aws:username}"}}"#,
+            true,
+        ),
+    ] {
+        assert_eq!(holds(condition, &sent), expected, "{condition}");
+    }
+    let denied = statements(
+        r#"{"Effect": "Allow", "Action": "*", "Resource": "*"},
+           {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition":
+             {"StringEqualsIgnoreCase": {"aws:ResourceTag/not-by": "${aws:username}"}}}"#,
+    );
+    let tagged = sent.with("aws:ResourceTag/not-by", "aLICE");
+    let decision = denied.decide("iot:OpenTunnel", TUNNELS, &tagged);
+    assert_eq!(decision, Decision::Denied);
+}
+
+#[test]
 fn keys_that_the_request_does_not_have() {
     let none = Conditions::new();
     for (operator, expected) in [

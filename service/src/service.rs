@@ -34,7 +34,7 @@ use crate::links::Links;
 use crate::listen::{DeviceDoor, HttpsListener, device_config};
 use crate::mqtt::Broker;
 use crate::notify::{
-    ExternalBroker, ExternalSettings, Notifier, QueueLimits, SealError, Sealer, Stored,
+    ExternalBroker, ExternalSettings, NOTIFY_KEY, Notifier, QueueLimits, SealError, Sealer, Stored,
 };
 use crate::registry::{KnownThings, Registry};
 use crate::settings::{ApiAccess, Settings};
@@ -97,7 +97,15 @@ impl Service {
             registry: settings.registry.clone(),
             mailbox: settings.mqtt.mailbox,
         };
+        let sealer = sealer(data_dir.as_deref())?;
         let store = AnyStore::open(choice, data_dir.as_ref(), limits, &clock).await?;
+        // With an external broker, nothing waits in the store.
+        if settings.mqtt.external.is_none()
+            && let Err(error) = share_key(&store, &sealer, data_dir.as_deref()).await
+        {
+            store.shut_down().await;
+            return Err(error);
+        }
         let (store, links) = (Arc::new(store), Arc::new(Links::default()));
         let (audit, rows, rows_writer) = audit(data_dir.as_deref())?;
         let (told, heard) = news();
@@ -114,7 +122,7 @@ impl Service {
         let relay = Arc::new(relay.await.map_err(StartError::Relay)?);
 
         let control_relay: Arc<dyn RelayControl> = relay.clone();
-        let broker = Arc::new(broker(&settings, &clock, data_dir.as_deref(), &store)?);
+        let broker = Arc::new(broker(&settings, &clock, sealer, &store));
         let device_changes = Registry::changes(&*store);
         let door = DeviceDoor {
             tls: Arc::new(
@@ -414,26 +422,42 @@ async fn keep_certificate(
     }
 }
 
+fn sealer(dir: Option<&DataDir>) -> Result<Sealer, SealError> {
+    match dir {
+        Some(dir) => Sealer::in_dir(dir),
+        None => Sealer::in_memory(),
+    }
+}
+
+/// Refuses a key that the other nodes on this store do not have.
+async fn share_key(
+    store: &AnyStore,
+    sealer: &Sealer,
+    dir: Option<&DataDir>,
+) -> Result<(), StartError> {
+    if store.share_key(sealer.check()).await? {
+        return Ok(());
+    }
+    let path = dir.map_or_else(|| NOTIFY_KEY.into(), |dir| dir.file(NOTIFY_KEY));
+    Err(SealError::OtherKey(path).into())
+}
+
 fn broker(
     settings: &Settings,
     clock: &Clock,
-    dir: Option<&DataDir>,
+    sealer: Sealer,
     store: &Arc<AnyStore>,
-) -> Result<ServiceBroker, SealError> {
-    let sealer = match dir {
-        Some(dir) => Sealer::in_dir(dir)?,
-        None => Sealer::in_memory()?,
-    };
+) -> ServiceBroker {
     let names = (settings.naming.region(), settings.naming.account());
     let limits = settings.mqtt.limits.clone();
-    Ok(Broker::new(
+    Broker::new(
         Arc::clone(store),
         Arc::clone(store),
         sealer,
         clock.clone(),
         limits,
         names,
-    ))
+    )
 }
 
 fn external(

@@ -159,6 +159,11 @@ def new_service(tmp_path_factory):
 
     def start(*options, environment=None):
         directory = tmp_path_factory.mktemp("service") / "data"
+        nodes = [node for node in started if "--store" in node.options]
+        if "--store" in options and nodes:
+            # Nodes of one store have one key.
+            directory.mkdir(mode=0o700)
+            shutil.copy(nodes[0].directory / "notify.key", directory)
         started.append(Service(directory, options, environment))
         return started[-1].start()
 

@@ -35,7 +35,8 @@ pub use mailbox::{
 pub use memory::MemoryMailbox;
 pub(crate) use notices::Notices;
 pub use notification::{Notification, notify_topic};
-pub use seal::{SealError, Sealer};
+pub(crate) use seal::NOTIFY_KEY;
+pub use seal::{KeyCheck, SealError, Sealer};
 
 /// What carries notifications to devices.
 ///

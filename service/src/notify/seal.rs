@@ -1,9 +1,11 @@
 //! Sealing what waits for a device: whoever reads the store's file alone finds no token in it.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use adit_proto::TunnelId;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
@@ -16,7 +18,20 @@ use crate::tunnels::ThingName;
 /// A sealed message is `nonce (12 bytes) · ciphertext · tag (16 bytes)`, bound to its device and tunnel:
 /// moved to another row of the store, it does not open. Nonces are random; a key is good for 2^32
 /// messages, which is 136 years at one a second.
-pub struct Sealer(RandomizedNonceKey);
+pub struct Sealer {
+    key: RandomizedNonceKey,
+    check: KeyCheck,
+}
+
+/// Tells whether two keys are the same, and nothing else about them: a MAC of a constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyCheck([u8; 32]);
+
+impl KeyCheck {
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
 
 impl Sealer {
     /// A key for this process only.
@@ -50,12 +65,17 @@ impl Sealer {
         Ok(Self::with_key(&key))
     }
 
+    /// What nodes that share a store compare: what one of them seals, all have to open.
+    pub fn check(&self) -> KeyCheck {
+        self.check
+    }
+
     /// Seals a payload for this device and tunnel.
     pub fn seal(&self, thing: &ThingName, tunnel: &TunnelId, payload: &[u8]) -> Box<[u8]> {
         let mut body = Zeroizing::new(Vec::with_capacity(payload.len() + TAG_SIZE));
         body.extend_from_slice(payload);
         let nonce = self
-            .0
+            .key
             .seal_in_place_append_tag(context(thing, tunnel), &mut *body)
             .expect("a payload is far smaller than AES-GCM's limit");
         let nonce: &[u8; NONCE_SIZE] = nonce.as_ref();
@@ -73,7 +93,7 @@ impl Sealer {
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut body = Zeroizing::new(body.to_vec());
         let size = self
-            .0
+            .key
             .open_in_place(nonce, context(thing, tunnel), &mut body)
             .ok()?
             .len();
@@ -82,7 +102,11 @@ impl Sealer {
     }
 
     fn with_key(key: &[u8; KEY_SIZE]) -> Self {
-        Self(RandomizedNonceKey::new(&AES_256_GCM, key).expect("a key of 32 bytes"))
+        let check = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), CHECKED);
+        Self {
+            key: RandomizedNonceKey::new(&AES_256_GCM, key).expect("a key of 32 bytes"),
+            check: KeyCheck(check.as_ref().try_into().expect("SHA-256 has 32 bytes")),
+        }
     }
 }
 
@@ -102,6 +126,13 @@ pub enum SealError {
     /// The system gives no random numbers.
     #[error("no randomness for the notification key: {0}")]
     Randomness(#[from] getrandom::Error),
+    /// Devices at this node would never hear of tunnels that are opened at the others.
+    #[error(
+        "{} is not the key of the nodes that share this store; copy notify.key from the data directory of \
+         one that runs, or if none does, start again in 15 s",
+        .0.display()
+    )]
+    OtherKey(PathBuf),
 }
 
 /// A zero byte is in no thing's name, so the two cannot run into each other.
@@ -110,7 +141,8 @@ fn context(thing: &ThingName, tunnel: &TunnelId) -> Aad<Vec<u8>> {
     Aad::from(parts.join("\0").into_bytes())
 }
 
-const NOTIFY_KEY: &str = "notify.key";
+pub(crate) const NOTIFY_KEY: &str = "notify.key";
+const CHECKED: &[u8] = b"adit notify.key";
 const KEY_SIZE: usize = 32;
 const NONCE_SIZE: usize = 12;
 const TAG_SIZE: usize = 16;
@@ -153,6 +185,8 @@ mod tests {
             .seal(&thing("a"), &tunnel, b"x");
         let again = Sealer::in_dir(&dir).unwrap();
         assert!(again.open(&thing("a"), &tunnel, &sealed).is_some());
+        assert_eq!(again.check(), Sealer::in_dir(&dir).unwrap().check());
+        assert_ne!(again.check(), Sealer::in_memory().unwrap().check());
         dir.write(NOTIFY_KEY, b"c2hvcnQ=\n", 0o600).unwrap();
         let text = Sealer::in_dir(&dir).unwrap_err().to_string();
         assert!(text.contains("notify.key is damaged") && text.contains("move it away"));

@@ -13,7 +13,7 @@ use super::{
 use crate::audit::MemoryAudit;
 use crate::clock::{Clock, Now};
 use crate::data_dir::DataDir;
-use crate::notify::MemoryMailbox;
+use crate::notify::{KeyCheck, MemoryMailbox};
 use crate::registry::MemoryRegistry;
 use crate::token::TokenHash;
 use crate::tunnels::{
@@ -124,6 +124,17 @@ impl AnyStore {
             (Some(StoreChoice::Memory), _) | (None, None) => {
                 Ok(Self::Memory(Box::new(InMemory::new(limits))))
             }
+        }
+    }
+}
+
+impl AnyStore {
+    /// Whether notifications are sealed with the key of the other nodes on this store.
+    pub(crate) async fn share_key(&self, check: KeyCheck) -> Result<bool, StoreError> {
+        match self {
+            // There are no others.
+            Self::Memory(_) | Self::Sqlite(_) => Ok(true),
+            Self::Postgres(store) => store.share_key(check).await,
         }
     }
 }

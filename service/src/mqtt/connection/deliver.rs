@@ -98,6 +98,8 @@ where
             } else if let Some(payload) = broker.sealer.open(&self.thing, tunnel, sealed) {
                 return Ok(Some((queued, payload)));
             } else {
+                // No node that runs opens it: they have one key. Left there, it would keep back all that came
+                // after it.
                 warn!(%tunnel, "a queued notification does not open with notify.key and is dropped");
             }
             self.settle(queued.id).await?;

@@ -26,7 +26,7 @@ use super::error::Unavailable;
 use super::row::number;
 use super::{Change, Changes, Store, StoreError, StoreLimits, TunnelStore};
 use crate::clock::{Clock, Now, Timestamp};
-use crate::notify::MailboxLimits;
+use crate::notify::{KeyCheck, MailboxLimits};
 use crate::registry::{ChangeSender, RegistryLimits};
 use crate::token::TokenHash;
 use crate::tunnels::{
@@ -42,6 +42,7 @@ pub use url::PostgresUrl;
 /// away, operations fail as unavailable within ten seconds, and work again when it is back.
 pub struct PostgresStore {
     pool: Pool,
+    url: PostgresUrl,
     limits: Limits,
     registry_limits: Arc<RegistryLimits>,
     mailbox_limits: MailboxLimits,
@@ -97,6 +98,7 @@ impl PostgresStore {
         tasks.spawn(tables::pass_on(heard, registry_changes.clone()));
         Ok(Self {
             pool,
+            url: url.clone(),
             limits,
             registry_limits: Arc::new(all.registry),
             mailbox_limits: all.mailbox,
@@ -106,6 +108,11 @@ impl PostgresStore {
             unanswered: Mutex::default(),
             tasks: Mutex::new(tasks),
         })
+    }
+
+    /// Whether notifications are sealed with the key of the other nodes; the first node decides which one that is.
+    pub(crate) async fn share_key(&self, check: KeyCheck) -> Result<bool, StoreError> {
+        node::share_key(&self.pool, &self.url, self.begun.node, check).await
     }
 
     /// The same moment by the time that all nodes share.

@@ -16,6 +16,7 @@ use super::schema::MIGRATIONS;
 use super::tls::Tls;
 use super::url::{PostgresUrl, with_causes};
 use crate::clock::{Anchor, Clock};
+use crate::notify::KeyCheck;
 use crate::store::relational::counts;
 use crate::store::row::number;
 use crate::store::{Change, StoreError};
@@ -160,6 +161,50 @@ async fn recount(
     Ok(())
 }
 
+/// Whether this key is that of the nodes that live; when no other one does, it is theirs from now on.
+pub(super) async fn share_key(
+    pool: &Pool,
+    url: &PostgresUrl,
+    node: NodeId,
+    check: KeyCheck,
+) -> Result<bool, StoreError> {
+    let sharing = async {
+        let mut client = pool.get().await.map_err(|error| with_causes(&error))?;
+        let failed = |error: tokio_postgres::Error| with_causes(&error);
+        let transaction = client.transaction().await.map_err(failed)?;
+        transaction.batch_execute(LOCK).await.map_err(failed)?;
+        let row = transaction.query_one(KEY, &[&node.0]).await;
+        let (known, alone) = row
+            .and_then(|row| {
+                Ok((
+                    row.try_get::<_, Option<Vec<u8>>>(0)?,
+                    row.try_get::<_, bool>(1)?,
+                ))
+            })
+            .map_err(failed)?;
+        let own = check.as_bytes().as_slice();
+        match known {
+            Some(known) if known == own => return Ok(true),
+            Some(_) if !alone => return Ok(false),
+            Some(_) => warn!(
+                "notify.key is another one than the last node's: notifications that wait for devices \
+                 do not open any more; rotation sends new ones"
+            ),
+            None => {}
+        }
+        let set = "UPDATE adit_schema SET notify_key = $1";
+        transaction.execute(set, &[&own]).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(true)
+    };
+    let shared = tokio::time::timeout(OPERATION_MAX, sharing).await;
+    let shared = shared.unwrap_or_else(|_| Err("it does not answer".to_owned()));
+    shared.map_err(|problem| StoreError::Server {
+        server: url.to_string(),
+        problem,
+    })
+}
+
 /// Says every few seconds that this node lives, for ever.
 pub(super) async fn beat(pool: Pool, begun: Begun, clock: Clock) {
     let mut failing = false;
@@ -298,6 +343,9 @@ const TIMES: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigi
                      (SELECT steady_ms + (extract(epoch FROM clock_timestamp() - beat) * 1000)::bigint FROM nodes \
                       WHERE beat BETWEEN clock_timestamp() - interval '15 seconds' \
                       AND clock_timestamp() + interval '15 seconds' ORDER BY id LIMIT 1)";
+const KEY: &str = "SELECT notify_key, NOT EXISTS (SELECT 1 FROM nodes WHERE id <> $1 \
+                   AND beat BETWEEN clock_timestamp() - interval '15 seconds' \
+                   AND clock_timestamp() + interval '15 seconds') FROM adit_schema";
 const BOOTED: &str = "SELECT booted_ms FROM boots WHERE boot = $1";
 const FORGET_BOOTS: &str = "DELETE FROM boots";
 const FORGET_BOOT: &str = "DELETE FROM boots WHERE boot = $1";

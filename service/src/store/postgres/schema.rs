@@ -3,7 +3,7 @@
 /// Each entry makes the next version out of the one before; the first, out of nothing. What was
 /// released is never edited, only added to. A node of the version before may still be running.
 pub(super) const MIGRATIONS: &[&str] = &[
-    VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7,
+    VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8,
 ];
 
 const VERSION_1: &str = "
@@ -217,3 +217,6 @@ CREATE TABLE boots (
     booted_ms bigint NOT NULL
 );
 ";
+
+/// By what nodes find out whether they have the same `notify.key`; none before the first one with a word for it.
+const VERSION_8: &str = "ALTER TABLE adit_schema ADD COLUMN notify_key bytea;";

@@ -1,6 +1,7 @@
 //! The store on a real server, with a clock that the test moves.
 
 mod cost;
+mod keys;
 mod nodes;
 mod plans;
 mod server;

@@ -353,6 +353,7 @@ async fn open_tunnels_of_an_older_version_are_counted() {
         .run(
             "DROP TABLE boots, open_tunnels; DROP FUNCTION keep_open_tunnels CASCADE; \
              DROP FUNCTION count_open_tunnels; UPDATE adit_schema SET version = 4; \
+             ALTER TABLE adit_schema DROP COLUMN notify_key; \
              CREATE INDEX tunnels_open_by_owner ON tunnels (owner); \
              CREATE INDEX tunnels_open_by_thing ON tunnels (thing)",
         )

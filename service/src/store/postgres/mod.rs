@@ -177,7 +177,7 @@ impl PostgresStore {
     async fn record(&self, id: &TunnelId) -> Result<(Record, Vec<i64>), TunnelError> {
         let read = async {
             let client = self.pool.get().await?;
-            let statement = client.prepare_cached(tunnels::BY_ID).await?;
+            let statement = client.prepare_cached(&tunnels::BY_ID).await?;
             let row = client.query_opt(&statement, &[&id.as_str()]).await?;
             let row = row.ok_or_else(|| Fault::Refused(TunnelError::NotFound(id.clone())))?;
             Ok((tunnels::record(&row)?, row.try_get("alive")?))
@@ -338,7 +338,7 @@ impl TunnelStore for PostgresStore {
         // Whoever is refused locks nothing: a flood of them costs reads only.
         let look = async {
             let client = self.pool.get().await?;
-            let statement = client.prepare_cached(tunnels::BY_ROUTING_KEY).await?;
+            let statement = client.prepare_cached(&tunnels::BY_ROUTING_KEY).await?;
             let row = client.query_opt(&statement, &[&key.as_str()]).await?;
             let row = row.ok_or(Fault::Refused(Refusal::UnknownToken))?;
             let record = tunnels::record(&row)?;

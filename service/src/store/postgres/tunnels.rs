@@ -42,8 +42,8 @@ pub(super) async fn lock<E>(
     key: &Key,
 ) -> Result<Option<Record>, Fault<E>> {
     let (sql, text) = match key {
-        Key::Id(id) => (LOCK_BY_ID, id.as_str()),
-        Key::Routing(key) => (LOCK_BY_ROUTING_KEY, key.as_str()),
+        Key::Id(id) => (&LOCK_BY_ID, id.as_str()),
+        Key::Routing(key) => (&LOCK_BY_ROUTING_KEY, key.as_str()),
     };
     let statement = transaction.prepare_cached(sql).await?;
     let row = transaction.query_opt(&statement, &[&text]).await?;
@@ -249,7 +249,7 @@ pub(super) async fn count_closed<E>(
 /// Tunnels whose lifetime is over and that nobody else is closing now; their rows are locked. Damaged ones
 /// are forgotten: they can be of no use any more, and must not keep the others open.
 async fn due<E>(transaction: &Transaction<'_>, now: Now) -> Result<Vec<Record>, Fault<E>> {
-    let statement = transaction.prepare_cached(DUE).await?;
+    let statement = transaction.prepare_cached(&DUE).await?;
     let at = number(now.steady.millis());
     let rows = transaction.query(&statement, &[&at, &BATCH]).await?;
     let (mut due, mut damaged) = (Vec::new(), 0);
@@ -368,20 +368,11 @@ const CLOSED: &str = "closed";
 /// A record costs a few round trips to the server.
 const BATCH: i64 = 128;
 
-const LOCK_BY_ID: &str = "SELECT * FROM tunnels WHERE id = $1 FOR UPDATE";
-const LOCK_BY_ROUTING_KEY: &str = "SELECT * FROM tunnels WHERE routing_key = $1 FOR UPDATE";
-pub(super) const BY_ROUTING_KEY: &str = "SELECT * FROM tunnels WHERE routing_key = $1";
-/// A node is alive while it was heard of within three of its beats and a little.
-pub(super) const BY_ID: &str = "SELECT *, ARRAY(SELECT nodes.id FROM nodes \
-                                WHERE beat > clock_timestamp() - interval '15 seconds') AS alive \
-                                FROM tunnels WHERE id = $1";
 pub(super) const LIST: &str = "SELECT sequence, id, description, is_open, deadline_ms, created_ms, updated_ms \
                                FROM tunnels WHERE sequence < $1 ORDER BY sequence DESC LIMIT $2";
 pub(super) const LIST_OF_THING: &str = "SELECT sequence, id, description, is_open, deadline_ms, created_ms, updated_ms \
                                FROM tunnels WHERE thing = $3 AND sequence < $1 ORDER BY sequence DESC LIMIT $2";
 pub(super) const OPEN_OF: &str = "SELECT count FROM open_tunnels WHERE kind = $1 AND name = $2";
-pub(super) const DUE: &str = "SELECT * FROM tunnels WHERE is_open AND deadline_ms <= $1 \
-                              ORDER BY deadline_ms LIMIT $2 FOR UPDATE SKIP LOCKED";
 pub(super) const PURGE: &str = "DELETE FROM tunnels WHERE sequence IN (SELECT sequence FROM tunnels \
                                 WHERE NOT is_open AND deadline_ms <= $1 ORDER BY deadline_ms LIMIT $2 \
                                 FOR UPDATE SKIP LOCKED)";
@@ -394,6 +385,37 @@ const ADD: &str = "UPDATE counters SET value = value + $2 WHERE name = $1 RETURN
 const FORGET: &str = "DELETE FROM tunnels WHERE sequence = $1";
 const CLAIM: &str =
     "INSERT INTO client_tokens (hash, tunnel) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+
+static LOCK_BY_ID: LazyLock<String> = LazyLock::new(|| format!("{} FOR UPDATE", by("id")));
+static LOCK_BY_ROUTING_KEY: LazyLock<String> =
+    LazyLock::new(|| format!("{} FOR UPDATE", *BY_ROUTING_KEY));
+pub(super) static BY_ROUTING_KEY: LazyLock<String> = LazyLock::new(|| by("routing_key"));
+/// A node is alive while it was heard of within three of its beats and a little.
+pub(super) static BY_ID: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {}, ARRAY(SELECT nodes.id FROM nodes \
+         WHERE beat > clock_timestamp() - interval '15 seconds') AS alive FROM tunnels WHERE id = $1",
+        columns()
+    )
+});
+pub(super) static DUE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {} FROM tunnels WHERE is_open AND deadline_ms <= $1 \
+         ORDER BY deadline_ms LIMIT $2 FOR UPDATE SKIP LOCKED",
+        columns()
+    )
+});
+
+fn by(key: &str) -> String {
+    format!("SELECT {} FROM tunnels WHERE {key} = $1", columns())
+}
+
+/// By name: a prepared `*` is refused once a newer version has added a column.
+fn columns() -> String {
+    [&["sequence"], TunnelRow::FIXED, TunnelRow::MOVING]
+        .concat()
+        .join(", ")
+}
 
 static INSERT: LazyLock<String> = LazyLock::new(|| {
     let columns: Vec<_> = [TunnelRow::FIXED, TunnelRow::MOVING].concat();

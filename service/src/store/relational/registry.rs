@@ -18,6 +18,26 @@ use crate::tunnels::ThingName;
 
 type Result<T, E = Failure<RegistryError>> = std::result::Result<T, E>;
 
+/// Each column by its name: PostgreSQL refuses a prepared `*` once a newer version has added one.
+macro_rules! select_certificates {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, pem, status, origin, created_ms, updated_ms, not_before_ms, not_after_ms \
+             FROM certificates ",
+            $rest
+        )
+    };
+}
+
+macro_rules! select_policies {
+    ($rest:literal) => {
+        concat!(
+            "SELECT name, document, version, created_ms FROM policies ",
+            $rest
+        )
+    };
+}
+
 /// Begins whatever changes the registry.
 async fn begin(db: &impl Sql) -> Result<()> {
     Ok(db.lock("registry").await?)
@@ -156,12 +176,14 @@ pub(in crate::store) async fn list_certificates(
 ) -> Result<Page<Certificate>> {
     let sql = match query.ascending {
         true => {
-            "SELECT * FROM certificates WHERE (created_ms, id) > ($1, $2) \
-                 ORDER BY created_ms, id LIMIT $3"
+            select_certificates!(
+                "WHERE (created_ms, id) > ($1, $2) ORDER BY created_ms, id LIMIT $3"
+            )
         }
         false => {
-            "SELECT * FROM certificates WHERE (created_ms, id) < ($1, $2) \
-             ORDER BY created_ms DESC, id DESC LIMIT $3"
+            select_certificates!(
+                "WHERE (created_ms, id) < ($1, $2) ORDER BY created_ms DESC, id DESC LIMIT $3"
+            )
         }
     };
     let key = query.after.as_ref().map(|(_, id)| id.as_bytes().as_slice());
@@ -299,12 +321,14 @@ pub(in crate::store) async fn list_policies(
 ) -> Result<Page<Policy>> {
     let sql = match query.ascending {
         true => {
-            "SELECT * FROM policies WHERE (created_ms, name) > ($1, $2) \
-                 ORDER BY created_ms, name LIMIT $3"
+            select_policies!(
+                "WHERE (created_ms, name) > ($1, $2) ORDER BY created_ms, name LIMIT $3"
+            )
         }
         false => {
-            "SELECT * FROM policies WHERE (created_ms, name) < ($1, $2) \
-             ORDER BY created_ms DESC, name DESC LIMIT $3"
+            select_policies!(
+                "WHERE (created_ms, name) < ($1, $2) ORDER BY created_ms DESC, name DESC LIMIT $3"
+            )
         }
     };
     let key = query.after.as_ref().map(|(_, name)| name.as_str());
@@ -419,13 +443,13 @@ async fn find_thing(db: &impl Sql, name: &ThingName) -> Result<Option<Thing>> {
 }
 
 async fn find_certificate(db: &impl Sql, id: &CertificateId) -> Result<Option<Certificate>> {
-    let sql = "SELECT * FROM certificates WHERE id = $1";
+    let sql = select_certificates!("WHERE id = $1");
     let row = first(db, sql, &[id.as_bytes().into()]).await?;
     Ok(row.as_ref().map(certificate_of).transpose()?)
 }
 
 async fn find_policy(db: &impl Sql, name: &PolicyName) -> Result<Option<Policy>> {
-    let sql = "SELECT * FROM policies WHERE name = $1";
+    let sql = select_policies!("WHERE name = $1");
     let row = first(db, sql, &[name.as_str().into()]).await?;
     Ok(row.as_ref().map(policy_of).transpose()?)
 }
@@ -496,7 +520,7 @@ fn thing_of(row: &Row) -> Result<Thing, Trouble> {
     })
 }
 
-/// Columns in the order of the table.
+/// Columns in the order of [`select_certificates`].
 fn certificate_of(row: &Row) -> Result<Certificate, Trouble> {
     let origin = CertificateOrigin::parse(row.text(3)?);
     Ok(Certificate {
@@ -511,7 +535,7 @@ fn certificate_of(row: &Row) -> Result<Certificate, Trouble> {
     })
 }
 
-/// Columns in the order of the table.
+/// Columns in the order of [`select_policies`].
 fn policy_of(row: &Row) -> Result<Policy, Trouble> {
     Ok(Policy {
         name: policy_name(row.text(0)?)?,

@@ -15,12 +15,12 @@ async fn every_statement_of_the_hot_paths_uses_an_index() {
     let plain = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off";
     transaction.batch_execute(plain).await.unwrap();
     for sql in [
-        tunnels::BY_ID,
-        tunnels::BY_ROUTING_KEY,
+        tunnels::BY_ID.as_str(),
+        &tunnels::BY_ROUTING_KEY,
         tunnels::LIST,
         tunnels::LIST_OF_THING,
         tunnels::OPEN_OF,
-        tunnels::DUE,
+        &tunnels::DUE,
         tunnels::PURGE,
         tunnels::NEXT_DEADLINE,
     ] {

@@ -1,11 +1,15 @@
 //! The suites of registry and mailbox, and what other nodes hear.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::*;
 use crate::notify::{Mailbox, Message, Qos, SessionStart, conformance};
 use crate::registry::conformance::{limits, registry_conformance};
-use crate::registry::{Certificate, CertificateId, CertificateOrigin, CertificateStatus, Registry};
+use crate::registry::{
+    ByAge, Certificate, CertificateId, CertificateOrigin, CertificateStatus, NewThing, Policy,
+    PolicyName, Registry,
+};
 use crate::store::{AnyStore, StoreChoice, StoreLimits};
 use crate::token::{RoutingKey, TokenHash, mint};
 use crate::tunnels::ThingName;
@@ -103,6 +107,98 @@ async fn a_certificate_that_one_node_revokes_is_told_at_the_others() {
     assert_eq!(waiting.await.unwrap(), Some(Lost::Certificate(id)));
     let device = b.device(&id).await.unwrap().unwrap();
     assert_eq!(device.status, CertificateStatus::Revoked);
+}
+
+/// As a node of a newer version does it, while this one has all its statements prepared.
+#[tokio::test]
+async fn columns_that_a_newer_version_adds_disturb_nobody() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let store = database.node(&clock).await;
+    let now = clock.now();
+    let id = CertificateId::of(b"der");
+    let certificate = Certificate {
+        id,
+        pem: "pem".into(),
+        status: CertificateStatus::Active,
+        origin: CertificateOrigin::Issued,
+        created: now.wall,
+        updated: now.wall,
+        not_before: now.wall,
+        not_after: now.wall,
+    };
+    store.add_certificate(certificate.clone()).await.unwrap();
+    let policy = Policy {
+        name: PolicyName::new("p").unwrap(),
+        document: "{}".into(),
+        version: 1,
+        created: now.wall,
+    };
+    store.create_policy(policy.clone()).await.unwrap();
+    let new = NewThing {
+        name: thing(),
+        id: uuid::Uuid::new_v4(),
+        type_name: None,
+        attributes: Default::default(),
+    };
+    let kept = store.create_thing(new).await.unwrap();
+    let tunnel = open(&store, now, "t").await;
+    let use_everything = async |when: &str| {
+        let presented = presented(Mode::Source, &tunnel.source, Some("c"));
+        store.spend_token(now, presented).await.expect(when);
+        store.tag(&tunnel.id, Tags::new()).await.expect(when);
+        store.describe(now, &tunnel.id).await.expect(when);
+        TunnelStore::expire(&store, now).await.expect(when);
+        let all = ListRequest {
+            thing: None,
+            after: None,
+            count: NonZeroUsize::MIN,
+        };
+        store.list(now, all).await.expect(when);
+        assert_eq!(
+            store.certificate(&id).await,
+            Ok(certificate.clone()),
+            "{when}"
+        );
+        assert_eq!(
+            store.policy(&policy.name).await,
+            Ok(policy.clone()),
+            "{when}"
+        );
+        assert_eq!(store.thing(&kept.name).await, Ok(kept.clone()), "{when}");
+        for ascending in [true, false] {
+            let query = ByAge {
+                ascending,
+                after: None,
+                count: NonZeroUsize::MIN,
+            };
+            store.list_certificates(query).await.expect(when);
+            let query = ByAge {
+                ascending,
+                after: None,
+                count: NonZeroUsize::MIN,
+            };
+            store.list_policies(query).await.expect(when);
+        }
+        assert!(store.device(&id).await.expect(when).is_some());
+    };
+    use_everything("before").await;
+    for table in [
+        "tunnels",
+        "things",
+        "certificates",
+        "policies",
+        "sessions",
+        "messages",
+        "audit",
+        "nodes",
+    ] {
+        let add = format!("ALTER TABLE {table} ADD COLUMN later bigint");
+        database.run(&add).await;
+    }
+    use_everything("after").await;
 }
 
 #[tokio::test]

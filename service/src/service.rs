@@ -118,6 +118,8 @@ impl Service {
         let gate = gate
             .with_audit(audit.clone())
             .with_quotas(settings.tunnel_quotas);
+        // From before there is anything that other nodes could take from this one.
+        let (of_links, of_devices) = (Store::changes(&*store), Store::changes(&*store));
         let relay = start_relay(tunnel_listener, certificates.identity(), Arc::new(gate));
         let relay = Arc::new(relay.await.map_err(StartError::Relay)?);
 
@@ -192,7 +194,7 @@ impl Service {
         let mut background = JoinSet::new();
         background.spawn(Arc::clone(&control).follow_news(heard));
         let changes = Arc::clone(&control);
-        background.spawn(async move { changes.follow_changes().await });
+        background.spawn(async move { changes.follow_changes(of_links).await });
         let ends = Arc::clone(&control);
         background.spawn(async move { ends.follow_ends().await });
         let time = Arc::clone(&control);
@@ -202,7 +204,7 @@ impl Service {
             background.spawn(keep_certificate(shown, dir, names, clock));
         }
         background.spawn(rows_writer.run(Arc::clone(&store)));
-        background.spawn(wake_devices(Store::changes(&*store), broker.clone()));
+        background.spawn(wake_devices(of_devices, broker.clone()));
         background.spawn(async move { broker.follow(device_changes).await });
 
         let endpoints = Endpoints::new(api_address, tunnel_address, mqtt_address);

@@ -8,7 +8,7 @@ use tracing::{debug, error};
 use super::{ControlPlane, News};
 use crate::audit::{Change as Audited, ClosedBy};
 use crate::clock::Timestamp;
-use crate::store::{Change, Store};
+use crate::store::{Change, Changes, Store};
 
 const LONGEST_NAP: Duration = Duration::from_secs(30);
 
@@ -39,8 +39,9 @@ impl<S: Store> ControlPlane<S> {
     }
 
     /// Looks again at what other nodes have changed, for ever.
-    pub(crate) async fn follow_changes(&self) {
-        let mut changes = self.store.changes();
+    ///
+    /// `changes` has to be listening since before the first link was admitted.
+    pub(crate) async fn follow_changes(&self, mut changes: Changes) {
         loop {
             let change = changes.next().await;
             debug!(?change, "changed by another node");

@@ -5,13 +5,14 @@ mod timing;
 use std::time::Duration;
 
 use adit_proto::{AccessToken, Mode, TunnelId};
+use tokio::sync::broadcast;
 
 use super::*;
 use crate::audit::{AuditLog, MemoryAudit};
 use crate::clock::manual::ManualClock;
 use crate::control::{ControlPlane, NewsReceiver, OpenTunnel, OpenedTunnel, RotatedSides, news};
 use crate::store::troubled::TroubledStore;
-use crate::store::{Change, MemoryStore, TunnelStore};
+use crate::store::{Change, Changes, MemoryStore, TunnelStore};
 use crate::testing::{FakeRelay, PEER, asked, eventually, upgrade_request};
 use crate::tunnels::{Lifetime, Limits, Rotation, Seen, Tags};
 
@@ -441,6 +442,24 @@ async fn what_another_node_took_the_right_from_is_cut() {
     let mut expected = [&rotated, &closed, &kept].map(|tunnel| format!("end_tunnel {}", tunnel.id));
     expected.sort();
     assert_eq!(calls, expected, "each that this node has a link of");
+}
+
+#[tokio::test]
+async fn what_another_node_changes_before_somebody_looks_is_looked_at() {
+    let mut fixture = Fixture::new();
+    let tunnel = fixture.open().await;
+    fixture.connect(Mode::Source, &tunnel.source, A).await;
+    let now = fixture.clock.now();
+    fixture.store.close(now, &tunnel.id, false).await.unwrap();
+    let (other, changes) = broadcast::channel(1);
+    let following = fixture.control.follow_changes(Changes::new(changes));
+    other.send(Change::Tunnel(tunnel.id.clone())).unwrap();
+    // It goes on for ever; what it has heard, it has looked at by now.
+    let followed = tokio::time::timeout(Duration::ZERO, following).await;
+    assert!(followed.is_err());
+    fixture.take_in().await;
+    let cut = format!("end_tunnel {}", tunnel.id);
+    assert_eq!(fixture.relay.take_calls(), [cut]);
 }
 
 #[tokio::test]

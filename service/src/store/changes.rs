@@ -39,7 +39,7 @@ impl Changes {
         Self(None)
     }
 
-    pub(super) fn new(receiver: broadcast::Receiver<Change>) -> Self {
+    pub(crate) fn new(receiver: broadcast::Receiver<Change>) -> Self {
         Self(Some(receiver))
     }
 

@@ -155,11 +155,6 @@ impl<M: Mailbox, R: Registry> Broker<M, R> {
     }
 
     async fn take_in(&self, change: &Change) {
-        if let Change::ThingDeleted(thing) = change
-            && let Err(error) = self.mailbox.forget(thing).await
-        {
-            error!(%error, thing = thing.as_str(), "the session of a deleted thing stays");
-        }
         let concerned = self.live.seen(|thing, certificate| match change {
             Change::Certificate(changed) => *changed == certificate,
             Change::ThingDeleted(deleted) => deleted == thing,
@@ -167,7 +162,13 @@ impl<M: Mailbox, R: Registry> Broker<M, R> {
         });
         for (thing, generation, certificate) in concerned {
             let ending = match self.device(certificate).await {
-                Ok(Some(device)) if self.rules.may_stay(&device, &thing) => continue,
+                Ok(Some(device)) if self.rules.may_stay(&device, &thing) => {
+                    if matches!(change, Change::ThingDeleted(_)) {
+                        // There is one of this name again. The session may have gone with the one before.
+                        self.live.doubt(&thing);
+                    }
+                    continue;
+                }
                 Ok(_) => Ending::Revoked,
                 // It may have lost its right. If not, it comes again, to its session.
                 Err(_) => Ending::Unavailable,

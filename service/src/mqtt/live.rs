@@ -79,6 +79,13 @@ impl Live {
         }
     }
 
+    /// The session may have been taken from the connection of this device.
+    pub(super) fn doubt(&self, thing: &ThingName) {
+        if let Some(entry) = self.table().by_thing.get(thing) {
+            entry.bell.doubt.notify_one();
+        }
+    }
+
     /// There may be messages for any device, and any session may have been taken from its connection.
     pub(super) fn wake_all(&self) {
         for entry in self.table().by_thing.values() {

@@ -9,6 +9,7 @@ use adit_proto::{AccessToken, TunnelId};
 use super::{Mailbox, MailboxError, MailboxLimits, Message, Opened, Qos, SessionStart};
 use crate::clock::manual::ManualClock;
 use crate::clock::{Now, Timestamp};
+use crate::registry::{NewThing, Registry};
 use crate::store::TunnelStore;
 use crate::token::{RoutingKey, TokenHash};
 use crate::tunnels::{Lifetime, NewTunnel, Rotation, Seen, Tags, ThingName, TunnelError};
@@ -39,7 +40,7 @@ macro_rules! mailbox_rules {
             a_message_with_an_old_token_changes_nothing,
             an_expired_message_is_never_given_out,
             unsubscribing_empties_the_queue,
-            a_forgotten_device_has_neither_session_nor_messages,
+            a_deleted_thing_takes_its_session_and_messages_with_it,
             sessions_beyond_the_limit_are_refused_until_others_end,
             a_renewed_session_lives_longer,
         }
@@ -516,16 +517,26 @@ pub(crate) async fn unsubscribing_empties_the_queue<M: Mailbox + TunnelStore>(ma
     assert!(drain(mailbox, "a", connection).await.is_empty());
 }
 
-pub(crate) async fn a_forgotten_device_has_neither_session_nor_messages<
-    M: Mailbox + TunnelStore,
+pub(crate) async fn a_deleted_thing_takes_its_session_and_messages_with_it<
+    M: Mailbox + TunnelStore + Registry,
 >(
     mailbox: &M,
 ) {
+    let new = NewThing {
+        name: thing("a"),
+        id: uuid::Uuid::new_v4(),
+        type_name: None,
+        attributes: Default::default(),
+    };
+    mailbox.create_thing(new).await.unwrap();
     let connection = subscribed(mailbox, "a").await;
     push(mailbox, "a", "t1").await;
+    let other = subscribed(mailbox, "b").await;
+    push(mailbox, "b", "t2").await;
     let name = thing("a");
-    mailbox.forget(&name).await.unwrap();
+    mailbox.delete_thing(&name, None).await.unwrap();
     assert!(!mailbox.renew(&name, connection, at(9000)).await.unwrap());
+    assert_eq!(drain(mailbox, "b", other).await, ["t2"]);
     assert!(!open(mailbox, "a").await.present);
     let connection = subscribed(mailbox, "a").await;
     assert!(drain(mailbox, "a", connection).await.is_empty());

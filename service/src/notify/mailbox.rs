@@ -19,6 +19,9 @@ use crate::tunnels::ThingName;
 /// transaction that does it, and no message is given out or taken in whose token is not the tunnel's at
 /// that moment, whichever node has queued it.
 ///
+/// The session of a thing and its messages go with the thing, in the transaction that deletes it: whoever heard of it
+/// late could take them from the thing that came after it.
+///
 /// A session belongs to one connection at a time. Operations that name a connection do nothing, and say
 /// so, once a later connection of the device has opened the session: a displaced connection cannot
 /// disturb its successor.
@@ -90,9 +93,6 @@ pub trait Mailbox: Send + Sync + 'static {
         connection: u64,
         id: u64,
     ) -> impl Future<Output = Result<(), MailboxError>> + Send;
-
-    /// Removes the session and the messages of a device.
-    fn forget(&self, thing: &ThingName) -> impl Future<Output = Result<(), MailboxError>> + Send;
 
     /// Removes what has run out; counted.
     fn expire(&self, now: Timestamp) -> impl Future<Output = Result<usize, MailboxError>> + Send;

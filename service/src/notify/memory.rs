@@ -68,6 +68,11 @@ impl MemoryMailbox {
         self.state().revoke(tunnel);
     }
 
+    /// The thing was deleted: its session and messages go with it.
+    pub(crate) fn forget(&self, thing: &ThingName) {
+        self.state().forget(thing);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing that holds the lock can panic halfway through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -245,11 +250,6 @@ impl Mailbox for MemoryMailbox {
         if let Some(tunnel) = message.map(|waiting| waiting.message.tunnel.clone()) {
             state.revoke(&tunnel);
         }
-        Ok(())
-    }
-
-    async fn forget(&self, thing: &ThingName) -> Result<(), MailboxError> {
-        self.state().forget(thing);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use super::client::packet;
 use super::*;
+use crate::registry::{Change, ChangeSender};
 
 #[tokio::test]
 async fn a_notification_reaches_a_listening_device_exactly_as_specified() {
@@ -244,6 +245,27 @@ async fn whatever_takes_the_right_away_cuts_the_live_connection() {
         assert_eq!((goodbye.0, goodbye.1[0]), (0xe0, 0x98), "{how}");
         client.closed().await;
     }
+}
+
+#[tokio::test]
+async fn late_news_of_a_deleted_thing_takes_nothing_from_the_one_after_it() {
+    // Renewed every 16 s; when in doubt, a fifth of a second after the last time.
+    let lab = Lab::with(|l| l.lease = Duration::from_secs(48));
+    let changes = ChangeSender::new();
+    let (broker, heard) = (Arc::clone(&lab.broker), changes.listen());
+    tokio::spawn(async move { broker.follow(heard).await });
+    let mut client = lab.dial(lab.device("a").await).await;
+    client.connect_v5("a", true, 600).await;
+    client.subscribe(&own_topic("a"), 1).await;
+    changes.send(Change::ThingDeleted(thing("a")));
+    client.silence().await;
+    lab.publish("a", "t", "one").await;
+    assert_eq!(client.take().await, "one");
+    // A connection whose session went with the thing before has to come again.
+    lab.mailbox.inner.forget(&thing("a"));
+    changes.send(Change::ThingDeleted(thing("a")));
+    let goodbye = client.receive().await.unwrap();
+    assert_eq!((goodbye.0, goodbye.1[0]), (0xe0, 0x8e));
 }
 
 #[tokio::test]

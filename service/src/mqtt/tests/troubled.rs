@@ -123,7 +123,6 @@ impl Mailbox for Troubled<MemoryMailbox> {
         push(now: Timestamp, thing: &ThingName, message: Message) -> bool;
         next(now: Timestamp, thing: &ThingName, connection: u64) -> Option<Queued>;
         settle(thing: &ThingName, connection: u64, id: u64) -> ();
-        forget(thing: &ThingName) -> ();
         expire(now: Timestamp) -> usize;
     }
 }

@@ -43,7 +43,12 @@ impl Registry for AnyStore {
         name: &ThingName,
         expected_version: Option<u64>,
     ) -> Result<(), RegistryError> {
-        each!(self, registry, store => store.delete_thing(name, expected_version).await)
+        each!(self, registry, store => store.delete_thing(name, expected_version).await)?;
+        // The other stores have done it in the same transaction.
+        if let Self::Memory(parts) = self {
+            parts.mailbox.forget(name);
+        }
+        Ok(())
     }
 
     async fn add_certificate(&self, new: Certificate) -> Result<(), RegistryError> {
@@ -230,10 +235,6 @@ impl Mailbox for AnyStore {
         id: u64,
     ) -> Result<(), MailboxError> {
         each!(self, mailbox, store => store.settle(thing, connection, id).await)
-    }
-
-    async fn forget(&self, thing: &ThingName) -> Result<(), MailboxError> {
-        each!(self, mailbox, store => store.forget(thing).await)
     }
 
     async fn expire(&self, now: Timestamp) -> Result<usize, MailboxError> {

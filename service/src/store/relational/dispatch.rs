@@ -286,11 +286,6 @@ macro_rules! mailbox_in_tables {
                 $change!(self, db => mailbox::settle(db, &thing, connection, id))
             }
 
-            async fn forget(&self, thing: &ThingName) -> Result<(), MailboxError> {
-                let thing = thing.clone();
-                $change!(self, db => mailbox::forget(db, &thing))
-            }
-
             async fn expire(&self, now: Timestamp) -> Result<usize, MailboxError> {
                 let now = self.shared_time(now);
                 $change!(self, db => mailbox::expire(db, now))

@@ -92,7 +92,7 @@ pub(in crate::store) async fn close(
         return Ok(());
     }
     if keep.is_zero() {
-        return end(db, thing).await;
+        return Ok(end(db, thing).await?);
     }
     let values = [
         thing.as_str().into(),
@@ -240,8 +240,9 @@ async fn may_tell(
     Ok(first(db, sql, &values).await?.is_some())
 }
 
-pub(in crate::store) async fn forget(db: &impl Sql, thing: &ThingName) -> Result<()> {
-    lock(db, thing).await?;
+/// Part of the deletion of the thing.
+pub(super) async fn forget(db: &impl Sql, thing: &ThingName) -> Result<(), Trouble> {
+    db.lock(thing.as_str()).await?;
     end(db, thing).await
 }
 
@@ -315,7 +316,7 @@ async fn current(db: &impl Sql, thing: &ThingName, connection: u64) -> Result<Op
     Ok(session.filter(|session| session.connected && session.connection == connection))
 }
 
-async fn end(db: &impl Sql, thing: &ThingName) -> Result<()> {
+async fn end(db: &impl Sql, thing: &ThingName) -> Result<(), Trouble> {
     drop_messages(db, thing).await?;
     let sql = "DELETE FROM sessions WHERE thing = $1";
     if db.execute(sql, &[thing.as_str().into()]).await? > 0 {
@@ -324,7 +325,7 @@ async fn end(db: &impl Sql, thing: &ThingName) -> Result<()> {
     Ok(())
 }
 
-async fn drop_messages(db: &impl Sql, thing: &ThingName) -> Result<()> {
+async fn drop_messages(db: &impl Sql, thing: &ThingName) -> Result<(), Trouble> {
     let sql = "DELETE FROM messages WHERE thing = $1";
     db.execute(sql, &[thing.as_str().into()]).await?;
     Ok(())

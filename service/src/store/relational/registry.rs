@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Failure, News, Row, Sql, Trouble, Value, count, counted, first};
+use super::{Failure, News, Row, Sql, Trouble, Value, count, counted, first, mailbox};
 use crate::clock::Timestamp;
 use crate::registry::rules::{self, Creation};
 use crate::registry::{
@@ -135,6 +135,7 @@ pub(in crate::store) async fn delete_thing(
     db.execute("DELETE FROM things WHERE name = $1", &key)
         .await?;
     count(db, THINGS, -1).await?;
+    mailbox::forget(db, name).await?;
     let change = Change::ThingDeleted(name.clone());
     Ok(db.tell(News::Registry(change)).await?)
 }

@@ -5,6 +5,7 @@ mod requests;
 mod retry;
 mod transport;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -138,9 +139,7 @@ where
             self.transport.limit_outgoing(size);
         }
         let (thing, _) = self.authorize(&connect.client_id).await?;
-        let permit = self.broker.connections.clone().try_acquire_owned();
-        let permit = permit.map_err(|_| Refused::Full)?;
-        let seat = self.broker.live.enter(&thing, self.certificate);
+        let (seat, permit) = self.take_seat(&thing).await?;
         // Once more: what was taken away between the first look and the seat was told to nobody.
         let (_, device) = self.authorize(&connect.client_id).await?;
         let limits = &self.broker.limits;
@@ -168,6 +167,27 @@ where
                 error!(%fault, "a session cannot be opened");
                 Err(Refused::Unavailable)
             }
+        }
+    }
+
+    /// A place among the connections. When all are taken, a device gets that of its own connection before, which
+    /// it has lost most likely, and which nobody else would notice for as long as its keep-alive.
+    async fn take_seat(
+        &mut self,
+        thing: &ThingName,
+    ) -> Result<(Seat, OwnedSemaphorePermit), Refused> {
+        let (live, connections) = (&self.broker.live, &self.broker.connections);
+        if let Ok(permit) = Arc::clone(connections).try_acquire_owned() {
+            return Ok((live.enter(thing, self.certificate), permit));
+        }
+        if !live.has(thing) {
+            return Err(Refused::Full);
+        }
+        let seat = live.enter(thing, self.certificate);
+        let permit = timeout(SUCCESSION_MAX, Arc::clone(connections).acquire_owned()).await;
+        match permit {
+            Ok(Ok(permit)) => Ok((seat, permit)),
+            Ok(Err(_)) | Err(_) => Err(Refused::Full),
         }
     }
 
@@ -358,6 +378,10 @@ where
 /// In the time in which one is due: as many as there may be when news is lost again and again. It is a
 /// write for each device, at most every 30 s with the usual lease.
 const RENEWALS_MAX: u32 = 80;
+
+/// For a connection to end whose device has another one: a second for its client to close its side, and the
+/// store's answer.
+const SUCCESSION_MAX: Duration = Duration::from_secs(3);
 
 /// Returns once the service is to stop.
 async fn stopped(stop: &mut watch::Receiver<bool>) {

@@ -7,7 +7,8 @@ use std::time::Duration;
 /// A connection takes about 60 KiB with its TLS buffers, so the defaults allow some 600 MiB.
 #[derive(Clone, Debug)]
 pub struct BrokerLimits {
-    /// Devices connected at one time; one more is told that the server is unavailable.
+    /// Devices connected at one time; one more is told that the server is unavailable, unless it takes the place of
+    /// its own connection.
     pub connections_max: usize,
     /// Connections that have not been let in yet. One more, and one of those that have not sent their CONNECT
     /// has to go; where all have, it waits.

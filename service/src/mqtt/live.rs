@@ -9,7 +9,8 @@ use super::codec::Ending;
 use crate::registry::CertificateId;
 use crate::tunnels::ThingName;
 
-/// The connections of this process, by device. Bounded by the broker's permits.
+/// The connections of this process, by device. Bounded by the broker's permits, and those that wait for one of their
+/// own device by its places for strangers.
 #[derive(Debug, Default)]
 pub(super) struct Live(Mutex<Table>);
 
@@ -70,6 +71,11 @@ impl Live {
             bell,
             end,
         }
+    }
+
+    /// Whether there is a connection of this device.
+    pub(super) fn has(&self, thing: &ThingName) -> bool {
+        self.table().by_thing.contains_key(thing)
     }
 
     /// There may be a message for this device.

@@ -296,6 +296,24 @@ async fn devices_beyond_the_limit_are_told_to_come_later() {
 }
 
 #[tokio::test]
+async fn a_device_takes_the_place_of_its_own_dead_connection_when_all_are_taken() {
+    let lab = Lab::with(|l| l.connections_max = 1);
+    let (a, b) = (lab.device("a").await, lab.device("b").await);
+    // It says nothing more, and closes nothing.
+    let mut dead = lab.dial(a).await;
+    dead.connect_v5("a", true, 600).await;
+    dead.subscribe(&own_topic("a"), 1).await;
+    let mut alive = lab.dial(a).await;
+    assert_eq!(alive.connect("a", false).await, (0, true));
+    lab.publish("a", "t", "one").await;
+    assert_eq!(alive.take().await, "one");
+    // It was not made a place of its own, nor does it give way to others.
+    let mut other = lab.dial(b).await;
+    assert_eq!(other.connect("b", true).await.0, 3);
+    alive.ping().await;
+}
+
+#[tokio::test]
 async fn stopping_says_goodbye_and_keeps_the_session() {
     let lab = Lab::new();
     let certificate = lab.device("a").await;

@@ -8,9 +8,11 @@
 //! of them overtakes another.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use adit_proto::TunnelId;
 use deadpool_postgres::{GenericClient, Transaction};
+use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tracing::error;
@@ -172,22 +174,28 @@ pub(super) async fn write<E: Unavailable + From<TunnelError>>(
     let sequence: &(dyn ToSql + Sync) = &row.sequence;
     let values: Vec<_> = row.moving_postgres().chain([sequence]).collect();
     let update = transaction.prepare_cached(&UPDATE).await?;
-    let id = old.id.as_str();
-    if new.silences(old) {
-        let silence = transaction.prepare_cached(SILENCE).await?;
-        tokio::try_join!(
-            biased;
-            async { transaction.execute(&update, &values).await },
-            async { transaction.execute(&silence, &[&id]).await },
-        )?;
-    } else {
-        transaction.execute(&update, &values).await?;
-    }
+    let silence = transaction.prepare_cached(SILENCE).await?;
+    let release = transaction.prepare_cached(RELEASE).await?;
+    let (id, silences) = (old.id.as_str(), new.silences(old));
     let kept: Vec<_> = new.client_tokens().collect();
-    for released in old.client_tokens().filter(|token| !kept.contains(token)) {
-        let sql = "DELETE FROM client_tokens WHERE hash = $1";
-        execute(transaction, sql, &[&released.as_bytes()]).await?;
-    }
+    let released = old.client_tokens().filter(|token| !kept.contains(token));
+    let released: Vec<_> = released.map(|token| token.as_bytes().to_vec()).collect();
+    tokio::try_join!(
+        biased;
+        async { transaction.execute(&update, &values).await },
+        async {
+            match silences {
+                true => transaction.execute(&silence, &[&id]).await,
+                false => Ok(0),
+            }
+        },
+        async {
+            match released.is_empty() {
+                true => Ok(0),
+                false => transaction.execute(&release, &[&released]).await,
+            }
+        },
+    )?;
     for claimed in new.claimed_since(old) {
         // Waits for whoever is about to claim the same.
         let values: Parameters<'_> = &[&claimed.as_bytes(), sequence];
@@ -274,27 +282,33 @@ async fn due<E>(transaction: &Transaction<'_>, now: Now) -> Result<Vec<Record>, 
     Ok(due)
 }
 
-/// Does what is due, at most a batch of it.
+/// Does what is due, at most a batch of it, and no more than there is time for.
 pub(super) async fn expire(
     transaction: &Transaction<'_>,
     now: Now,
     limits: &Limits,
 ) -> Result<Expired, Fault<TunnelError>> {
+    let until = Instant::now() + EXPIRE_MAX;
     let due = due(transaction, now).await?;
-    for old in &due {
+    let mut ended = Vec::new();
+    for old in due {
         let mut new = old.clone();
         new.expire(now, limits.retention);
-        write::<TunnelError>(transaction, limits, old, &new).await?;
+        write::<TunnelError>(transaction, limits, &old, &new).await?;
+        ended.push(old.id);
+        if Instant::now() >= until {
+            break;
+        }
     }
     let mut forgotten = 0;
-    if !due.is_empty() {
-        forgotten += count_closed(transaction, limits, due.len()).await?;
+    if !ended.is_empty() {
+        forgotten += count_closed(transaction, limits, ended.len()).await?;
     }
     forgotten += purge(transaction, number(now.steady.millis()), BATCH).await?;
     let statement = transaction.prepare_cached(NEXT_DEADLINE).await?;
     let next = transaction.query_one(&statement, &[]).await?;
     Ok(Expired {
-        ended: due.into_iter().map(|record| record.id).collect(),
+        ended,
         forgotten: usize::try_from(forgotten).unwrap_or(usize::MAX),
         next: next.try_get::<_, Option<i64>>(0)?.map(timestamp),
     })
@@ -365,8 +379,12 @@ pub(super) fn is_open(record: &Record) -> bool {
 const OPEN: &str = "open";
 const CLOSED: &str = "closed";
 
-/// A record costs a few round trips to the server.
+/// A record costs a round trip to the server.
 const BATCH: i64 = 128;
+
+/// After so long no further record is begun: what is not committed when an operation's time is over was in vain, and
+/// would be again. A server that is 25 ms away takes a batch in that time.
+const EXPIRE_MAX: Duration = Duration::from_secs(3);
 
 pub(super) const LIST: &str = "SELECT sequence, id, description, is_open, deadline_ms, created_ms, updated_ms \
                                FROM tunnels WHERE sequence < $1 ORDER BY sequence DESC LIMIT $2";
@@ -383,6 +401,7 @@ const COUNT_OPENED: &str =
     "UPDATE counters SET value = value + 1 WHERE name = 'open' AND value < $1";
 const ADD: &str = "UPDATE counters SET value = value + $2 WHERE name = $1 RETURNING value";
 const FORGET: &str = "DELETE FROM tunnels WHERE sequence = $1";
+const RELEASE: &str = "DELETE FROM client_tokens WHERE hash = ANY($1)";
 const CLAIM: &str =
     "INSERT INTO client_tokens (hash, tunnel) VALUES ($1, $2) ON CONFLICT DO NOTHING";
 

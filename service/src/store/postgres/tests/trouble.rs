@@ -1,7 +1,7 @@
 //! Servers that are away, refuse, or are not who they should be.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,6 +19,8 @@ struct Network {
     loses_commit: Arc<AtomicBool>,
     /// How often something came for the server: what is sent together comes together.
     asked: Arc<AtomicUsize>,
+    /// How long what came is on its way to the server, in milliseconds.
+    delay: Arc<AtomicU64>,
 }
 
 impl Network {
@@ -32,10 +34,13 @@ impl Network {
         let losing = Arc::clone(&loses_commit);
         let asked = Arc::new(AtomicUsize::new(0));
         let asking = Arc::clone(&asked);
+        let delay = Arc::new(AtomicU64::new(0));
+        let delaying = Arc::clone(&delay);
         tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
                 let (is_up, mut cut) = (Arc::clone(&is_up), cuts.subscribe());
                 let (losing, asking) = (Arc::clone(&losing), Arc::clone(&asking));
+                let delaying = Arc::clone(&delaying);
                 tokio::spawn(async move {
                     if !is_up.load(Ordering::SeqCst) {
                         return;
@@ -43,7 +48,7 @@ impl Network {
                     let mut far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
                     tokio::select! {
                         _ = cut.recv() => {}
-                        _ = carry(&mut near, &mut far, &losing, &asking) => {}
+                        _ = carry(&mut near, &mut far, &losing, &asking, &delaying) => {}
                     }
                 });
             }
@@ -54,6 +59,7 @@ impl Network {
             cut,
             loses_commit,
             asked,
+            delay,
         }
     }
 
@@ -71,6 +77,7 @@ async fn carry(
     far: &mut TcpStream,
     losing: &AtomicBool,
     asking: &AtomicUsize,
+    delay: &AtomicU64,
 ) -> std::io::Result<()> {
     let (mut asked, mut answered) = ([0; 8_192], [0; 8_192]);
     loop {
@@ -78,6 +85,7 @@ async fn carry(
             size = near.read(&mut asked) => {
                 let asked = &asked[..size?];
                 asking.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(delay.load(Ordering::SeqCst))).await;
                 far.write_all(asked).await?;
                 let commits = asked.windows(6).any(|word| word == b"COMMIT");
                 if asked.is_empty() {
@@ -158,6 +166,36 @@ async fn a_commit_whose_answer_is_lost_is_uncertain_until_it_is_asked_for() {
     // Whoever keeps the audit hears of it nevertheless, and once.
     for ended in [vec![id], Vec::new()] {
         assert_eq!(store.expire(clock.now()).await.unwrap().ended, ended);
+    }
+}
+
+/// With three round trips for each, a batch took longer than an operation may, and the next attempt as long again.
+#[tokio::test]
+async fn tunnels_end_on_time_although_the_server_is_far_away() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let near = database.node(&clock).await;
+    let now = clock.now();
+    for number in 0..128 {
+        let tunnel = open(&near, now, &format!("t-{number}")).await;
+        for (mode, token) in [
+            (Mode::Source, &tunnel.source),
+            (Mode::Destination, &tunnel.destination),
+        ] {
+            let client = format!("{mode}-{number}");
+            let used = presented(mode, token, Some(&client));
+            near.spend_token(now, used).await.unwrap();
+        }
+    }
+    let (network, far) = behind_a_network(&database, &clock).await;
+    clock.advance(Duration::from_secs(12 * 60 * 60));
+    for delay in [30, 200] {
+        network.delay.store(delay, Ordering::SeqCst);
+        let expired = far.expire(clock.now()).await.expect("in time");
+        assert!(!expired.ended.is_empty());
+        database.check(&near).await;
     }
 }
 

@@ -38,7 +38,7 @@ impl From<RegistryError> for ApiError {
             RegistryError::LimitExceeded { .. } => {
                 Self::new(StatusCode::GONE, "LimitExceededException", message)
             }
-            RegistryError::Unavailable => Self::new(
+            RegistryError::Unavailable | RegistryError::Uncertain => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "ServiceUnavailableException",
                 message,

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::types::{CertificateId, PolicyName};
 use crate::tunnels::ThingName;
 
-/// Why an operation on the registry was refused. Nothing of it has taken effect.
+/// Why an operation on the registry was refused. Nothing of it has taken effect, but where it is `Uncertain`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
@@ -73,4 +73,7 @@ pub enum RegistryError {
     /// The store cannot answer now.
     #[error("the store is unavailable")]
     Unavailable,
+    /// The store did not say whether it was done.
+    #[error("the store did not answer; what was asked for may have been done")]
+    Uncertain,
 }

@@ -36,7 +36,9 @@ pub use types::{
 ///
 /// Contract: an operation that has returned is durable, as far as the store is, and the next one sees
 /// it. Operations take effect one after the other; one that fails has not taken effect, and after
-/// `Unavailable` it can be tried again. Whatever takes a right from a device is told to
+/// `Unavailable` it can be tried again. One that fails with `Uncertain` may have taken effect, and the same again finds
+/// out; an operation of which that is not so (what is made would be there already, or what is deleted gone) has asked
+/// itself before it says so. Whatever takes a right from a device is told to
 /// [`changes`](Self::changes) once it can be read.
 ///
 /// Names and ids are ordered by their bytes, whatever the store's own collation says.

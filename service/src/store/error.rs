@@ -92,6 +92,10 @@ impl Unavailable for RegistryError {
     fn unavailable() -> Self {
         Self::Unavailable
     }
+
+    fn uncertain() -> Self {
+        Self::Uncertain
+    }
 }
 
 impl Unavailable for MailboxError {

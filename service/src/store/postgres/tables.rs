@@ -9,7 +9,7 @@ use deadpool_postgres::{GenericClient, Pool, Transaction};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use super::{Fault, PostgresStore, bounded, bounded_change, node, url};
+use super::{Fault, PostgresStore, bounded, bounded_change, commit, node, url};
 use crate::audit::{AuditError, AuditLog, AuditSink, Record};
 use crate::clock::Timestamp;
 use crate::notify::{Mailbox, MailboxError, Message, Opened, Qos, Queued, SessionStart};
@@ -141,14 +141,14 @@ impl<C> Connection<C> {
 }
 
 impl Connection<Transaction<'_>> {
-    async fn commit(self, changes: &ChangeSender) -> Result<(), tokio_postgres::Error> {
+    async fn commit<E>(self, changes: &ChangeSender) -> Result<(), Fault<E>> {
         let news = self.news.into_inner();
         // Also when the commit fails: it may have taken effect before the connection broke.
         let _tell_then = TellThen {
             news: news.unwrap_or_else(PoisonError::into_inner),
             changes,
         };
-        self.client.commit().await
+        commit(self.client).await
     }
 }
 

@@ -46,8 +46,22 @@ macro_rules! registry_in_tables {
             }
 
             async fn add_certificate(&self, new: Certificate) -> Result<(), RegistryError> {
-                let limits = Arc::clone(&self.registry_limits);
-                $change!(self, db => registry::add_certificate(db, &limits, &new))
+                let add = async || {
+                    let (limits, new) = (Arc::clone(&self.registry_limits), new.clone());
+                    $change!(self, db => registry::add_certificate(db, &limits, &new))
+                };
+                match add().await {
+                    // Who asks again has waited for a commit that was under way.
+                    Err(RegistryError::Uncertain) => match add().await {
+                        Err(RegistryError::CertificateExists(id))
+                            if self.certificate(&id).await.as_ref() == Ok(&new) =>
+                        {
+                            Ok(())
+                        }
+                        again => again,
+                    },
+                    added => added,
+                }
             }
 
             async fn certificate(&self, id: &CertificateId) -> Result<Certificate, RegistryError> {
@@ -77,8 +91,17 @@ macro_rules! registry_in_tables {
                 id: &CertificateId,
                 force: bool,
             ) -> Result<(), RegistryError> {
-                let id = *id;
-                $change!(self, db => registry::delete_certificate(db, &id, force))
+                let delete = async || {
+                    let id = *id;
+                    $change!(self, db => registry::delete_certificate(db, &id, force))
+                };
+                match delete().await {
+                    Err(RegistryError::Uncertain) => match delete().await {
+                        Err(RegistryError::CertificateNotFound(_)) => Ok(()),
+                        again => again,
+                    },
+                    deleted => deleted,
+                }
             }
 
             async fn attach_thing(
@@ -119,8 +142,21 @@ macro_rules! registry_in_tables {
             }
 
             async fn create_policy(&self, new: Policy) -> Result<(), RegistryError> {
-                let limits = Arc::clone(&self.registry_limits);
-                $change!(self, db => registry::create_policy(db, &limits, &new))
+                let create = async || {
+                    let (limits, new) = (Arc::clone(&self.registry_limits), new.clone());
+                    $change!(self, db => registry::create_policy(db, &limits, &new))
+                };
+                match create().await {
+                    Err(RegistryError::Uncertain) => match create().await {
+                        Err(RegistryError::PolicyExists(name))
+                            if self.policy(&name).await.as_ref() == Ok(&new) =>
+                        {
+                            Ok(())
+                        }
+                        again => again,
+                    },
+                    created => created,
+                }
             }
 
             async fn policy(&self, name: &PolicyName) -> Result<Policy, RegistryError> {
@@ -136,8 +172,17 @@ macro_rules! registry_in_tables {
             }
 
             async fn delete_policy(&self, name: &PolicyName) -> Result<(), RegistryError> {
-                let name = name.clone();
-                $change!(self, db => registry::delete_policy(db, &name))
+                let delete = async || {
+                    let name = name.clone();
+                    $change!(self, db => registry::delete_policy(db, &name))
+                };
+                match delete().await {
+                    Err(RegistryError::Uncertain) => match delete().await {
+                        Err(RegistryError::PolicyNotFound(_)) => Ok(()),
+                        again => again,
+                    },
+                    deleted => deleted,
+                }
             }
 
             async fn attach_policy(

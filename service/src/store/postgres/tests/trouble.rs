@@ -8,7 +8,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::audit::{self, AuditLog};
+use crate::registry::{
+    Certificate, CertificateId, CertificateOrigin, CertificateStatus, NewThing, Policy, PolicyName,
+    Registry, RegistryError,
+};
 use crate::token::{RoutingKey, mint};
+use crate::tunnels::ThingName;
 
 /// What lies between a node and the server: a network that can be cut.
 struct Network {
@@ -169,6 +174,61 @@ async fn a_commit_whose_answer_is_lost_is_uncertain_until_it_is_asked_for() {
     }
 }
 
+#[tokio::test]
+async fn what_is_registered_by_a_commit_whose_answer_is_lost_is_answered_as_done() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let (network, store) = behind_a_network(&database, &clock).await;
+    let at = clock.now().wall;
+    let lose = || network.loses_commit.store(true, Ordering::SeqCst);
+    let policy = Policy {
+        name: PolicyName::new("p").unwrap(),
+        document: "{}".into(),
+        version: 1,
+        created: at,
+    };
+    lose();
+    assert_eq!(store.create_policy(policy.clone()).await, Ok(()));
+    let other = Policy {
+        document: "[]".into(),
+        ..policy.clone()
+    };
+    let exists = RegistryError::PolicyExists(policy.name.clone());
+    assert_eq!(store.create_policy(other).await, Err(exists));
+    let certificate = Certificate {
+        id: CertificateId::of(b"der"),
+        pem: "pem".into(),
+        status: CertificateStatus::Inactive,
+        origin: CertificateOrigin::Issued,
+        created: at,
+        updated: at,
+        not_before: at,
+        not_after: at,
+    };
+    lose();
+    assert_eq!(store.add_certificate(certificate.clone()).await, Ok(()));
+    lose();
+    let deleted = store.delete_certificate(&certificate.id, false).await;
+    assert_eq!(deleted, Ok(()));
+    lose();
+    assert_eq!(store.delete_policy(&policy.name).await, Ok(()));
+    let gone = RegistryError::PolicyNotFound(policy.name.clone());
+    assert_eq!(store.delete_policy(&policy.name).await, Err(gone));
+    // What does no harm when it is said twice is for the caller to repeat.
+    let new = NewThing {
+        name: ThingName::new("press-7").unwrap(),
+        id: uuid::Uuid::new_v4(),
+        type_name: None,
+        attributes: Default::default(),
+    };
+    lose();
+    let created = store.create_thing(new.clone()).await;
+    assert_eq!(created, Err(RegistryError::Uncertain));
+    assert_eq!(store.create_thing(new.clone()).await.unwrap().id, new.id);
+}
+
 /// With three round trips for each, a batch took longer than an operation may, and the next attempt as long again.
 #[tokio::test]
 async fn tunnels_end_on_time_although_the_server_is_far_away() {
@@ -278,7 +338,7 @@ async fn while_the_server_is_away_operations_fail_and_afterwards_work_again() {
     };
     let clock = ManualClock::new();
     let (network, store) = behind_a_network(&database, &clock).await;
-    let mut changes = store.changes();
+    let mut changes = Store::changes(&store);
     let now = clock.now();
     let tunnel = open(&store, now, "t").await;
     network.set(false);

@@ -160,7 +160,7 @@ impl<S: Store> ControlPlane<S> {
             destination: mint(routing_key)?,
         };
         let config = request.config.clone();
-        let _turn = self.notices.turn(&id).await;
+        let _turn = self.notices.turn(&id).await?;
         let new = NewTunnel {
             id,
             routing_key,
@@ -199,7 +199,7 @@ impl<S: Store> ControlPlane<S> {
 
     /// Closes a tunnel and cuts both its sides; forgets it when `delete` is set.
     pub async fn close(&self, id: &TunnelId, delete: bool) -> Result<(), ControlError> {
-        let _turn = self.notices.turn(id).await;
+        let _turn = self.notices.turn(id).await?;
         let closed = match self.store.close(self.clock.now(), id, delete).await {
             // Saying it twice does no harm, and finds out.
             Err(TunnelError::Uncertain) => {
@@ -261,7 +261,7 @@ impl<S: Store> ControlPlane<S> {
             seen,
         };
         let (source, destination) = (rotation.source, rotation.destination);
-        let _turn = self.notices.turn(id).await;
+        let _turn = self.notices.turn(id).await?;
         match self.store.rotate(self.clock.now(), id, rotation).await {
             Err(TunnelError::Uncertain) => {
                 let (mode, token) = match (source, destination) {

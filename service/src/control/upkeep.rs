@@ -84,7 +84,8 @@ impl<S: Store> ControlPlane<S> {
                 for tunnel in &expired.ended {
                     debug!(%tunnel, "tunnel ended");
                     self.relay.end_tunnel(tunnel);
-                    let _turn = self.notices.turn(tunnel).await;
+                    // Whoever has it for long decides about a tunnel that has ended.
+                    let _turn = self.notices.turn(tunnel).await.ok();
                     self.notices.revoke(tunnel).await;
                     let by = ClosedBy::Timeout;
                     self.changed(tunnel, Audited::Closed { by }).await;

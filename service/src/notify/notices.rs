@@ -1,25 +1,69 @@
 //! The control plane's side of a notifier: what is told, to whom, and in which order.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use adit_proto::{AccessToken, TunnelId};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex as Queue, OwnedMutexGuard};
+use tokio::time::timeout;
 
 use super::{Notification, Notifier};
-use crate::tunnels::DestinationConfig;
+use crate::tunnels::{DestinationConfig, TunnelError};
 
 /// Tells devices of their tunnels, if there is a notifier.
 #[derive(Default)]
 pub(crate) struct Notices {
     told: Option<(Arc<dyn Notifier>, Arc<str>)>,
-    /// Without turns, two rotations of one tunnel could be decided in one order and told in the other, and
-    /// the device be left with the older token. Tunnels that share a turn only wait for each other.
-    turns: [Mutex<()>; TURNS],
+    turns: Turns,
 }
 
+/// Whose turn it is, of each tunnel that somebody decides about or waits to.
+///
+/// Without turns, two rotations of one tunnel could be decided in one order and told in the other, and the device be
+/// left with the older token. Nobody waits for another tunnel's: one that the store is slow about holds up itself.
+#[derive(Default)]
+struct Turns(Mutex<HashMap<TunnelId, Arc<Queue<()>>>>);
+
 /// While it is held, nobody else decides about the tunnel on this node.
-pub(crate) type Turn<'a> = MutexGuard<'a, ()>;
+pub(crate) struct Turn<'a> {
+    // The fields are dropped in this order.
+    _turn: OwnedMutexGuard<()>,
+    _place: Place<'a>,
+}
+
+/// Somebody is in a tunnel's queue; the last one takes the queue away.
+struct Place<'a> {
+    turns: &'a Turns,
+    tunnel: TunnelId,
+    queue: Arc<Queue<()>>,
+}
+
+impl Turns {
+    fn enter(&self, tunnel: &TunnelId) -> Place<'_> {
+        let queue = Arc::clone(self.table().entry(tunnel.clone()).or_default());
+        Place {
+            turns: self,
+            tunnel: tunnel.clone(),
+            queue,
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<TunnelId, Arc<Queue<()>>>> {
+        // Nothing that holds the lock can panic halfway through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut table = self.turns.table();
+        // The table's and ours: nobody else can get at it without the table.
+        if Arc::strong_count(&self.queue) == 2 {
+            table.remove(&self.tunnel);
+        }
+    }
+}
 
 impl Notices {
     pub(crate) fn new(notifier: Arc<dyn Notifier>, region: Arc<str>) -> Self {
@@ -30,11 +74,16 @@ impl Notices {
     }
 
     /// To be taken before the store decides, and kept until the device was told.
-    pub(crate) async fn turn(&self, tunnel: &TunnelId) -> Turn<'_> {
-        let mut hasher = DefaultHasher::new();
-        tunnel.hash(&mut hasher);
-        let index = hasher.finish() % TURNS as u64;
-        self.turns[index as usize].lock().await
+    ///
+    /// # Errors
+    /// `Unavailable` when those before take too long: they wait for the store.
+    pub(crate) async fn turn(&self, tunnel: &TunnelId) -> Result<Turn<'_>, TunnelError> {
+        let place = self.turns.enter(tunnel);
+        let turn = timeout(TURN_MAX, Arc::clone(&place.queue).lock_owned()).await;
+        Ok(Turn {
+            _turn: turn.map_err(|_| TunnelError::Unavailable)?,
+            _place: place,
+        })
     }
 
     /// Tells the device, if the tunnel is for one.
@@ -66,4 +115,6 @@ impl Notices {
     }
 }
 
-const TURNS: usize = 32;
+/// For those who were there before. With what the store may take then, a call is answered in less than the half minute
+/// after which its client gives up.
+const TURN_MAX: Duration = Duration::from_secs(5);

@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
 use super::*;
 use crate::control::ControlError;
 use crate::store::troubled::Trouble;
@@ -115,4 +118,41 @@ async fn a_tunnel_whose_opening_was_not_confirmed_is_opened_when_it_is_there() {
         .await
         .unwrap();
     assert_eq!(fixture.audited("TunnelOpened").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_tunnel_that_the_store_is_slow_about_holds_up_no_other() {
+    let fixture = Fixture::new();
+    let slow = fixture.open().await.id;
+    let mut others = Vec::new();
+    for _ in 0..64 {
+        others.push(fixture.open().await.id);
+    }
+    let (go, going) = oneshot::channel::<()>();
+    let (held, mut going) = (slow.clone(), Some(going));
+    fixture
+        .store
+        .plan(move |_, id| match going.take_if(|_| *id == held) {
+            Some(going) => Trouble::Later(Box::pin(async move { going.await.unwrap() })),
+            None => Trouble::None,
+        });
+    let (control, id) = (Arc::clone(&fixture.control), slow.clone());
+    let closing = tokio::spawn(async move { control.close(&id, false).await });
+    tokio::task::yield_now().await;
+    let close = async |id| {
+        let closed = timeout(Duration::from_secs(30), fixture.control.close(id, false));
+        closed.await.expect("an answer in time")
+    };
+    for other in &others {
+        close(other).await.unwrap();
+    }
+    // Who asks about the same one is not kept for as long as it takes.
+    let refused = close(&slow).await;
+    assert!(matches!(
+        refused,
+        Err(ControlError::Tunnel(TunnelError::Unavailable))
+    ));
+    go.send(()).unwrap();
+    closing.await.unwrap().unwrap();
+    close(&slow).await.unwrap();
 }

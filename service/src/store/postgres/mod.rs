@@ -80,7 +80,7 @@ impl PostgresStore {
         let (changes, _) = broadcast::channel(CHANGES_MAX);
         let (hears, mut hearing) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        tasks.spawn(node::beat(pool.clone(), begun, clock));
+        tasks.spawn(node::beat(pool.clone(), begun.clone(), clock));
         let listener = node::listen(
             url.clone(),
             tls,
@@ -117,16 +117,15 @@ impl PostgresStore {
 
     /// The same moment by the time that all nodes share.
     fn shared(&self, now: Now) -> Now {
-        let steady = number(now.steady.millis()).saturating_add(self.begun.offset);
         Now {
-            steady: super::row::timestamp(steady),
+            steady: self.begun.shared(now.steady),
             ..now
         }
     }
 
     /// The same moment by the time of this process.
     fn own(&self, shared: Timestamp) -> Timestamp {
-        super::row::timestamp(number(shared.millis()).saturating_sub(self.begun.offset))
+        self.begun.own(shared)
     }
 
     /// Applies a rule to the tunnel found by this key, in one transaction, and tells the other nodes

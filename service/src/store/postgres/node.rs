@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use adit_proto::{Mode, TunnelId};
@@ -15,20 +16,34 @@ use super::operation::OPERATION_MAX;
 use super::schema::MIGRATIONS;
 use super::tls::Tls;
 use super::url::{PostgresUrl, with_causes};
-use crate::clock::{Anchor, Clock};
+use crate::clock::{Anchor, Clock, Timestamp};
 use crate::notify::KeyCheck;
 use crate::store::relational::counts;
-use crate::store::row::number;
+use crate::store::row::{number, timestamp};
 use crate::store::{Change, StoreError};
 use crate::tunnels::{Limits, NodeId};
 
 /// What a node knows from its beginning.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Begun {
     pub(super) node: NodeId,
     /// Added to the steady time of this process, it is that of all nodes, in milliseconds: so their
-    /// clocks need not agree.
-    pub(super) offset: i64,
+    /// clocks need not agree. It only grows.
+    offset: Arc<AtomicI64>,
+}
+
+impl Begun {
+    /// A moment of this process by the time that all nodes share.
+    pub(super) fn shared(&self, own: Timestamp) -> Timestamp {
+        let offset = self.offset.load(Ordering::Relaxed);
+        timestamp(number(own.millis()).saturating_add(offset))
+    }
+
+    /// A moment of all nodes by the time of this process.
+    pub(super) fn own(&self, shared: Timestamp) -> Timestamp {
+        let offset = self.offset.load(Ordering::Relaxed);
+        timestamp(number(shared.millis()).saturating_sub(offset))
+    }
 }
 
 /// Brings the tables to the current version and enters this node, one node at a time.
@@ -70,7 +85,7 @@ pub(super) async fn begin(
     Ok(begun)
 }
 
-/// The time of the nodes that live; when none does, that which this machine has had since its boot, if a node of it
+/// The time of the nodes that live, of the one that is furthest; when none does, that which this machine has had since its boot, if a node of it
 /// has been here before; else the server's. When none lives, nothing has more left than its full
 /// length, whatever clocks did meanwhile. Those before are struck off, so that one that was only
 /// late finds out that its devices were taken for gone.
@@ -111,7 +126,7 @@ async fn enter(
     let row = transaction.query_one(enter, &[&shared]).await?;
     Ok(Begun {
         node: NodeId(row.try_get(0)?),
-        offset,
+        offset: Arc::new(AtomicI64::new(offset)),
     })
 }
 
@@ -210,8 +225,7 @@ pub(super) async fn beat(pool: Pool, begun: Begun, clock: Clock) {
     let mut failing = false;
     loop {
         tokio::time::sleep(BEAT).await;
-        let steady = number(clock.now().steady.millis()) + begun.offset;
-        let result = beat_once(&pool, begun.node, steady).await;
+        let result = beat_once(&pool, &begun, &clock).await;
         match &result {
             Err(problem) if !failing => warn!(problem, "the PostgreSQL server is away"),
             Ok(()) if failing => info!("the PostgreSQL server is back"),
@@ -221,18 +235,50 @@ pub(super) async fn beat(pool: Pool, begun: Begun, clock: Clock) {
     }
 }
 
-pub(super) async fn beat_once(pool: &Pool, node: NodeId, steady: i64) -> Result<(), String> {
+pub(super) async fn beat_once(pool: &Pool, begun: &Begun, clock: &Clock) -> Result<(), String> {
     let beating = async {
-        let client = pool.get().await.map_err(|error| with_causes(&error))?;
-        let said = client.execute(SAY, &[&node.0, &steady]).await;
-        said.map_err(|error| with_causes(&error))?;
+        let mut client = pool.get().await.map_err(|error| with_causes(&error))?;
+        let failed = |error: tokio_postgres::Error| with_causes(&error);
+        catch_up(&mut client, begun, clock).await.map_err(failed)?;
+        let steady = number(begun.shared(clock.now().steady).millis());
+        let said = client.execute(SAY, &[&begun.node.0, &steady]).await;
+        said.map_err(failed)?;
         let forgotten = client.execute(FORGET, &[]).await;
-        forgotten.map_err(|error| with_causes(&error))
+        forgotten.map_err(failed)
     };
     let beaten = tokio::time::timeout(OPERATION_MAX, beating).await;
     beaten
         .unwrap_or_else(|_| Err("it does not answer".to_owned()))
         .map(drop)
+}
+
+/// Goes on to the time of the others where this process has been left behind: a virtual machine that is paused does
+/// not count the time meanwhile, and what is opened there would be over at once for the others.
+async fn catch_up(
+    client: &mut deadpool_postgres::Client,
+    begun: &Begun,
+    clock: &Clock,
+) -> Result<(), tokio_postgres::Error> {
+    let row = client.query_one(OTHERS, &[&begun.node.0]).await?;
+    let Some(others) = row.try_get::<_, Option<i64>>(0)? else {
+        return Ok(());
+    };
+    // Only now: the time that the answer took is not taken for one that is missing.
+    let behind = others - number(begun.shared(clock.now().steady).millis());
+    if behind <= BEHIND_MAX {
+        return Ok(());
+    }
+    warn!(
+        behind,
+        "the time of this node has stood still for some milliseconds: it goes on with that of the others"
+    );
+    let offset = begun.offset.fetch_add(behind, Ordering::Relaxed) + behind;
+    if let Some(anchor) = clock.anchor() {
+        let transaction = client.transaction().await?;
+        keep_boot(&transaction, anchor, offset).await?;
+        transaction.commit().await?;
+    }
+    Ok(())
 }
 
 /// Takes this node out, so that its links are over at once.
@@ -335,14 +381,20 @@ fn heard(payload: &str, own: NodeId) -> Option<Change> {
 const BEAT: Duration = Duration::from_secs(4);
 const RELISTEN: Duration = Duration::from_secs(1);
 
+/// In milliseconds. A server whose clock is set makes a beat look 15 s older at most, and nobody follows that.
+const BEHIND_MAX: i64 = 20_000;
+
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1633970548); \
                     CREATE TABLE IF NOT EXISTS adit_schema (version bigint NOT NULL); \
                     INSERT INTO adit_schema SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM adit_schema)";
 const VERSION: &str = "SELECT version FROM adit_schema";
 const TIMES: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
-                     (SELECT steady_ms + (extract(epoch FROM clock_timestamp() - beat) * 1000)::bigint FROM nodes \
+                     (SELECT max(steady_ms + (extract(epoch FROM clock_timestamp() - beat) * 1000)::bigint) FROM nodes \
                       WHERE beat BETWEEN clock_timestamp() - interval '15 seconds' \
-                      AND clock_timestamp() + interval '15 seconds' ORDER BY id LIMIT 1)";
+                      AND clock_timestamp() + interval '15 seconds')";
+const OTHERS: &str = "SELECT max(steady_ms + (extract(epoch FROM clock_timestamp() - beat) * 1000)::bigint) FROM nodes \
+                      WHERE id <> $1 AND beat BETWEEN clock_timestamp() - interval '15 seconds' \
+                      AND clock_timestamp() + interval '15 seconds'";
 const KEY: &str = "SELECT notify_key, NOT EXISTS (SELECT 1 FROM nodes WHERE id <> $1 \
                    AND beat BETWEEN clock_timestamp() - interval '15 seconds' \
                    AND clock_timestamp() + interval '15 seconds') FROM adit_schema";

@@ -70,8 +70,7 @@ impl PostgresStore {
     }
 
     fn shared_time(&self, own: Timestamp) -> Timestamp {
-        let steady = crate::store::row::number(own.millis());
-        crate::store::row::timestamp(steady.saturating_add(self.begun.offset))
+        self.begun.shared(own)
     }
 
     fn own_time(&self, shared: Timestamp) -> Timestamp {

@@ -111,7 +111,9 @@ async fn a_link_is_up_only_while_its_node_lives() {
         .await;
     assert!(!is_connected(&b, now, &tunnel).await);
     // It only could not be heard.
-    node::beat_once(&a.pool, a.begun.node, 0).await.unwrap();
+    node::beat_once(&a.pool, &a.begun, &clock.clock())
+        .await
+        .unwrap();
     assert!(is_connected(&b, now, &tunnel).await);
     a.shut_down().await;
     assert!(!is_connected(&b, now, &tunnel).await, "at once");
@@ -148,6 +150,41 @@ async fn nodes_whose_clocks_disagree_agree_on_the_end_of_a_lifetime() {
     let (by_a, by_b) = tokio::join!(a.expire(now_a), b.expire(now_b));
     let ended = [by_a.unwrap().ended, by_b.unwrap().ended].concat();
     assert_eq!(ended, [tunnel.id], "by one of them");
+}
+
+#[tokio::test]
+async fn a_node_whose_machine_was_paused_goes_on_with_the_time_of_the_others() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let (of_a, of_b, of_c) = (ManualClock::new(), ManualClock::new(), ManualClock::new());
+    let (a, b) = (database.node(&of_a).await, database.node(&of_b).await);
+    let beat = async |node: &PostgresStore, clock: &ManualClock| {
+        let clock = clock.clock();
+        let beaten = node::beat_once(&node.pool, &node.begun, &clock);
+        beaten.await.unwrap();
+    };
+    let agree = |(one, of_one): (&PostgresStore, &ManualClock), other: &PostgresStore| {
+        let one = one.shared(of_one.now()).steady;
+        let other = other.shared(of_b.now()).steady;
+        let apart = one.since(other).max(other.since(one));
+        assert!(apart < Duration::from_secs(20), "{apart:?}");
+    };
+    // Time that goes by for the others alone.
+    of_b.advance(Duration::from_secs(300));
+    beat(&b, &of_b).await;
+    beat(&a, &of_a).await;
+    agree((&a, &of_a), &b);
+    let (_, mut new) = prepare("t");
+    new.lifetime = Lifetime::from_minutes(1).unwrap();
+    a.open_tunnel(of_a.now(), new).await.unwrap();
+    assert_eq!(b.expire(of_b.now()).await.unwrap().ended, []);
+    assert_eq!(is_open(&b, of_b.now(), "t").await, Some(true));
+    // Nor does a node that starts take the time of one that was left behind.
+    of_b.advance(Duration::from_secs(300));
+    beat(&b, &of_b).await;
+    let c = database.node(&of_c).await;
+    agree((&c, &of_c), &b);
 }
 
 /// A time in milliseconds by the server, as if its clock had been set by so much.

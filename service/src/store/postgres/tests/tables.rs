@@ -368,7 +368,8 @@ async fn a_node_that_was_late_looks_at_everything_again() {
     };
     let opened = Mailbox::open(&late, now, &thing, start).await.unwrap();
     let renew = || late.renew(&thing, opened.connection, start.until);
-    let beat = || node::beat_once(&late.pool, late.begun.node, 0);
+    let time = clock.clock();
+    let beat = || node::beat_once(&late.pool, &late.begun, &time);
     // Its beats go on as they should, and nobody has anything to say.
     beat().await.unwrap();
     let other = database.node(&clock).await;

@@ -38,9 +38,9 @@ pub(in crate::store) async fn open<D: Sql>(
         start.until.into(),
         life.into(),
     ];
-    if present {
-        db.execute(RESUME, &state).await?;
-    } else {
+    // On PostgreSQL, it may have run out for another node meanwhile.
+    let present = present && db.execute(RESUME, &state).await? > 0;
+    if !present {
         match old {
             Some(_) => end(db, thing).await?,
             None => drop_messages(db, thing).await?,

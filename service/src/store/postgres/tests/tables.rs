@@ -109,6 +109,45 @@ async fn a_certificate_that_one_node_revokes_is_told_at_the_others() {
     assert_eq!(device.status, CertificateStatus::Revoked);
 }
 
+#[tokio::test]
+async fn a_session_that_goes_while_it_is_resumed_is_begun_anew() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let store = database.node(&clock).await;
+    let now = clock.now().steady;
+    let start = SessionStart {
+        clean: false,
+        resumable: true,
+        until: now.after(Duration::from_secs(3600)),
+    };
+    let thing = thing();
+    Mailbox::open(&store, now, &thing, start).await.unwrap();
+    // Another node takes it for over, and has yet to commit that.
+    let url = database.url().await;
+    let (mut other, connection) = url.config.connect(tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let going = other.transaction().await.unwrap();
+    let end = "DELETE FROM sessions; UPDATE counters SET value = 0 WHERE name = 'sessions'";
+    going.batch_execute(end).await.unwrap();
+    let resume = Mailbox::open(&store, now, &thing, start);
+    let go = async {
+        crate::testing::eventually("it waits for the row", async || {
+            let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                           AND wait_event_type = 'Lock'";
+            database.number(waiting).await > 0
+        })
+        .await;
+        going.commit().await.unwrap();
+    };
+    let (opened, ()) = tokio::join!(resume, go);
+    let opened = opened.unwrap();
+    assert!(!opened.present);
+    let renewed = store.renew(&thing, opened.connection, start.until).await;
+    assert_eq!(renewed, Ok(true));
+}
+
 /// As a node of a newer version does it, while this one has all its statements prepared.
 #[tokio::test]
 async fn columns_that_a_newer_version_adds_disturb_nobody() {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use adit_proto::{Mode, TunnelId};
 use deadpool_postgres::Pool;
 use tokio::sync::{broadcast, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_postgres::AsyncMessage;
 use tracing::{info, warn};
 
@@ -316,11 +317,17 @@ async fn listen_once(
     changes: &broadcast::Sender<Change>,
     hears: &watch::Sender<bool>,
 ) -> Result<(), tokio_postgres::Error> {
-    let (client, mut connection) = url.config.connect(tls.clone()).await?;
+    // Of its own, the library bounds the TCP connection alone, and not what the server has to say then.
+    let until = Instant::now() + LISTEN_MAX;
+    let Ok(connected) = timeout_at(until, url.config.connect(tls.clone())).await else {
+        return Ok(());
+    };
+    let (client, mut connection) = connected?;
     let mut listening = std::pin::pin!(client.batch_execute("LISTEN adit_changes"));
     let mut listens = false;
     loop {
         tokio::select! {
+            () = sleep_until(until), if !listens => return Ok(()),
             done = &mut listening, if !listens => {
                 done?;
                 listens = true;
@@ -380,6 +387,9 @@ fn heard(payload: &str, own: NodeId) -> Option<Change> {
 
 const BEAT: Duration = Duration::from_secs(4);
 const RELISTEN: Duration = Duration::from_secs(1);
+
+/// For a connection to be made and to listen.
+const LISTEN_MAX: Duration = Duration::from_secs(5);
 
 /// In milliseconds. A server whose clock is set makes a beat look 15 s older at most, and nobody follows that.
 const BEHIND_MAX: i64 = 20_000;

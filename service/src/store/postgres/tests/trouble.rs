@@ -24,6 +24,9 @@ struct Network {
     loses_commit: Arc<AtomicBool>,
     /// How often something came for the server: what is sent together comes together.
     asked: Arc<AtomicUsize>,
+    /// Whether new connections are taken, and never answered; how many have been.
+    is_mute: Arc<AtomicBool>,
+    unanswered: Arc<AtomicUsize>,
     /// How long what came is on its way to the server, in milliseconds.
     delay: Arc<AtomicU64>,
 }
@@ -39,6 +42,9 @@ impl Network {
         let losing = Arc::clone(&loses_commit);
         let asked = Arc::new(AtomicUsize::new(0));
         let asking = Arc::clone(&asked);
+        let is_mute = Arc::new(AtomicBool::new(false));
+        let unanswered = Arc::new(AtomicUsize::new(0));
+        let (mute, ignored) = (Arc::clone(&is_mute), Arc::clone(&unanswered));
         let delay = Arc::new(AtomicU64::new(0));
         let delaying = Arc::clone(&delay);
         tokio::spawn(async move {
@@ -46,7 +52,14 @@ impl Network {
                 let (is_up, mut cut) = (Arc::clone(&is_up), cuts.subscribe());
                 let (losing, asking) = (Arc::clone(&losing), Arc::clone(&asking));
                 let delaying = Arc::clone(&delaying);
+                let (mute, ignored) = (Arc::clone(&mute), Arc::clone(&ignored));
                 tokio::spawn(async move {
+                    if mute.load(Ordering::SeqCst) {
+                        ignored.fetch_add(1, Ordering::SeqCst);
+                        // Until the other side gives it up.
+                        let _ = near.read_to_end(&mut Vec::new()).await;
+                        return;
+                    }
                     if !is_up.load(Ordering::SeqCst) {
                         return;
                     }
@@ -64,6 +77,8 @@ impl Network {
             cut,
             loses_commit,
             asked,
+            is_mute,
+            unanswered,
             delay,
         }
     }
@@ -355,6 +370,27 @@ async fn while_the_server_is_away_operations_fail_and_afterwards_work_again() {
     store.spend_token(now, use_).await.unwrap();
     // What was said meanwhile is lost, so everything has to be looked at.
     let heard = tokio::time::timeout(Duration::from_secs(10), changes.next());
+    assert_eq!(heard.await.unwrap(), Change::Everything);
+}
+
+#[tokio::test]
+async fn a_listener_that_the_server_never_answers_comes_again() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let (network, store) = behind_a_network(&database, &clock).await;
+    let mut changes = Store::changes(&store);
+    network.is_mute.store(true, Ordering::SeqCst);
+    network.set(false);
+    network.set(true);
+    // The heartbeat comes every four seconds at most: one of two is the listener.
+    crate::testing::eventually("two that wait", async || {
+        network.unanswered.load(Ordering::SeqCst) >= 2
+    })
+    .await;
+    network.is_mute.store(false, Ordering::SeqCst);
+    let heard = tokio::time::timeout(Duration::from_secs(20), changes.next());
     assert_eq!(heard.await.unwrap(), Change::Everything);
 }
 

@@ -14,8 +14,8 @@ pub struct Outbox {
     bytes: Vec<u8>,
     head: usize,
     sizes: VecDeque<Waiting>,
-    /// The newest ping to answer: RFC 6455 §5.5.3 lets an endpoint answer only that one.
-    pong: Option<ControlPayload>,
+    /// The newest pings to answer, at most [`PONGS_MAX`]: RFC 6455 §5.5.3 lets an endpoint forget all but one.
+    pongs: VecDeque<ControlPayload>,
     ping: Option<Vec<u8>>,
     close: Option<(CloseCode, &'static str)>,
     close_sent: bool,
@@ -75,9 +75,12 @@ impl Outbox {
         self.sizes.push_back(Waiting { size, ends_frame });
     }
 
-    /// Answers a ping; an earlier one not yet answered is forgotten.
+    /// Answers a ping; while too many wait, the oldest is forgotten.
     pub fn pong(&mut self, payload: ControlPayload) {
-        self.pong = Some(payload);
+        if self.pongs.len() == PONGS_MAX {
+            self.pongs.pop_front();
+        }
+        self.pongs.push_back(payload);
     }
 
     /// Sends a ping with `payload` (at most 125 bytes).
@@ -109,7 +112,7 @@ impl Outbox {
     pub fn is_waiting(&self) -> bool {
         !self.close_sent
             && (!self.sizes.is_empty()
-                || self.pong.is_some()
+                || !self.pongs.is_empty()
                 || self.ping.is_some()
                 || self.close.is_some())
     }
@@ -166,7 +169,7 @@ impl Outbox {
         if self.close_sent {
             return false;
         }
-        if let Some(payload) = self.pong.take() {
+        if let Some(payload) = self.pongs.pop_front() {
             write_control(Opcode::Pong, &payload, key, out);
         } else if let Some(payload) = self.ping.take() {
             write_control(Opcode::Ping, &payload, key, out);
@@ -179,6 +182,12 @@ impl Outbox {
         true
     }
 }
+
+/// Pongs that may wait for a link.
+///
+/// A peer measures or proves something by each of its pings, and those that arrive together are read together; nobody
+/// sends so many but for harm. Of 125 bytes each: 2 KB for a peer that pings and does not read.
+const PONGS_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {

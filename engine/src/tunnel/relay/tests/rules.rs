@@ -311,23 +311,39 @@ fn messages_before_the_bad_one_are_forwarded() {
 }
 
 #[test]
-fn pings_are_answered_with_their_payload_and_only_the_newest() {
+fn each_ping_is_answered_with_its_payload() {
     let mut lab = open();
-    let mut bytes = client_control(Opcode::Ping, b"1795446956025");
-    bytes.extend(client_control(Opcode::Ping, b""));
-    bytes.extend(client_control(Opcode::Ping, b"1795446976025"));
+    let pings = [&b"1795446956025"[..], b"", b"1795446976025"];
+    let mut bytes: Vec<u8> = pings
+        .iter()
+        .flat_map(|payload| client_control(Opcode::Ping, payload))
+        .collect();
     bytes.extend(client_control(Opcode::Pong, b"unsolicited"));
     assert_eq!(lab.receive(SOURCE, bytes), Ok(Flow::Done));
     let said = lab.said(SOURCE);
     assert_eq!(
         said,
         Said {
-            pongs: vec![b"1795446976025".to_vec()],
+            pongs: pings.map(<[u8]>::to_vec).to_vec(),
             ..Said::default()
         }
     );
     assert_eq!(lab.said(DESTINATION), Said::default());
     assert_eq!(lab.relay.counters(SOURCE).pings, 3);
+}
+
+#[test]
+fn of_many_pings_at_once_the_newest_are_answered() {
+    let mut lab = open();
+    let pings = (0..1000).map(|number: u32| number.to_string().into_bytes());
+    let pings: Vec<Vec<u8>> = pings.collect();
+    let bytes = pings.iter();
+    let bytes = bytes.flat_map(|payload| client_control(Opcode::Ping, payload));
+    assert_eq!(
+        lab.receive(SOURCE, bytes.collect::<Vec<_>>()),
+        Ok(Flow::Done)
+    );
+    assert_eq!(lab.said(SOURCE).pongs, pings[984..]);
 }
 
 /// One byte's worth of work for the sender, and no use to anybody.

@@ -1,4 +1,4 @@
-"""Autobahn's cases, by kosoku, against the WebSocket code of the relay and of the proxy.
+"""Autobahn's cases, by kosoku, against a real `adit serve` and a real `adit proxy`, through our bridge.
 
 Every case has to be OK (or say that what it asks is not laid down), unless `deviations.json` names it
 with what comes instead, and why. A case that is named there and is OK fails as well.
@@ -43,31 +43,32 @@ def results(out):
 
 
 def against_server(place, cases, out, *options):
-    """The suite is the client, our accept loop and reader the server."""
-    server = subprocess.Popen(
+    """The suite is the client, `adit serve` the server."""
+    bridge = subprocess.Popen(
         [os.environ["ADIT_CONFORMANCE_BIN"], *options, "server", "127.0.0.1:0"],
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
     )
     try:
-        address = re.search(r"listening on (\S+)", server.stderr.readline())[1]
+        address = re.search(r"listening on (\S+)", bridge.stdout.readline())[1]
         kosoku(place, "fuzzingclient", f"ws://{address}", cases, out).wait(PATIENCE)
     finally:
-        server.kill()
-        server.wait()
+        bridge.terminate()
+        bridge.wait(60)
     return results(out)
 
 
-def against_client(place, cases, out, count):
-    """The suite is the server, our dialler and reader the client."""
+def against_client(place, cases, out, count, *options):
+    """The suite is the server, `adit proxy` the client."""
     port = free_port()
     suite = kosoku(place, "fuzzingserver", f"127.0.0.1:{port}", cases, out)
     try:
         wait_for(port)
+        bridge = [os.environ["ADIT_CONFORMANCE_BIN"], *options, "client", f"127.0.0.1:{port}"]
         paths = [f"/runCase?case={case}&agent=adit" for case in range(1, count + 1)]
-        command = [os.environ["ADIT_CONFORMANCE_BIN"], "client", f"127.0.0.1:{port}"]
-        subprocess.run(command + paths + ["/updateReports?agent=adit"], check=True, timeout=PATIENCE)
-        # That was the last word: it writes its report and ends.
+        subprocess.run(bridge + paths, check=True, timeout=PATIENCE)
+        # The last word, once all cases are over: it writes its report and ends.
+        subprocess.run(bridge + ["/updateReports?agent=adit"], check=True, timeout=PATIENCE)
         suite.wait(60)
     finally:
         suite.kill()
@@ -117,24 +118,23 @@ def main():
     deviations = json.loads(pathlib.Path(__file__).with_name("deviations.json").read_text())
     wrong, verdicts = [], {}
     with tempfile.TemporaryDirectory() as directory:
-        for end in ("server", "client", "server, text as it is"):
-            out = pathlib.Path(directory) / end
-            if end == "server":
-                verdicts = against_server(place, cases, out)
-                count = len(verdicts)
-            elif end == "client":
-                verdicts = against_client(place, cases, out, count)
-            elif not cases:
-                verdicts = against_server(place, ["1.1.*"], out, "--as-is")
-                count = TEXT_COUNT
-            else:
+        for end in ("server", "client", "server, text as it is", "client, text as it is"):
+            is_plain = "text" in end
+            if is_plain and cases:
                 continue
+            out = pathlib.Path(directory) / end
+            wanted, options = (["1.1.*"], ["--as-is"]) if is_plain else (cases, [])
+            if end.startswith("server"):
+                verdicts = against_server(place, wanted, out, *options)
+                count = len(verdicts)
+            else:
+                verdicts = against_client(place, wanted, out, count, *options)
             by_verdict = {}
             for messages, *_ in verdicts.values():
                 by_verdict[messages] = by_verdict.get(messages, 0) + 1
             said = ", ".join(f"{number} {name}" for name, number in sorted(by_verdict.items()))
             print(f"{end}: {len(verdicts)} cases: {said}", flush=True)
-            expected = count if cases or end not in ("server", "client") else CASE_COUNT
+            expected = TEXT_COUNT if is_plain else count if cases else CASE_COUNT
             if len(verdicts) != expected:
                 wrong.append(f"{end}: {len(verdicts)} of {expected} cases have a verdict")
             wrong += judge(end, verdicts, deviations)

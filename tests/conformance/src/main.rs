@@ -1,39 +1,48 @@
-//! An echo behind the code with which adit's relay and proxy speak WebSocket, for a suite that wants
-//! to talk to one: the accept loop and the dialler of `engine::link`, the frame reader of `proto`, the
-//! frames and the outbox of `engine::tunnel`. It is *not* a tunnel, and no part of any program.
+//! A bridge between a WebSocket suite of others, which wants to talk to an echo, and the real programs, which speak
+//! tunnels: `adit serve` where the suite is the client, `adit proxy` where it is the server. It is *not* a part of any
+//! program.
 //!
 //! ```text
-//! suite's client ─► disguise ─► engine::link::serve  ─► echo        adit-conformance server ADDRESS
-//! echo ─► engine::link::Dialer ─► disguise ─► suite's server        adit-conformance client ADDRESS CASE…
+//! main ─► relay │ proxy   start the program, and change the heads of the upgrade (heads)
+//!         bridge          carries one connection of the suite
+//!         inward          suite to program      homeward   program to suite
+//!         frames          where frames begin    awaited    what the suite waits for
 //! ```
 //!
-//! The suite knows nothing of tunnels: [`disguise`] adds to its upgrade what ours wants, and takes away
-//! what it did not ask for. The suite mostly sends text, which a tunnel does not take (it closes the
-//! connection with 1003): unless the first argument is `--as-is`, [`disguise`] makes binary frames of
-//! text frames on the way in, and text again of their echoes. No other bit of any frame is changed.
+//! Every frame of the suite reaches the program with the header that it came with, fragments and mistakes included, and
+//! in the pieces that it came in. What changes is the payload of data, and so its size: it becomes whole DATA messages of
+//! a stream that was started before. The application behind the tunnel echoes, and the bridge gives the suite each message
+//! back in one frame, once all of it has come. Of an empty frame at the end of a message nothing comes back: a ping of ours
+//! follows it, and its pong shows that it was read. Control frames pass as they are, except those pongs, and the pings
+//! of a proxy, which the suite does not expect.
+//!
+//! The suite mostly sends text, which a tunnel does not take: unless the first argument is `--as-is`, frames of text
+//! reach the program as binary ones, and the suite sees text again.
 
 #![forbid(unsafe_code)]
 
-mod disguise;
-mod echo;
+mod awaited;
+mod bridge;
 mod frames;
+mod heads;
+mod homeward;
+mod inward;
+mod proxy;
+mod relay;
 
-use std::io;
-use std::net::SocketAddr;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit_engine::link::{
-    Admission, Deadlines, Denial, DialSettings, Dialer, Grant, ServeConfig, serve,
-};
-use adit_proto::handshake::ServerRequest;
-use adit_proto::websocket::Role;
-use adit_proto::{AccessToken, Mode, Subprotocol};
-use anyhow::{Context as _, bail};
-use disguise::{Disguise, TOKEN};
-use tokio::net::{TcpListener, TcpStream};
+use adit_tests::scenario::{Io, Scenario};
+use anyhow::{Context as _, Result, bail};
+use proxy::Proxies;
+use relay::Relay;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> Result<()> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     let is_plain = arguments.first().is_some_and(|first| first == "--as-is");
     if is_plain {
@@ -51,110 +60,48 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// Serves until it is killed.
-async fn server(address: &str, is_plain: bool) -> anyhow::Result<()> {
-    let outer = TcpListener::bind(address)
-        .await
-        .context(address.to_owned())?;
-    let inner = TcpListener::bind("127.0.0.1:0").await?;
-    let relay = inner.local_addr()?;
-    tokio::spawn(serve(
-        inner,
-        ServeConfig {
-            failures: None,
-            ..ServeConfig::default()
-        },
-        Arc::new(Everyone),
-        |_, link| {
-            tokio::spawn(async move {
-                if let Err(error) = echo::run(link, Role::Server).await {
-                    eprintln!("echo: {error}");
-                }
-            });
-        },
-        std::future::pending(),
-    ));
-    eprintln!("listening on {}", outer.local_addr()?);
-    loop {
-        let (suite, _) = outer.accept().await?;
-        tokio::spawn(async move {
-            let ours = TcpStream::connect(relay).await?;
-            Disguise::server(is_plain).carry(suite, ours).await
-        });
+/// Serves until it is told to end.
+async fn server(address: &str, is_plain: bool) -> Result<()> {
+    let mut end = signal(SignalKind::terminate())?;
+    let scenario = Scenario::new("server", Io::Auto)?;
+    let relay = Arc::new(Relay::start(&scenario, is_plain).await?);
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.with_context(|| address.to_owned())?;
+    writeln!(std::io::stdout(), "listening on {}", listener.local_addr()?)?;
+    tokio::select! {
+        served = relay.serve(listener) => served,
+        _ = end.recv() => Ok(()),
     }
 }
 
-/// Opens one connection after the other, each for one path of the suite's server.
-async fn client(address: &str, paths: &[String], is_plain: bool) -> anyhow::Result<()> {
-    let suite: SocketAddr = address.parse().context(address.to_owned())?;
+/// Has the suite's server asked for each path, a few at a time.
+async fn client(address: &str, paths: &[String], is_plain: bool) -> Result<()> {
+    let suite = address.parse().with_context(|| address.to_owned())?;
+    let scenario = Scenario::new("client", Io::Auto)?;
+    let proxies = Arc::new(Proxies::new(&scenario, suite, is_plain).await?);
+    let mut asking = JoinSet::new();
     for path in paths {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let port = listener.local_addr()?.port();
-        let disguise = Disguise::client(path.clone(), is_plain);
-        let carried = tokio::spawn(async move {
-            let (ours, _) = listener.accept().await?;
-            let suite = TcpStream::connect(suite).await?;
-            disguise.carry(suite, ours).await
-        });
-        let link = dialler(port)?.dial().await.context(path.clone())?;
-        let echoed = tokio::time::timeout(CASE_TIMEOUT, echo::run(link, Role::Client)).await;
-        match echoed {
-            // Many cases end in a connection that is simply gone.
-            Ok(Ok(())) | Ok(Err(_)) => {}
-            Err(_) => eprintln!("{path}: not over after {CASE_TIMEOUT:?}"),
+        if asking.len() == AT_ONCE {
+            asking
+                .join_next()
+                .await
+                .context("one is being asked for")??;
         }
-        carried.abort();
+        let (proxies, path) = (Arc::clone(&proxies), path.clone());
+        asking.spawn(async move {
+            if let Err(error) = proxies.ask_for(&path).await {
+                eprintln!("{path}: {error:#}");
+            }
+        });
+    }
+    while let Some(asked) = asking.join_next().await {
+        asked?;
     }
     Ok(())
 }
 
-fn dialler(port: u16) -> anyhow::Result<Dialer> {
-    Ok(Dialer::new(DialSettings {
-        host: "127.0.0.1".to_owned(),
-        port,
-        mode: Mode::Source,
-        access_token: AccessToken::new(TOKEN.to_owned())?,
-        client_token: None,
-        subprotocol: Subprotocol::V3.name().to_owned(),
-        user_agent: String::new(),
-        bind: None,
-        web_proxy: None,
-        tls: None,
-        deadlines: Deadlines::default(),
-    }))
-}
-
-/// Lets everyone in.
-struct Everyone;
-
-impl Admission for Everyone {
-    async fn admit(
-        &self,
-        request: &ServerRequest,
-        _peer: SocketAddr,
-        _channel_id: &str,
-    ) -> Result<Grant, Denial> {
-        let tunnel = "suite".parse().map_err(|error| Denial {
-            status: 500,
-            text: format!("{error:?}"),
-        })?;
-        Ok(Grant {
-            tunnel,
-            mode: request.mode,
-            services: Arc::default(),
-            session: 0,
-            bytes_per_second: None,
-            connections_per_second: None,
-        })
-    }
-
-    fn connected(&self, _grant: &Grant) {}
-
-    fn disconnected(&self, _grant: &Grant) {}
-}
+/// Cases that are played at the same time, as many as against a server.
+const AT_ONCE: usize = 2;
 
 /// The longest case echoes 16 MiB in pieces of 64 bytes.
 const CASE_TIMEOUT: Duration = Duration::from_secs(100);
-
-/// What a task of a connection ends with; whose fault it was, the suite says.
-type Carried = io::Result<()>;

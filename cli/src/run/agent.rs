@@ -9,7 +9,7 @@ use crate::exit::ExitCode;
 
 /// Runs the agent, until a signal ends it.
 pub fn agent(settings: AgentSettings) -> ExitCode {
-    match runtime::start().map(|runtime| runtime.block_on(agent::run(settings))) {
+    match runtime::run(agent::run(settings)) {
         Ok(Ok(())) => ExitCode::Ended,
         Ok(Err(code)) => code,
         Err(fault) => {

@@ -47,16 +47,14 @@ const LINE_SAMPLES: u32 = 8;
 pub fn demo(settings: DemoSettings, world: &World) -> ExitCode {
     let mut screen = Screen::new(world);
     let io = settings.io;
-    let result = runtime::start().context("start").and_then(|runtime| {
-        runtime.block_on(async {
-            if settings.check {
-                check::run(&mut screen, io).await
-            } else {
-                show(&mut screen, io).await
-            }
-        })
+    let ended = runtime::run(async {
+        if settings.check {
+            check::run(&mut screen, io).await
+        } else {
+            show(&mut screen, io).await
+        }
     });
-    match result {
+    match ended.context("start").flatten() {
         Ok(()) => ExitCode::Ended,
         Err(error) => {
             screen.print(&[Row::new().and(Look::Bad, " ✗ ").plain(format!("{error:#}"))]);

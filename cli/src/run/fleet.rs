@@ -40,11 +40,9 @@ pub fn connect(settings: ConnectSettings) -> ExitCode {
 }
 
 fn finish(command: impl Future<Output = Result<ExitCode, Trouble>>) -> ExitCode {
-    let result = match runtime::start() {
-        Ok(runtime) => runtime.block_on(command),
-        Err(fault) => Err(Trouble::failure(format_args!("cannot start: {fault}"))),
-    };
-    result.unwrap_or_else(|trouble| {
+    let ended = runtime::run(command)
+        .unwrap_or_else(|fault| Err(Trouble::failure(format_args!("cannot start: {fault}"))));
+    ended.unwrap_or_else(|trouble| {
         let _ = io::stderr().write_all(trouble.report().as_bytes());
         trouble.code()
     })

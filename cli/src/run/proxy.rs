@@ -21,7 +21,7 @@ use crate::settings::ProxySettings;
 
 /// Runs one side of a tunnel, until it ends.
 pub fn proxy(settings: ProxySettings) -> ExitCode {
-    match runtime::start().map(|runtime| runtime.block_on(run(settings))) {
+    match runtime::run(run(settings)) {
         Ok(Ok(code)) => code,
         Ok(Err(code)) => code,
         Err(fault) => {

@@ -22,8 +22,20 @@ pub(super) fn seed() -> Result<[u8; 32], getrandom::Error> {
     Ok(seed)
 }
 
+/// Runs `work` on a runtime of its own. A name look-up that is left behind is not waited for: a resolver may take
+/// half a minute, in which no signal is heard any more. What has to be done by the end, `work` waits for itself.
+pub(super) fn run<T>(work: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = start()?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(LEAVE_DEADLINE);
+    Ok(done)
+}
+
+/// For tasks that are left behind to be dropped, and what they do on the disk to be done.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(1);
+
 /// Starts the runtime, and lets this process have as many descriptors as it may.
-pub(super) fn start() -> io::Result<Runtime> {
+fn start() -> io::Result<Runtime> {
     adit_engine::ring::raise_descriptor_limit();
     Builder::new_multi_thread()
         .worker_threads(THREADS)

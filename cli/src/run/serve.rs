@@ -21,7 +21,7 @@ use crate::settings::ServeSettings;
 
 /// Runs the service, until a signal ends it.
 pub fn serve(settings: ServeSettings) -> ExitCode {
-    match runtime::start().map(|runtime| runtime.block_on(run(settings))) {
+    match runtime::run(run(settings)) {
         Ok(code) => code,
         Err(fault) => {
             error!("cannot start: {fault}");

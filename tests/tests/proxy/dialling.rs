@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use adit_tests::apps::{self, App, Temper};
 use adit_tests::deadline::{within, within_limit};
 use adit_tests::ports::{self, Congested};
-use adit_tests::process::Process;
+use adit_tests::process::{Process, Signal};
 use adit_tests::programs;
 use adit_tests::proxy::Proxy;
 use adit_tests::rig::Rig;
@@ -18,6 +18,7 @@ use adit_tests::{on_each_loop, on_own_choice};
 use anyhow::{Result, ensure};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
+use tokio::net::UdpSocket;
 
 const SLOW: Route<'_> = v3("SLOW", 1, 1);
 const FAST: Route<'_> = v3("FAST", 1, 1);
@@ -254,19 +255,14 @@ async fn q33_a_slow_name_lookup_stops_nobody(scenario: Scenario) -> Result<()> {
         Io::Uring => "127.0.0.78",
         Io::Epoll | Io::Auto => "127.0.0.77",
     };
-    let silent = match tokio::net::UdpSocket::bind((address, 53)).await {
-        Ok(silent) => silent,
-        Err(_) => {
-            return programs::lacking(&scenario, "leave to listen on port 53")
-                .map(|_: Option<()>| ());
-        }
+    let Some(silent) = names.silent_nameserver(address).await? else {
+        return Ok(());
     };
-    names.nameserver(address)?;
     let echo = App::start(Temper::Echo).await?;
     let service = ScriptedService::start(&scenario).await?;
     let mapping = format!("SLOW=nowhere.test:22,FAST={}", echo.address());
     let proxy = Proxy::destination(&scenario, &mapping, &service.endpoint()?);
-    let _proxy = names.start("destination", &proxy)?;
+    let mut proxy = names.start("destination", &proxy)?;
     let mut link = service.admit(&["SLOW", "FAST"]).await?;
     link.send(&Message::stream_start(SLOW)).await?;
     link.send(&Message::stream_start(FAST)).await?;
@@ -280,7 +276,14 @@ async fn q33_a_slow_name_lookup_stops_nobody(scenario: Scenario) -> Result<()> {
     let mut question = [0; 512];
     let asked = async { Ok(silent.recv(&mut question).await?) };
     within("the name server is asked", asked).await?;
-    Ok(())
+
+    // Nor does its end wait for the answer.
+    link.send(&Message::stream_reset(SLOW)).await?;
+    link.send(&Message::stream_reset(FAST)).await?;
+    link.fence().await?;
+    proxy.signal(Signal::Terminate).await?;
+    link.closes_with(1000).await?;
+    proxy.ends_with(0).await
 }
 
 /// Names of a test's own: the program runs in a mount namespace with other files in /etc.
@@ -319,11 +322,22 @@ impl<'a> Names<'a> {
     }
 
     fn nameserver(&mut self, address: &str) -> Result<()> {
-        let resolver = format!("nameserver {address}\noptions timeout:10 attempts:1\n");
+        // As long as the library allows, and longer than any wait of a test.
+        let resolver = format!("nameserver {address}\noptions timeout:30 attempts:1\n");
         let path = self.scenario.write("resolv.conf", resolver)?;
         self.mounts
             .push((path.display().to_string(), "/etc/resolv.conf"));
         self.add("localhost", &[])
+    }
+
+    /// A name server that hears every question and answers none; `None`, with the reason printed, where nobody may
+    /// be one.
+    async fn silent_nameserver(&mut self, address: &str) -> Result<Option<UdpSocket>> {
+        let Ok(silent) = UdpSocket::bind((address, 53)).await else {
+            return programs::lacking(self.scenario, "leave to listen on port 53");
+        };
+        self.nameserver(address)?;
+        Ok(Some(silent))
     }
 
     fn start(&self, name: &str, proxy: &Proxy) -> Result<Process> {

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// How long to wait between attempts, and how often to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackoffPolicy {
-    /// Upper bound of the first delay, and of those after it until more than that has been waited.
+    /// Upper bound of the first delay, and of those after it until more than that has been waited. With jitter it is
+    /// at least 10 ms: from nothing no delay would grow.
     pub base: Duration,
     /// Upper bound of every delay.
     pub cap: Duration,
@@ -49,7 +50,10 @@ pub struct Backoff {
 
 impl Backoff {
     /// Starts with no failures.
-    pub fn new(policy: BackoffPolicy) -> Self {
+    pub fn new(mut policy: BackoffPolicy) -> Self {
+        if policy.jitter {
+            policy.base = policy.base.max(BASE_MIN);
+        }
         Self {
             policy,
             waited: Duration::ZERO,
@@ -95,6 +99,8 @@ impl Backoff {
         delay
     }
 }
+
+const BASE_MIN: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
@@ -242,6 +248,18 @@ mod tests {
             let mut backoff = Backoff::new(BackoffPolicy::default());
             move || seconds(backoff.after_failure(random.next_u64()))
         })
+    }
+
+    /// Who does not wait at all tries for ever, as fast as it can.
+    #[test]
+    fn with_jitter_a_base_of_nothing_is_a_short_one() {
+        let mut backoff = Backoff::new(BackoffPolicy {
+            base: Duration::ZERO,
+            ..BackoffPolicy::default()
+        });
+        let delays = (0..20).map(|_| seconds(backoff.after_failure(MOST / 2)));
+        let waited: f64 = delays.sum();
+        assert!(waited > 1.0, "{waited}");
     }
 
     #[test]

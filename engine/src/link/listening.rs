@@ -26,7 +26,7 @@ pub(super) struct Patience {
     pub(super) bind_host: String,
     /// Tries after the first; `None`: for ever.
     pub(super) retries: Option<u32>,
-    /// Pause before each.
+    /// Pause before each; [`DELAY_MIN`] at least.
     pub(super) delay: Duration,
     /// Sockets that are there already, and where new ones are kept.
     pub(super) ports: Option<Ports>,
@@ -126,17 +126,17 @@ impl Listening {
 }
 
 async fn bind_patiently(endpoint: &Endpoint, patience: &Patience) -> io::Result<Vec<OwnedFd>> {
+    let delay = patience.delay.max(DELAY_MIN);
     let mut tries = 0;
     loop {
         match bind_or_take(endpoint, patience).await {
             Err(error) if patience.retries.is_none_or(|max| tries < max) => {
-                let delay = patience.delay;
                 tracing::warn!(%endpoint, %error, "cannot listen; trying again in {delay:?}");
             }
             result => return result,
         }
         tries += 1;
-        tokio::time::sleep(patience.delay).await;
+        tokio::time::sleep(delay).await;
     }
 }
 
@@ -186,6 +186,9 @@ async fn bind(endpoint: &Endpoint, bind_host: &str) -> io::Result<Vec<OwnedFd>> 
     }
 }
 
+/// A setting of 0 shall not take a core, nor fill a log.
+const DELAY_MIN: Duration = Duration::from_millis(10);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,6 +225,22 @@ mod tests {
         assert_eq!(bound.sockets.unwrap_err().kind(), io::ErrorKind::AddrInUse);
         listening.end();
         assert!(listening.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn without_a_pause_there_is_a_short_one() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let patience = Patience {
+            bind_host: "127.0.0.1".to_owned(),
+            retries: Some(5),
+            delay: Duration::ZERO,
+            ports: None,
+        };
+        let begun = std::time::Instant::now();
+        bind_patiently(&tcp(port), &patience).await.unwrap_err();
+        let waited = begun.elapsed();
+        assert!(waited >= Duration::from_millis(50), "{waited:?}");
     }
 
     #[tokio::test]

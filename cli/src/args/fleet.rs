@@ -454,13 +454,13 @@ Examples:
   adit ssh root@lamp-17 -- uptime
   adit ssh lamp-17 --keep -- -L 8080:localhost:80 -N
 
-An open tunnel to the device is used if it has the service, a quarter of an hour left and nobody
-at its other end. A device that does not come is told again after 4, 12, 28 and 60 seconds, by a
-new token: what was said before its first subscription reaches nobody. A tunnel that was opened
-here is closed at the end, also after Ctrl-C, SIGTERM or SIGHUP; a second signal ends at once and
-may leave it open. The exit status is that of ssh; before ssh is run it is 4 refused, 5 not
-reachable or no device, 2 usage. The name of the device is what ssh sees: `Host lamp-17` in
-~/.ssh/config applies, known_hosts knows it so.";
+An open tunnel to the device is used if it has the service, a quarter of an hour left, nobody at
+its source, and no other `adit ssh` or `adit connect` that will close it. A device that does not
+come is told again after 4, 12, 28 and 60 seconds, by a new token: what was said before its first
+subscription reaches nobody. A tunnel that was opened here is closed at the end, also after
+Ctrl-C, SIGTERM or SIGHUP; a second signal ends at once and may leave it open. The exit status is
+that of ssh; before ssh is run it is 4 refused, 5 not reachable or no device, 2 usage. The name of
+the device is what ssh sees: `Host lamp-17` in ~/.ssh/config applies, known_hosts knows it so.";
 
 const CONNECT_EXAMPLES: &str = "\
 Examples:

@@ -40,10 +40,13 @@ impl Session {
         custody: &Custody,
         settings: &SessionSettings,
     ) -> Result<Self, Trouble> {
-        let input = json!({
+        let mut input = json!({
             "destinationConfig": settings.destination(),
             "timeoutConfig": { "maxLifetimeTimeoutMinutes": minutes(settings.lifetime) },
         });
+        if !settings.keep {
+            input["description"] = json!(NOT_TO_STAY);
+        }
         let output = custody.open(input, settings.lifetime).await?;
         let id = output["tunnelId"].as_str();
         let id = id.ok_or_else(|| Trouble::answer("OpenTunnel", "tunnelId"))?;
@@ -72,8 +75,8 @@ impl Session {
     }
 }
 
-/// The newest open tunnel to the thing that has the same services, enough time left, and nobody at this
-/// end: taking somebody's place would cut them off.
+/// The newest open tunnel to the thing that has the same services, enough time left, nobody at this end, where
+/// taking somebody's place would cut them off, and no command that will close it.
 async fn reusable(client: &Client, settings: &SessionSettings) -> Result<Option<Session>, Trouble> {
     let summaries = list(client, Some(&settings.thing)).await?;
     let open = summaries.iter().filter(|tunnel| tunnel["status"] == "OPEN");
@@ -115,7 +118,9 @@ fn time_left(tunnel: &Value, settings: &SessionSettings, now: i64) -> Option<Dur
     let offered: BTreeSet<&str> = services.iter().filter_map(Value::as_str).collect();
     // The same, not more: a source maps every service of its tunnel.
     let wanted: BTreeSet<&str> = settings.services.iter().map(|id| id.as_str()).collect();
-    let is_free = tunnel["sourceConnectionState"]["status"] != "CONNECTED";
+    // Whoever opened it to close it may not be connected: waits for the device, or for a link that was lost.
+    let is_free = tunnel["sourceConnectionState"]["status"] != "CONNECTED"
+        && tunnel["description"] != NOT_TO_STAY;
     if tunnel["status"] != "OPEN" || offered != wanted || !is_free {
         return None;
     }
@@ -137,6 +142,10 @@ fn source_token(operation: &str, output: &Value) -> Result<AccessToken, Trouble>
         _ => Err(Trouble::answer(operation, member)),
     }
 }
+
+/// Description of a tunnel that goes with the command that opened it. It is no tag, since policies of AWS may allow
+/// OpenTunnel with certain tags only (`aws:TagKeys`).
+const NOT_TO_STAY: &str = "closed by the adit command that opened it, at its end";
 
 /// Open tunnels to one device that are looked at; more than a few are somebody's mistake.
 const LOOKS_MAX: usize = 20;
@@ -166,6 +175,7 @@ mod tests {
     fn tunnel() -> Value {
         json!({
             "status": "OPEN",
+            "description": "mine",
             "createdAt": 1_000.25,
             "sourceConnectionState": { "status": "DISCONNECTED" },
             "destinationConfig": { "thingName": "lamp", "services": ["WEB", "SSH"] },
@@ -190,6 +200,7 @@ mod tests {
             ("sourceConnectionState", json!({ "status": "CONNECTED" })),
             ("destinationConfig", json!(null)),
             ("createdAt", json!("yesterday")),
+            ("description", json!(NOT_TO_STAY)),
         ] {
             let mut tunnel = tunnel();
             tunnel[member] = value;

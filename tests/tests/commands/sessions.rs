@@ -201,14 +201,17 @@ async fn a_device_that_does_not_come_is_said_and_nothing_stays_open(
         ensure!(said.stderr.contains(words), "{}", said.stderr);
     }
     ensure!(summaries(&desk).await?.is_empty());
-    let said = desk
-        .say(&["ssh", "lamp", "--timeout", "0s", "--keep"])
-        .await?;
-    ensure!(
-        said.code == Some(5) && summaries(&desk).await?.len() == 1,
-        "{}",
-        said.stderr
-    );
+    // The second finds what the first has left.
+    for _ in 0..2 {
+        let said = desk
+            .say(&["ssh", "lamp", "--timeout", "0s", "--keep"])
+            .await?;
+        ensure!(
+            said.code == Some(5) && summaries(&desk).await?.len() == 1,
+            "{}",
+            said.stderr
+        );
+    }
     Ok(())
 }
 
@@ -226,10 +229,9 @@ async fn a_device_that_missed_its_tunnel_is_told_again(scenario: Scenario) -> Re
     let mut ssh = desk.command(&["ssh", &format!("{user}@lamp"), "--timeout", "30s"]);
     ssh.arg("--").args(sshd.options()).arg("echo from the lamp");
     let mut ssh = Process::start(&scenario, "ssh", ssh)?;
-    // One after the other: `ssh` would take a tunnel that `connect` has open already.
     opened(&desk, 1).await?;
     let port = ports::free()?;
-    let connect = desk.command(&["connect", "lamp", &format!("SSH={port}"), "--new"]);
+    let connect = desk.command(&["connect", "lamp", &format!("SSH={port}")]);
     let mut connect = Process::start(&scenario, "connect", connect)?;
     opened(&desk, 2).await?;
     let agent = desk.bare(&["agent", "--config", "lamp/agent.toml"]);
@@ -255,6 +257,34 @@ async fn a_device_that_missed_its_tunnel_is_told_again(scenario: Scenario) -> Re
     .await?;
     connect.signal(Signal::Interrupt).await?;
     connect.ends_with(0).await?;
+    ensure!(summaries(&desk).await?.is_empty());
+    Ok(())
+}
+
+/// Neither takes the tunnel of the other, who closes it at its end, though nobody is at its source yet.
+async fn two_that_wait_for_a_device_have_a_tunnel_each(scenario: Scenario) -> Result<()> {
+    let desk = Desk::open(&scenario).await?;
+    let Some(sshd) = Sshd::start(&scenario).await? else {
+        return Ok(());
+    };
+    let place = format!("SSH=127.0.0.1:{}", sshd.port);
+    desk.done(&["thing", "create", "lamp", "--service", &place])
+        .await?;
+    let login = sshd.login();
+    let (user, _) = login.split_once('@').context("a user")?;
+    let mut waiting = Vec::new();
+    for name in ["first", "second"] {
+        let mut ssh = desk.command(&["ssh", &format!("{user}@lamp"), "--timeout", "30s"]);
+        ssh.arg("--").args(sshd.options()).arg("echo from the lamp");
+        waiting.push(Process::start(&scenario, name, ssh)?);
+        opened(&desk, waiting.len()).await?;
+    }
+    let agent = desk.bare(&["agent", "--config", "lamp/agent.toml"]);
+    let _agent = Process::start(&scenario, "agent", agent)?;
+    for ssh in &mut waiting {
+        ssh.line("from the lamp").await?;
+        ssh.ends_with(0).await?;
+    }
     ensure!(summaries(&desk).await?.is_empty());
     Ok(())
 }
@@ -328,6 +358,7 @@ on_own_choice!(
     ssh_reaches_a_device_whose_agent_waits,
     a_device_that_does_not_come_is_said_and_nothing_stays_open,
     a_device_that_missed_its_tunnel_is_told_again,
+    two_that_wait_for_a_device_have_a_tunnel_each,
     connect_holds_its_port_over_a_token_that_is_taken_away,
     connect_closes_what_it_opened,
 );

@@ -43,6 +43,16 @@ pub fn resident_memory(process: u32) -> Result<usize> {
     Ok(kibibytes * 1024)
 }
 
+/// How many threads a process has.
+///
+/// # Errors
+/// The process is gone.
+pub fn threads(process: u32) -> Result<usize> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task"))
+        .with_context(|| format!("process {process} is gone"))?;
+    Ok(tasks.count())
+}
+
 /// The processor time that a process has used, in clock ticks (100 a second).
 ///
 /// # Errors

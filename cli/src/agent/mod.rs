@@ -25,7 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use adit_engine::link::WebProxy;
+use adit_engine::link::{Lookups, WebProxy};
 use adit_engine::ring::{self, LoopHandle};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -80,6 +80,7 @@ impl Agent {
         let (hook, runner) = Hook::start(settings.on_tunnel.clone());
         let shared = Arc::new(Shared {
             event_loop,
+            lookups: Lookups::default(),
             tls: Arc::clone(&settings.identity.tunnels),
             web_proxy,
             limits: settings.limits,

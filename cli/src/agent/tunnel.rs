@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit_engine::link::{
-    BackoffPolicy, Deadlines, DialSettings, Dialer, Keeper, KeeperSettings, LinkTls, Notice,
-    Outcome, WebProxy,
+    BackoffPolicy, Deadlines, DialSettings, Dialer, Keeper, KeeperSettings, LinkTls, Lookups,
+    Notice, Outcome, WebProxy,
 };
 use adit_engine::ring::{LoopHandle, ProxyId, ProxyOptions};
 use adit_engine::tls::RecordsChoice;
@@ -31,6 +31,7 @@ use crate::settings::service::ServiceAddress;
 /// What all tunnels of an agent share.
 pub(super) struct Shared {
     pub(super) event_loop: LoopHandle,
+    pub(super) lookups: Lookups,
     pub(super) tls: Arc<ClientConfig>,
     pub(super) web_proxy: Option<WebProxy>,
     pub(super) limits: AgentLimits,
@@ -109,7 +110,8 @@ impl Tunnel {
             ProxyId(self.facts.tunnel),
             keeper_settings(shared.limits.drain_timeout),
             self.notify(shared),
-        );
+        )
+        .with_lookups(shared.lookups.clone());
         let lifetime = lifetime(self.record.ends, shared.now());
         Ok(keeper.run(proxy, until(stop.clone(), lifetime)).await)
     }

@@ -12,7 +12,7 @@ use adit_proto::ids::ServiceId;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::listening::{Bound, Listening, Patience, Ports};
-use super::{Backoff, BackoffPolicy, Dialer, LinkError, dial_tcp};
+use super::{Backoff, BackoffPolicy, Dialer, LinkError, Lookups};
 use crate::ring::{self, Address, LinkEnd, LoopHandle, ProxyId, ProxyOptions, TunnelEvent};
 use crate::tunnel::endpoint::Endpoint;
 use crate::tunnel::mapping::MappingMismatch;
@@ -108,6 +108,7 @@ pub struct Keeper<N> {
     listening: Listening,
     /// Sockets that outlive this proxy, if any do.
     ports: Option<Ports>,
+    lookups: Lookups,
     /// The one connection of a source on standard input and output, until it is handed over.
     stdio: Option<OwnedFd>,
 }
@@ -132,6 +133,7 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
             socket_files: Vec::new(),
             listening: Listening::default(),
             ports: None,
+            lookups: Lookups::default(),
             stdio: None,
         }
     }
@@ -140,6 +142,13 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
     #[must_use]
     pub fn with_ports(mut self, ports: Ports) -> Self {
         self.ports = Some(ports);
+        self
+    }
+
+    /// Has it look names up together with other proxies.
+    #[must_use]
+    pub fn with_lookups(mut self, lookups: Lookups) -> Self {
+        self.lookups = lookups;
         self
     }
 
@@ -315,11 +324,10 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
     fn handle_aside(&self, event: TunnelEvent) {
         if let TunnelEvent::Dial { key, host, port } = event {
             let (event_loop, id) = (self.event_loop.clone(), self.id);
+            let lookups = self.lookups.clone();
             tokio::spawn(async move {
-                let dialled = dial_tcp(&host, port, LOCAL_DIAL_DEADLINE).await;
-                let socket = dialled
-                    .map_err(io::Error::other)
-                    .and_then(|stream| stream.into_std());
+                let dialled = lookups.dial(&host, port, LOCAL_DIAL_DEADLINE).await;
+                let socket = dialled.and_then(|stream| stream.into_std());
                 event_loop.dialled(id, key, socket.map(OwnedFd::from));
             });
         }

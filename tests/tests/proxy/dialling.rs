@@ -14,7 +14,7 @@ use adit_tests::rig::Rig;
 use adit_tests::scenario::{Io, Scenario};
 use adit_tests::scripted_service::ScriptedService;
 use adit_tests::wire::{Message, Route, v3};
-use adit_tests::{on_each_loop, on_own_choice};
+use adit_tests::{kernel, on_each_loop, on_own_choice};
 use anyhow::{Result, ensure};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -286,6 +286,39 @@ async fn q33_a_slow_name_lookup_stops_nobody(scenario: Scenario) -> Result<()> {
     proxy.ends_with(0).await
 }
 
+/// Nor do any number of them: who waits for an answer asks for no second one, and the threads that look names up are
+/// free for the other service and for the link, which are names as well.
+async fn q33_many_slow_name_lookups_stop_nobody(scenario: Scenario) -> Result<()> {
+    let Some(mut names) = Names::new(&scenario)? else {
+        return Ok(());
+    };
+    let Some(_silent) = names.silent_nameserver("127.0.0.76").await? else {
+        return Ok(());
+    };
+    let echo = App::start(Temper::Echo).await?;
+    let service = ScriptedService::start(&scenario).await?;
+    names.add("app.test", &["127.0.0.1"])?;
+    let port = echo.address().port();
+    let mapping = format!("SLOW=nowhere.test:22,FAST=app.test:{port}");
+    let proxy = Proxy::destination(&scenario, &mapping, &service.endpoint()?);
+    let proxy = names.start("destination", &proxy)?;
+    let mut link = service.admit(&["SLOW", "FAST"]).await?;
+    link.send(&Message::stream_start(SLOW)).await?;
+    for connection in 2..=2_000 {
+        let start = Message::connection_start(v3("SLOW", 1, connection));
+        link.send(&start).await?;
+    }
+    link.send(&Message::stream_start(FAST)).await?;
+    link.send(&Message::data(FAST, "hello")).await?;
+    link.expect_data(FAST, b"hello").await?;
+    let threads = kernel::threads(proxy.id())?;
+    ensure!(threads < 64, "{threads} threads");
+
+    link.drop_tcp();
+    service.admit(&["SLOW", "FAST"]).await?;
+    Ok(())
+}
+
 /// Names of a test's own: the program runs in a mount namespace with other files in /etc.
 struct Names<'a> {
     scenario: &'a Scenario,
@@ -366,4 +399,5 @@ on_own_choice!(
     q32_every_address_of_the_bind_name_is_tried,
     q32_every_address_of_the_destinations_host_is_tried,
     q32_the_destinations_host_is_looked_up_for_each_connection,
+    q33_many_slow_name_lookups_stop_nobody,
 );

@@ -85,7 +85,7 @@ impl CallFault {
     /// How the process ends because of it.
     pub fn code(&self) -> ExitCode {
         match self {
-            Self::Refused(refusal) if refusal.status < 500 => ExitCode::Refused,
+            Self::Refused(refusal) if !refusal.is_retryable() => ExitCode::Refused,
             Self::Refused(_) | Self::Failed(_) => ExitCode::Unreachable,
         }
     }

@@ -15,18 +15,10 @@ use tokio::task::JoinSet;
 const SEED: u64 = 20_261_123;
 const MIB: u64 = 1024 * 1024;
 
-async fn verified(scenario: &Scenario, services: &[&'static str]) -> Result<(Stack, App)> {
-    let app = App::start(Temper::Verify(SEED)).await?;
-    let places = services
-        .iter()
-        .map(|service| (*service, app.address().to_string()));
-    let stack = Stack::start(scenario, &places.collect::<Vec<_>>()).await?;
-    Ok((stack, app))
-}
-
 /// 2,000 connections open at once in one service, each with its own bytes both ways.
 async fn two_thousand_connections_at_once_carry_their_own_bytes(scenario: Scenario) -> Result<()> {
-    let (stack, _app) = verified(&scenario, &["SSH"]).await?;
+    let app = App::start(Temper::Verify(SEED)).await?;
+    let stack = Stack::start(&scenario, &[("SSH", app.address().to_string())]).await?;
     let mut clients = Vec::new();
     for _ in 0..2_000 {
         clients.push(stack.connect("SSH").await?);
@@ -52,18 +44,25 @@ async fn two_thousand_connections_at_once_carry_their_own_bytes(scenario: Scenar
     Ok(())
 }
 
+/// Each has bytes of its own, so that none is taken for another.
 async fn three_services_carry_bulk_both_ways_at_the_same_time(scenario: Scenario) -> Result<()> {
-    let services = ["A", "B", "C"];
-    let (stack, _app) = verified(&scenario, &services).await?;
+    let services = [("A", SEED), ("B", SEED + 1), ("C", SEED + 2)];
+    let (mut apps, mut places) = (Vec::new(), Vec::new());
+    for (service, seed) in services {
+        let app = App::start(Temper::Verify(seed)).await?;
+        places.push((service, app.address().to_string()));
+        apps.push(app);
+    }
+    let stack = Stack::start(&scenario, &places).await?;
     let mut exchanges = JoinSet::new();
     for id in 0..9 {
-        let service = services[id as usize % 3];
+        let (service, seed) = services[id as usize % 3];
         let mut client = stack.connect(service).await?;
         exchanges.spawn(async move {
             let transfer = Transfer {
                 id,
                 length: 6 * MIB,
-                seed: SEED,
+                seed,
             };
             transfer.exchange(&mut client).await
         });

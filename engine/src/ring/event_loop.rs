@@ -3,11 +3,11 @@
 mod guard;
 
 use super::backend::{Backend, Ready};
+use super::commands::{Inbox, commands};
 use super::handle::{Command, LoopHandle, ProxyId, ProxyStatus};
 use super::io::{Io, Owner};
 use super::proxy_io::ProxyIo;
 use super::relay_io::RelayIo;
-use super::waker::WakeSource;
 use super::{IoChoice, ProbeError, Settings, open};
 use crate::failpoint::failpoint;
 use adit_proto::ids::TunnelId;
@@ -17,12 +17,9 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// Commands taken in one turn; the rest waits for the next.
-const COMMANDS_PER_TURN: usize = 64;
 
 /// Why a loop could not start.
 #[derive(Debug, thiserror::Error)]
@@ -40,9 +37,7 @@ pub enum StartError {
 /// # Errors
 /// When the backend is refused, or the system has no thread or descriptor left.
 pub fn start(name: String, choice: IoChoice) -> Result<(LoopHandle, JoinHandle<()>), StartError> {
-    let (commands, inbox) = channel();
-    let wake = WakeSource::new()?;
-    let waker = wake.waker();
+    let (commands, inbox) = commands()?;
     let (report, outcome) = channel();
     let (alive, life) = tokio::sync::watch::channel(());
     let mistakes = Arc::new(AtomicU64::new(0));
@@ -51,7 +46,7 @@ pub fn start(name: String, choice: IoChoice) -> Result<(LoopHandle, JoinHandle<(
         // Dropped last, also by a panic: whoever waits for the end hears of it.
         let _alive = alive;
         // The backend belongs to the thread that opened it (`IORING_SETUP_SINGLE_ISSUER`).
-        match EventLoop::new(choice, wake, inbox, counted) {
+        match EventLoop::new(choice, inbox, counted) {
             Ok(event_loop) => {
                 let _ = report.send(Ok(event_loop.io.backend.name()));
                 event_loop.run();
@@ -67,7 +62,6 @@ pub fn start(name: String, choice: IoChoice) -> Result<(LoopHandle, JoinHandle<(
     Ok((
         LoopHandle {
             commands,
-            waker,
             backend,
             mistakes,
             life,
@@ -78,8 +72,7 @@ pub fn start(name: String, choice: IoChoice) -> Result<(LoopHandle, JoinHandle<(
 
 struct EventLoop {
     io: Io,
-    wake: WakeSource,
-    inbox: Receiver<Command>,
+    inbox: Inbox,
     tunnels: Slab<Tunnel>,
     proxies: HashMap<ProxyId, u32>,
     relays: HashMap<TunnelId, u32>,
@@ -106,20 +99,14 @@ enum Kind {
 }
 
 impl EventLoop {
-    fn new(
-        choice: IoChoice,
-        wake: WakeSource,
-        inbox: Receiver<Command>,
-        mistakes: Arc<AtomicU64>,
-    ) -> Result<Self, StartError> {
+    fn new(choice: IoChoice, inbox: Inbox, mistakes: Arc<AtomicU64>) -> Result<Self, StartError> {
         let backend = open(choice, &Settings::default())?;
         let mut io = Io::new(backend, read_clock());
         // The waker's descriptor is the loop's to watch and the source's to close.
-        let fd = super::socket::duplicate(wake.fd())?;
+        let fd = super::socket::duplicate(inbox.fd())?;
         io.insert(fd, Owner::Waker)?;
         Ok(Self {
             io,
-            wake,
             inbox,
             tunnels: Slab::new(),
             proxies: HashMap::new(),
@@ -176,7 +163,7 @@ impl EventLoop {
         };
         let tunnel = match *owner {
             Owner::Waker => {
-                self.wake.acknowledge();
+                self.inbox.acknowledge();
                 return;
             }
             Owner::Lingering => return self.io.linger(index),
@@ -208,12 +195,7 @@ impl EventLoop {
 
     fn take_commands(&mut self) {
         for taken in 0.. {
-            if taken == COMMANDS_PER_TURN {
-                // More may wait, and their wake-up is spent.
-                self.wake.waker().wake();
-                return;
-            }
-            let Ok(command) = self.inbox.try_recv() else {
+            let Some(command) = self.inbox.take(taken) else {
                 return;
             };
             self.obey(command);

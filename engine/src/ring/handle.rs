@@ -1,7 +1,7 @@
 //! How the rest of the program talks to a loop, and hears from it.
 
+use super::commands::Commands;
 use super::link_io::LinkFault;
-use super::waker::Waker;
 use crate::link::{Grant, Link};
 use crate::tunnel::endpoint::Endpoint;
 use crate::tunnel::key::ConnectionKey;
@@ -13,7 +13,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{oneshot, watch};
@@ -211,8 +210,7 @@ pub struct ProxyStatus {
 /// A loop, from outside. Cheap to clone; every call returns at once.
 #[derive(Clone)]
 pub struct LoopHandle {
-    pub(super) commands: Sender<Command>,
-    pub(super) waker: Waker,
+    pub(super) commands: Commands,
     pub(super) backend: &'static str,
     pub(super) mistakes: Arc<AtomicU64>,
     /// Its sender lives as long as the loop's thread, however that ends.
@@ -325,10 +323,6 @@ impl LoopHandle {
     }
 
     fn send(&self, command: Command) {
-        // A loop that is gone has dropped everything that a command could be about; who is to hear
-        // of the end of that hears of it when the command is dropped.
-        if self.commands.send(command).is_ok() {
-            self.waker.wake();
-        }
+        self.commands.send(command);
     }
 }

@@ -19,15 +19,19 @@
     reason = "this is where the sockets are; the ban is for the core"
 )]
 
-/// In a module of its own, for `tests/concurrency` to put another in its place.
+/// In modules of their own, for `tests/concurrency` to put others in their place.
 mod atomic {
     pub(super) use std::sync::atomic::{AtomicBool, Ordering};
 }
 mod backend;
 mod buffers;
+mod channel {
+    pub(super) use std::sync::mpsc::{Receiver, Sender, channel};
+}
 #[cfg(test)]
 mod child_tests;
 mod choice;
+mod commands;
 mod complaints;
 mod descriptors;
 mod epoll;

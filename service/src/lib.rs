@@ -33,6 +33,7 @@ pub mod service;
 pub mod settings;
 pub mod store;
 mod sts;
+mod sync;
 #[cfg(test)]
 mod testing;
 pub mod token;

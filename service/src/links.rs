@@ -2,7 +2,6 @@
 //! cannot be asked, and which link takes the place of which.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use adit_engine::link::Grant;
 use adit_proto::{Mode, TunnelId};
@@ -10,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::audit::Peer;
 use crate::clock::Timestamp;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Every link from its admission to its end. There are as many as the relay takes.
 #[derive(Default)]

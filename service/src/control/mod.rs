@@ -4,7 +4,7 @@
 //! right. A link that is on its way from admission to the relay meanwhile is caught when its arrival is
 //! reported.
 
-mod news;
+pub(crate) mod news;
 mod upkeep;
 
 use std::sync::Arc;

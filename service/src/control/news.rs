@@ -10,7 +10,7 @@
 //! a few commits; and a tunnel whose record makes trouble holds up nobody but itself.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use adit_proto::{Mode, TunnelId};
@@ -23,6 +23,7 @@ use super::ControlPlane;
 use crate::audit::{Change as Audited, Peer};
 use crate::clock::Timestamp;
 use crate::store::Store;
+use crate::sync::{Mutex, PoisonError};
 use crate::tunnels::{Connected, TunnelError};
 
 /// Something that the store or the relay has to learn about a tunnel.
@@ -74,11 +75,11 @@ impl NewsSender {
 
 /// The news of each tunnel that a task is at.
 #[derive(Default)]
-struct Queues(Mutex<HashMap<TunnelId, VecDeque<News>>>);
+pub(crate) struct Queues(Mutex<HashMap<TunnelId, VecDeque<News>>>);
 
 impl Queues {
     /// Whether the tunnel needs a task.
-    fn put(&self, tunnel: &TunnelId, news: News) -> bool {
+    pub(crate) fn put(&self, tunnel: &TunnelId, news: News) -> bool {
         let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(queue) = queues.get_mut(tunnel) {
             if !(news == News::LookAgain && queue.back() == Some(&news)) {
@@ -141,7 +142,8 @@ impl<S: Store> ControlPlane<S> {
         }
     }
 
-    async fn follow_one(&self, tunnel: &TunnelId, queues: &Queues, turns: &Semaphore) {
+    /// Takes in what is heard of one tunnel until its queue is empty.
+    pub(crate) async fn follow_one(&self, tunnel: &TunnelId, queues: &Queues, turns: &Semaphore) {
         while let Some(news) = queues.next(tunnel) {
             debug!(%tunnel, ?news, "heard");
             self.store_until_done(tunnel, news, turns).await;

@@ -1,7 +1,6 @@
 //! What waits for the broker, and what it has not acknowledged yet.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use adit_proto::TunnelId;
 use bytes::Bytes;
@@ -9,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::clock::{Clock, Timestamp};
 use crate::notify::{Notification, notify_topic};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::token::TokenHash;
 use crate::tunnels::ThingName;
 

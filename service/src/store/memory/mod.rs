@@ -2,13 +2,12 @@
 
 mod table;
 
-use std::sync::{Mutex, MutexGuard};
-
 use adit_proto::{Mode, TunnelId};
 
 use self::table::{NODE, Table};
 use super::{Changes, Store, TunnelStore};
 use crate::clock::{Now, Timestamp};
+use crate::sync::{Mutex, MutexGuard};
 use crate::token::TokenHash;
 use crate::tunnels::{
     Admitted, Connected, Expired, Found, Limits, ListRequest, NewTunnel, Page, Presented, Refusal,

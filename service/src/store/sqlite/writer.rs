@@ -11,9 +11,7 @@
 
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
 
 use adit_engine::failpoint::failpoint;
 use rusqlite::Connection;
@@ -22,6 +20,9 @@ use tracing::{error, info};
 
 use crate::data_dir::{DataDir, DataDirError};
 use crate::store::error::{Fault, Unavailable};
+use crate::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Makes a change within the transaction; gives what answers it, or `None` when nobody waits for it
 /// any more.
@@ -125,7 +126,7 @@ impl Writer {
 /// There is nobody to take the change.
 struct Refused;
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,109 +1,108 @@
-//! What threads of the product share without a lock, in every order of events that its memory model allows
-//! (reliability, F-05).
+//! What threads of the product share, in many orders of events (reliability, F-05).
 //!
-//! That is one thing: how a thread wakes a loop. Tables, buffers and connections belong to one loop each, and
-//! what the control plane shares is behind locks and transactions (`tests/release control-plane races`).
-#![cfg(test)]
+//! The models run the product's own files: they are compiled a second time here, with loom's or shuttle's
+//! locks, atomics and channels in the place of std's. What those files need besides is in [`stand_ins`]; it
+//! shares nothing. `tests/models.rs` runs each model.
+//!
+//! | model | product | orders |
+//! | --- | --- | --- |
+//! | [`waker`] | how a thread wakes a loop | every one that the memory model allows, by loom |
+//! | [`commands`] | the queue of commands to a loop | random ones, by shuttle, as all below |
+//! | [`tokens`] | the table of tunnels in memory: who may use a token | |
+//! | [`routing`] | gate, control plane and table of links, while sides come, go and lose their right | |
+//! | [`writer`] | the thread that writes to SQLite, several changes at a time | |
+//! | [`notifications`] | what waits for an external broker | |
+//!
+//! What is not here is not shared: buffers, connections and timers belong to one loop each, and a loop's
+//! counters are added to and read, no more.
+//!
+//! Tokio's locks and channels stay what they are: with shuttle they are single steps.
 
-use loom::sync::atomic::AtomicUsize;
-use loom::sync::{Arc, Mutex};
-use loom::thread;
+#![expect(
+    dead_code,
+    unused_imports,
+    reason = "the product uses more of its files than the models do"
+)]
 
-/// In the place of std's.
-mod atomic {
-    pub(super) use loom::sync::atomic::{AtomicBool, Ordering};
+// The files below name their crates, and `crate` is this one.
+extern crate self as adit_engine;
+extern crate self as adit_proto;
+
+pub mod commands;
+pub mod routing;
+pub mod schedules;
+mod stand_ins;
+pub mod tokens;
+pub mod waker;
+
+// Where they see what is private to the modules around them.
+pub use notify::notifications;
+pub use store::sqlite::model as writer;
+
+/// In the place of std's, in what is included of the service.
+mod sync {
+    pub(crate) use shuttle::sync::{Mutex, MutexGuard, mpsc};
+    pub(crate) use shuttle::thread;
+    pub(crate) use std::sync::PoisonError;
 }
-#[path = "../../../engine/src/ring/pending.rs"]
-mod pending;
 
-use atomic::Ordering;
-use pending::Pending;
+use ids::{Mode, ServiceId, TunnelId};
+use secret::{AccessToken, ClientToken};
+use stand_ins::{audit, clock, data_dir, failpoint, handshake, registry, token};
 
-const THREADS: usize = 2;
-const NEWS_EACH: usize = 2;
+#[path = "../../../service/src/control/mod.rs"]
+mod control;
+#[path = "../../../service/src/gate/mod.rs"]
+mod gate;
+#[path = "../../../proto/src/ids/mod.rs"]
+mod ids;
+#[path = "../../../proto/src/limits.rs"]
+mod limits;
+#[path = "../../../engine/src/link/admission.rs"]
+mod link;
+#[path = "../../../service/src/links.rs"]
+mod links;
+#[path = "../../../proto/src/secret.rs"]
+mod secret;
+#[path = "../../../service/src/tunnels/mod.rs"]
+mod tunnels;
 
-/// How often the loop looks for an edge while the others run.
-const TURNS: usize = 2;
+#[path = "."]
+mod notify {
+    pub(crate) use crate::stand_ins::notify::{MailboxError, Notification, Notifier, notify_topic};
+    pub(crate) use notices::Notices;
 
-struct Shared {
-    pending: Pending,
-    /// News of each thread. Relaxed, as only the protocol may make it visible.
-    news: [AtomicUsize; THREADS],
-    /// Whether an edge was made that was not waited for: what the kernel keeps.
-    edge: Mutex<bool>,
+    #[path = "../../../service/src/notify/notices.rs"]
+    mod notices;
+    pub mod notifications;
+    #[path = "../../../service/src/notify/external/queue.rs"]
+    mod queue;
 }
 
-impl Shared {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            pending: Pending::new(),
-            news: [AtomicUsize::new(0), AtomicUsize::new(0)],
-            edge: Mutex::new(false),
-        })
+#[path = "."]
+mod store {
+    pub(crate) use changes::{Change, Changes};
+    pub(crate) use memory::MemoryStore;
+    pub(crate) use operations::{Store, TunnelStore};
+
+    #[path = "../../../service/src/store/changes.rs"]
+    mod changes;
+    #[path = "../../../service/src/store/error.rs"]
+    pub(crate) mod error;
+    #[path = "../../../service/src/store/memory/mod.rs"]
+    mod memory;
+    #[path = "../../../service/src/store/operations.rs"]
+    mod operations;
+    mod relational {
+        pub(crate) const MAILBOX: &str = "mailbox";
     }
+    #[path = "."]
+    pub mod sqlite {
+        use model::{answer, database};
 
-    fn tell(&self, thread: usize) {
-        for news in 1..=NEWS_EACH {
-            self.news[thread].store(news, Ordering::Relaxed);
-            if self.pending.announce() {
-                *self.edge.lock().unwrap() = true;
-            }
-        }
+        #[path = "writer.rs"]
+        pub mod model;
+        #[path = "../../../service/src/store/sqlite/writer.rs"]
+        mod writer;
     }
-
-    /// Whether a wait would end at once; however many edges there were, they are one event.
-    fn has_edge(&self) -> bool {
-        std::mem::take(&mut *self.edge.lock().unwrap())
-    }
-
-    fn is_all_told(&self) -> bool {
-        let told = self.news.iter().map(|news| news.load(Ordering::Relaxed));
-        told.sum::<usize>() == THREADS * NEWS_EACH
-    }
-}
-
-/// In every order of events: a loop that has looked at each edge, and would wait now, knows all news.
-fn in_every_order(look: impl Fn(&Shared) -> bool + Send + Sync + Copy + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(move || {
-        let shared = Shared::new();
-        let tell = |number: usize| {
-            let shared = Arc::clone(&shared);
-            thread::spawn(move || shared.tell(number))
-        };
-        let threads: Vec<_> = (0..THREADS).map(tell).collect();
-        let mut knows_all = false;
-        for _ in 0..TURNS {
-            if shared.has_edge() {
-                knows_all = look(&shared);
-            }
-        }
-        for thread in threads {
-            thread.join().unwrap();
-        }
-        while shared.has_edge() {
-            knows_all = look(&shared);
-        }
-        assert!(knows_all, "news are there, and no edge");
-    });
-}
-
-#[test]
-fn no_news_is_missed_by_a_loop_that_waits() {
-    in_every_order(|shared| {
-        shared.pending.acknowledge();
-        shared.is_all_told()
-    });
-}
-
-/// The model is tested by a mistake: who looks first, and acknowledges then, misses what comes between.
-#[test]
-#[should_panic(expected = "news are there, and no edge")]
-fn a_loop_that_looks_before_it_acknowledges_is_found_out() {
-    in_every_order(|shared| {
-        let is_all_told = shared.is_all_told();
-        shared.pending.acknowledge();
-        is_all_told
-    });
 }

@@ -17,6 +17,8 @@ pub(super) struct Service {
     pub(super) is_known: bool,
     /// The last stream id that the destination was told in its present WebSocket.
     pub(super) told_last: Option<StreamId>,
+    /// Those ids have come to their end since, and began at 1: the source's may not have.
+    pub(super) has_begun_anew: bool,
     /// The destination left out connection ids in a stream that had them.
     pub(super) is_single: bool,
 }
@@ -168,6 +170,7 @@ impl Service {
             },
             Mode::Destination => {
                 self.told_last = None;
+                self.has_begun_anew = false;
                 self.is_single = false;
                 match stream {
                     Stream::Shared(Shared { ids, .. }) | Stream::Bridged(Bridged { ids, .. }) => {
@@ -216,10 +219,15 @@ impl Service {
     /// A source starts at 1 again when it reconnects (specification 5.2). The destination may still
     /// be sending data of the old stream 1: under a name of its own, the new one cannot get them.
     fn next_told(&mut self, source: StreamId) -> StreamId {
+        let is_new = |last| match self.has_begun_anew {
+            true => is_after(source, last),
+            false => source > last,
+        };
         let id = match self.told_last {
-            Some(last) if source <= last => last.next(),
+            Some(last) if !is_new(last) => last.next(),
             Some(_) | None => source,
         };
+        self.has_begun_anew |= self.told_last.is_some_and(|last| id < last);
         self.told_last = Some(id);
         id
     }
@@ -231,11 +239,37 @@ impl Bridged {
     }
 }
 
+/// Whether an id is ahead of another one by less than half the circle of ids, in which 1 follows
+/// 2147483647.
+fn is_after(id: StreamId, other: StreamId) -> bool {
+    let ahead = (id.get() - other.get()).rem_euclid(i32::MAX);
+    (1..=i32::MAX / 2).contains(&ahead)
+}
+
 /// Specification 6.1: the dialect does not change within a stream.
 #[inline]
 pub(super) fn same_form(is_named: bool, connection: Option<ConnectionId>) -> Result<(), PeerError> {
     match connection.is_some() == is_named {
         true => Ok(()),
         false => Err(PeerError::DialectChange("connection ids")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_of_a_stream_comes_again_when_they_begin_anew() {
+        let id = |number| StreamId::new(number).expect("it is positive");
+        let mut service = Service::default();
+        // A source that keeps its stream, of which each connection is one for the destination.
+        let source = id(i32::MAX - 1);
+        let told = [(); 5].map(|()| service.next_told(source).get());
+        assert_eq!(told, [i32::MAX - 1, i32::MAX, 1, 2, 3]);
+        // A source that goes on, and one that begins at 1.
+        assert_eq!(service.next_told(id(9)), id(9));
+        assert_eq!(service.next_told(StreamId::FIRST), id(10));
+        assert_eq!(service.next_told(id(11)), id(11));
     }
 }

@@ -158,6 +158,7 @@ fn states() -> Vec<(&'static str, Service)> {
                 is_known: true,
                 is_single: false,
                 told_last: StreamId::new(TOLD),
+                has_begun_anew: false,
             },
         )
     };

@@ -348,6 +348,14 @@ impl Proxy {
         self.pool.used_size()
     }
 
+    /// Entries that name a connection, in all tables. Some may outlive it, while there is a link for
+    /// five minutes at most: with a link that long and no connection, there are none.
+    pub fn entry_count(&self) -> usize {
+        let named: usize = self.services.iter().map(Service::count).sum();
+        let waiting = self.schedule.size() + self.timers.watched_count();
+        self.connections.count() + named + waiting + self.actions.len()
+    }
+
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()

@@ -57,7 +57,7 @@ impl Schedule {
         }
     }
 
-    #[cfg(test)]
+    /// Entries of both lists, those of connections that ended included.
     pub(crate) fn size(&self) -> usize {
         self.new.len() + self.old.len()
     }

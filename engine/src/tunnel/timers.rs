@@ -75,7 +75,7 @@ impl Timers {
         self.next_stall_check = None;
     }
 
-    #[cfg(test)]
+    /// Entries, those of connections that ended included.
     pub(crate) fn watched_count(&self) -> usize {
         self.quiet.len()
     }

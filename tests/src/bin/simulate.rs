@@ -1,7 +1,7 @@
 //! Runs the simulator: `simulate --seeds 4096 --steps 20000`, or one seed with what happened last:
-//! `simulate --seed 17 --steps 20000`.
+//! `simulate --seed 17 --steps 20000`. With `--days 365` in place of `--steps`, so many simulated days.
 
-use adit_tests::simulation::{Bug, Run, run_all};
+use adit_tests::simulation::{Bug, Length, Run, run_all};
 use anyhow::{Context, Result, bail};
 use std::io::Write;
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ fn main() -> Result<ExitCode> {
         Some(seed) => {
             let run = Run {
                 seed,
-                steps: arguments.steps,
+                length: arguments.length,
                 bug: arguments.bug,
                 has_trace: true,
             };
@@ -23,14 +23,23 @@ fn main() -> Result<ExitCode> {
         }
         None => {
             let Arguments { first, seeds, .. } = arguments;
-            (seeds, run_all(first, seeds, arguments.steps, arguments.bug))
+            (
+                seeds,
+                run_all(first, seeds, arguments.length, arguments.bug),
+            )
         }
     };
     match result {
         Ok(tally) => {
-            let steps = seeds * arguments.steps;
+            let (count, unit) = match arguments.length {
+                Length::Steps(steps) => (seeds * steps, "steps"),
+                Length::Days(days) => (seeds * days, "days"),
+            };
             let time = start.elapsed();
-            writeln!(out, "{seeds} seeds, {steps} steps in {time:.1?}: {tally:?}")?;
+            writeln!(
+                out,
+                "{seeds} seeds, {count} {unit} in {time:.1?}: {tally:?}"
+            )?;
             Ok(ExitCode::SUCCESS)
         }
         Err(failure) => {
@@ -44,7 +53,7 @@ struct Arguments {
     seed: Option<u64>,
     first: u64,
     seeds: u64,
-    steps: u64,
+    length: Length,
     bug: Option<Bug>,
 }
 
@@ -54,7 +63,7 @@ impl Arguments {
             seed: None,
             first: 0,
             seeds: 64,
-            steps: 20_000,
+            length: Length::Steps(20_000),
             bug: None,
         };
         while let Some(name) = arguments.next() {
@@ -65,12 +74,14 @@ impl Arguments {
                 "--seed" => parsed.seed = Some(number()?),
                 "--first" => parsed.first = number()?,
                 "--seeds" => parsed.seeds = number()?,
-                "--steps" => parsed.steps = number()?,
+                "--steps" => parsed.length = Length::Steps(number()?),
+                "--days" => parsed.length = Length::Days(number()?),
                 "--bug" => {
                     let bug = Bug::named(&value);
-                    parsed.bug = Some(bug.with_context(|| format!("{:?} are planted", Bug::ALL))?);
+                    let known = (Bug::OF_STEPS, Bug::OF_DAYS);
+                    parsed.bug = Some(bug.with_context(|| format!("{known:?} are planted"))?);
                 }
-                _ => bail!("{name}: --seed, --first, --seeds, --steps and --bug are known"),
+                _ => bail!("{name}: --seed, --first, --seeds, --steps, --days and --bug are known"),
             }
         }
         Ok(parsed)

@@ -49,11 +49,23 @@ pub enum Bug {
     NoTimeouts,
     /// What has come and was not read counts as silence. In the proxy's driver.
     HastySilence,
+    /// A proxy always looks at the time a little late, so that its pings drift. In its driver.
+    LateTimers,
+    /// Milliseconds since the machine began are counted in 32 bits. In the proxy's driver.
+    ShortClock,
+    /// Nobody looks for tunnels that are over. Beside the gate.
+    Unswept,
+    /// The links of a tunnel that is over stay. In the relay's driver.
+    EternalLinks,
+    /// A dial that nobody waits for any more is never answered. In the proxy's driver.
+    ForgottenDial,
+    /// A source that counts its streams beyond 2147483647. In front of the relay.
+    EndlessStreams,
 }
 
 impl Bug {
-    /// All of them.
-    pub const ALL: [Self; 21] = [
+    /// Those that a run of steps has to find.
+    pub const OF_STEPS: [Self; 21] = [
         Self::DroppedByte,
         Self::LostData,
         Self::SwappedData,
@@ -77,9 +89,20 @@ impl Bug {
         Self::HastySilence,
     ];
 
+    /// Those that a run of days has to find: they take time to show.
+    pub const OF_DAYS: [Self; 6] = [
+        Self::LateTimers,
+        Self::ShortClock,
+        Self::Unswept,
+        Self::EternalLinks,
+        Self::ForgottenDial,
+        Self::EndlessStreams,
+    ];
+
     /// The one of this name, as `Debug` shows it.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|bug| format!("{bug:?}") == name)
+        let mut all = Self::OF_STEPS.into_iter().chain(Self::OF_DAYS);
+        all.find(|bug| format!("{bug:?}") == name)
     }
 }

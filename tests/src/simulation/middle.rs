@@ -155,6 +155,27 @@ impl Middle {
         self.drop_side(scene, mode, true)
     }
 
+    /// Closes both sides: the tunnel is over.
+    ///
+    /// # Errors
+    /// The core does what it must not.
+    pub(super) fn end_tunnel(&mut self, scene: &mut Scene) -> Result<()> {
+        for mode in SIDES {
+            if scene.bug == Some(Bug::EternalLinks) || self.sides[at(mode)].is_none() {
+                continue;
+            }
+            self.relay.close(mode, CloseCode::Normal, "tunnel closed");
+            self.drop_side(scene, mode, true)?;
+        }
+        Ok(())
+    }
+
+    /// Pings that this side has sent so far, over all its links.
+    #[must_use]
+    pub(super) fn pings(&self, mode: Mode) -> u64 {
+        self.relay.counters(mode).pings
+    }
+
     /// Reads one side once.
     ///
     /// # Errors
@@ -277,7 +298,8 @@ impl Middle {
                 return;
             }
             let size = finish_frame(&mut area, End::Server, size, [0; 4]);
-            seat.out.push(&area[..size]);
+            let mut way = self.tamper.towards(scene, to);
+            seat.out.push(&way.renumber(&area[..size]));
         }
     }
 

@@ -13,7 +13,9 @@
 //! input, queue  what was read and not handled, what waits to be written
 //! socket, application   full and short, slow, rude, half closing
 //! hostile   a peer that says anything            gate      the service's rules about tokens
+//! numbers   a source that counts from elsewhere
 //! bugs, tamper   mistakes planted to test all this
+//! days      many tunnels one after the other, with long silences between what happens
 //! ```
 //!
 //! The cores are the product's; the drivers are written anew after those of `engine::ring`, without
@@ -32,12 +34,14 @@
 
 mod application;
 mod bugs;
+mod days;
 mod dice;
 mod gate;
 mod hostile;
 mod input;
 mod link;
 mod middle;
+mod numbers;
 mod pipe;
 mod profile;
 mod queue;
@@ -62,13 +66,22 @@ use world::World;
 /// Steps of one round.
 const ROUND: u64 = 2_500;
 
+/// How long a run is, and of what kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// So many steps of one tunnel, in rounds: as much as can happens at once.
+    Steps(u64),
+    /// So many simulated days, of one tunnel after the other, in which not much happens.
+    Days(u64),
+}
+
 /// One run.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
     /// What everything follows from.
     pub seed: u64,
-    /// How many steps.
-    pub steps: u64,
+    /// How long it is.
+    pub length: Length,
     /// A mistake that is planted.
     pub bug: Option<Bug>,
     /// What happened last is remembered.
@@ -80,7 +93,7 @@ pub struct Run {
 pub struct Failure {
     /// The run.
     pub run: Run,
-    /// Steps that were taken.
+    /// Steps that were taken, or days that were over.
     pub step: u64,
     /// What was wrong.
     pub reason: String,
@@ -91,17 +104,21 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Run {
-            seed, steps, bug, ..
+            seed, length, bug, ..
         } = self.run;
         for line in &self.trace {
             writeln!(f, "  {line}")?;
         }
+        let (unit, option, count) = match length {
+            Length::Steps(count) => ("step", "--steps", count),
+            Length::Days(count) => ("day", "--days", count),
+        };
         writeln!(
             f,
-            "seed {seed} fails at step {}: {}",
+            "seed {seed} fails at {unit} {}: {}",
             self.step, self.reason
         )?;
-        write!(f, "replay: simulate --seed {seed} --steps {steps}")?;
+        write!(f, "replay: simulate --seed {seed} {option} {count}")?;
         match bug {
             Some(bug) => write!(f, " --bug {bug:?}"),
             None => Ok(()),
@@ -137,11 +154,16 @@ impl Run {
 
     fn go_on(self, world: &mut Option<World>, step: &mut u64) -> anyhow::Result<Tally> {
         let world = world.insert(World::new(self.seed, self.bug, self.has_trace)?);
-        while *step < self.steps {
-            *step += 1;
-            world.step()?;
-            if step.is_multiple_of(ROUND) || *step == self.steps {
-                world.settle()?;
+        match self.length {
+            Length::Days(days) => world.live(days, step)?,
+            Length::Steps(steps) => {
+                while *step < steps {
+                    *step += 1;
+                    world.step()?;
+                    if step.is_multiple_of(ROUND) || *step == steps {
+                        world.settle()?;
+                    }
+                }
             }
         }
         Ok(world.tally())
@@ -156,7 +178,7 @@ impl Run {
 pub fn run_all(
     first: u64,
     seeds: u64,
-    steps: u64,
+    length: Length,
     bug: Option<Bug>,
 ) -> Result<Tally, Box<Failure>> {
     let next = AtomicU64::new(first);
@@ -169,7 +191,7 @@ pub fn run_all(
             }
             let run = Run {
                 seed,
-                steps,
+                length,
                 bug,
                 has_trace: false,
             };

@@ -1,6 +1,7 @@
 //! What a seed is like: its tunnel, its network, its people, its accidents.
 
 use super::dice::Dice;
+use super::numbers::Numbers;
 use adit_engine::tunnel::limits::Limits;
 use adit_engine::tunnel::relay::Quotas;
 use adit_proto::ids::{Dialect, ServiceId, Subprotocol};
@@ -14,6 +15,8 @@ pub(super) struct Profile {
     pub(super) services: Vec<ServiceId>,
     /// How the source writes.
     pub(super) dialect: Dialect,
+    /// The numbers that the source gives its streams and connections.
+    pub(super) numbers: Numbers,
     /// What the destination may offer, one for each of its links.
     pub(super) offers: Vec<Subprotocol>,
     /// Of a thousand proxies, how many know credit.
@@ -113,6 +116,7 @@ impl Profile {
             network,
             people,
             accidents: draw_accidents(dice),
+            numbers: Numbers::default(),
         }
     }
 

@@ -42,8 +42,10 @@ pub(super) struct Scene {
     pub(super) moved: u64,
     /// Connections begun and transfers complete, bytes of applications.
     pub(super) tally: Tally,
-    seed: u64,
-    start: Instant,
+    /// Of the run.
+    pub(super) seed: u64,
+    /// When it began.
+    pub(super) start: Instant,
     last_socket: u32,
     last_link: u64,
     trace: Option<VecDeque<String>>,
@@ -62,6 +64,10 @@ pub struct Tally {
     pub bytes: u64,
     /// Links lost, replaced or revoked.
     pub links_lost: u64,
+    /// Tunnels that came to their end, of runs of days.
+    pub tunnels: u64,
+    /// Pings that reached the relay of those.
+    pub pings: u64,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -71,6 +77,8 @@ impl std::ops::AddAssign for Tally {
         self.cut += other.cut;
         self.bytes += other.bytes;
         self.links_lost += other.links_lost;
+        self.tunnels += other.tunnels;
+        self.pings += other.pings;
     }
 }
 

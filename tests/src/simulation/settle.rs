@@ -52,21 +52,14 @@ impl World {
         self.check_round()
     }
 
-    fn check_round(&mut self) -> Result<()> {
+    pub(super) fn check_round(&mut self) -> Result<()> {
         let is_calm = self.scene.breaks == 0 && self.scene.refusals == 0;
         self.scene.refusals += self.middle.take_refusals(is_calm);
         check_round(&mut self.scene)
     }
 
     fn run_out(&mut self) -> Result<()> {
-        if let Some(hostile) = self.hostile.take() {
-            self.scene.link(hostile.link).reset();
-        }
-        for link in self.scene.links.values_mut() {
-            if link.up.is_vanished() || link.down.is_vanished() {
-                link.reset();
-            }
-        }
+        self.end_what_only_a_host_notices();
         let (mut progress, mut since) = (self.progress(), self.scene.now);
         let mut least = self.unread();
         for _ in 0..ROUNDS_MAX {
@@ -91,6 +84,19 @@ impl World {
         bail!("it does not come to an end: {}", self.left_over());
     }
 
+    /// Whoever is hostile leaves, and links of which nothing is left are reset: one that never answered
+    /// a ping is not missed by a core.
+    pub(super) fn end_what_only_a_host_notices(&mut self) {
+        if let Some(hostile) = self.hostile.take() {
+            self.scene.link(hostile.link).reset();
+        }
+        for link in self.scene.links.values_mut() {
+            if link.up.is_vanished() || link.down.is_vanished() {
+                link.reset();
+            }
+        }
+    }
+
     /// Changes with everything that brings the end closer, but for what nobody waits for.
     fn progress(&self) -> impl PartialEq + use<> {
         let tally = self.scene.tally;
@@ -107,9 +113,20 @@ impl World {
     }
 
     fn turn_all(&mut self) -> Result<()> {
+        self.act_all()?;
+        self.turn_network()
+    }
+
+    /// Each application does something.
+    pub(super) fn act_all(&mut self) -> Result<()> {
         for id in self.scene.active() {
             self.scene.act(id)?;
         }
+        Ok(())
+    }
+
+    /// All but the applications do what there is to do.
+    pub(super) fn turn_network(&mut self) -> Result<()> {
         for mode in SIDES {
             self.connect(mode)?;
             self.arrive()?;
@@ -148,7 +165,7 @@ impl World {
             && self.middle.is_idle()
     }
 
-    fn next_event(&self) -> Option<Instant> {
+    pub(super) fn next_event(&self) -> Option<Instant> {
         let pipes = self.scene.links.values();
         let arrivals = pipes.flat_map(|link| [link.up.next_arrival(), link.down.next_arrival()]);
         let now = self.scene.now;
@@ -163,7 +180,7 @@ impl World {
             .min()
     }
 
-    fn left_over(&self) -> String {
+    pub(super) fn left_over(&self) -> String {
         let active = self.scene.active();
         let ends = active.iter().map(|id| {
             let end = &self.scene.ends[id];

@@ -6,6 +6,7 @@ use self::local::Reader;
 use super::bugs::Bug;
 use super::input::Input;
 use super::link::LinkId;
+use super::numbers::Way;
 use super::pipe::Got;
 use super::queue::Queue;
 use super::scene::Scene;
@@ -20,6 +21,7 @@ use adit_engine::tunnel::proxy::{Action, Proxy, ProxySettings};
 use adit_proto::ids::Mode;
 use adit_proto::websocket::CloseCode;
 use anyhow::{Context, Result, bail, ensure};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// A proxy and its end of the link.
@@ -32,14 +34,17 @@ pub(super) struct Side {
     /// When there was nothing to read, last.
     read_until: Instant,
     out: Queue,
+    /// The start of a message that is being renumbered.
+    partial: Vec<u8>,
     /// Where frames are composed.
     area: Vec<u8>,
     dials: Vec<(ConnectionKey, u32)>,
     /// As of the last look.
     refused: u64,
     stalled: u64,
-    /// A planted mistake.
+    /// Planted mistakes.
     is_deaf: bool,
+    late: Duration,
 }
 
 impl Side {
@@ -75,11 +80,16 @@ impl Side {
             input: None,
             read_until: scene.now,
             out: Queue::default(),
+            partial: Vec::new(),
             area: vec![0; BULK_BUFFER_SIZE],
             dials: Vec::new(),
             refused: 0,
             stalled: 0,
             is_deaf: false,
+            late: match scene.bug {
+                Some(Bug::LateTimers) => Duration::from_millis(300),
+                _ => Duration::ZERO,
+            },
         }
     }
 
@@ -108,16 +118,23 @@ impl Side {
         is_empty && self.input.is_none() && self.out.size() == 0 && self.dials.is_empty()
     }
 
+    /// Whether its core has an entry about any connection left.
+    #[must_use]
+    pub(super) fn has_entries(&self) -> bool {
+        self.proxy.entry_count() > 0
+    }
+
     /// What is left, for people.
     #[must_use]
     pub(super) fn state(&self) -> String {
         format!(
-            "{}: link {:?}, running {}, paused {}, {} connections, {} bytes queued, {} unread, {} unsent, {} dials",
+            "{}: link {:?}, running {}, paused {}, {} connections, {} entries, {} bytes queued, {} unread, {} unsent, {} dials",
             self.mode,
             self.link,
             self.proxy.is_running(),
             self.proxy.is_paused(),
             self.proxy.connection_count(),
+            self.proxy.entry_count(),
             self.proxy.queued_size(),
             self.input
                 .as_ref()
@@ -130,7 +147,7 @@ impl Side {
     /// When time alone gives it something to do.
     #[must_use]
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.proxy.poll_timeout()
+        self.proxy.poll_timeout().map(|at| at + self.late)
     }
 
     /// A link is there.
@@ -155,7 +172,8 @@ impl Side {
     /// # Errors
     /// The core does what it must not.
     pub(super) fn timeouts(&mut self, scene: &mut Scene) -> Result<()> {
-        if scene.bug == Some(Bug::NoTimeouts) {
+        let is_early = || self.next_timeout().is_none_or(|at| at > scene.now);
+        if scene.bug == Some(Bug::NoTimeouts) || (!self.late.is_zero() && is_early()) {
             return Ok(());
         }
         let read_until = self.read_until(scene);
@@ -163,7 +181,11 @@ impl Side {
             true => scene.now,
             false => read_until,
         };
-        self.proxy.handle_timeout(scene.now, told);
+        let now = match scene.bug {
+            Some(Bug::ShortClock) => scene.now - wrapped(scene.now - scene.start),
+            _ => scene.now,
+        };
+        self.proxy.handle_timeout(now, told);
         let next = self.proxy.poll_timeout();
         ensure!(next.is_none_or(|at| at > scene.now), "time does not go on");
         self.carry_out(scene, Cause::Timeout { read_until })
@@ -282,7 +304,7 @@ impl Side {
         let now = scene.now;
         let area = &mut self.area[..MAX_RECORD_PLAINTEXT];
         let size = self.proxy.compose(now, area, &mut Reader(scene));
-        self.out.push(&self.area[..size]);
+        self.write(scene, 0..size);
         size
     }
 
@@ -295,10 +317,24 @@ impl Side {
             .read_bulk(now, key, &mut self.area, &mut Reader(scene));
         let Some(mut bulk) = read else { return count };
         while let Some(frame) = self.proxy.next_bulk_frame(&mut bulk, &mut self.area) {
-            self.out.push(&self.area[frame]);
+            self.write(scene, frame);
             count += 1;
         }
         count
+    }
+
+    /// Frames that were composed go to the link.
+    fn write(&mut self, scene: &Scene, frames: Range<usize>) {
+        let frames = &self.area[frames];
+        let numbers = scene.profile.numbers;
+        match self.mode == Mode::Source && !numbers.is_ours() {
+            true => {
+                let partial = &mut self.partial;
+                let renumbered = numbers.of_frames(Way::Up, scene.bug, frames, partial);
+                self.out.push(&renumbered);
+            }
+            false => self.out.push(frames),
+        }
     }
 
     /// The link is over. `is_polite`: its last words are offered first.
@@ -318,6 +354,7 @@ impl Side {
         scene.link(id).up.finish();
         self.input = None;
         self.out.clear();
+        self.partial.clear();
         self.proxy.link_lost();
         let mode = self.mode;
         scene.note(|| format!("{mode} loses link {id:?}"));
@@ -359,7 +396,9 @@ impl Side {
             match action {
                 Action::Dial { key, service } => self.dials.push((key, service)),
                 Action::CancelDial { key } => {
-                    if scene.dice.chance(500)
+                    if scene.errs(Bug::ForgottenDial, 1000) {
+                        self.dials.retain(|(dialled, _)| *dialled != key);
+                    } else if scene.dice.chance(500)
                         && let Some(at) = self.dials.iter().position(|(dialled, _)| *dialled == key)
                     {
                         self.dials.remove(at);
@@ -408,6 +447,16 @@ impl Side {
             "{dials} dials, {count_max} is the bound"
         );
         Ok(())
+    }
+}
+
+/// A planted mistake: by how much a clock of so many milliseconds is behind. The machine has been
+/// up for 49 days, so that it is all of them before the first one is over.
+fn wrapped(time: Duration) -> Duration {
+    let all = Duration::from_millis(1 << 32);
+    match time + Duration::from_secs(49 * 86_400) < all {
+        true => Duration::ZERO,
+        false => all,
     }
 }
 

@@ -1,9 +1,11 @@
-//! Planted mistakes in what the relay passes on, message by message.
+//! Planted mistakes in what the relay passes on, message by message; and the numbers of a source that
+//! has others than ours.
 
 use super::bugs::Bug;
 use super::gate::at;
+use super::numbers::{self, frames, split};
 use super::scene::Scene;
-use adit_engine::tunnel::compose::{End, finish_frame};
+use adit_engine::tunnel::compose::End;
 use adit_proto::ids::Mode;
 use adit_proto::message::{DataHeader, Kind, MessageView};
 use std::borrow::Cow;
@@ -38,6 +40,7 @@ enum Change {
 /// What passes to one side.
 pub(super) struct Towards<'a> {
     bug: Option<Bug>,
+    is_source: bool,
     way: &'a mut Way,
     scene: &'a mut Scene,
 }
@@ -73,6 +76,7 @@ impl Tamper {
     pub(super) fn towards<'a>(&'a mut self, scene: &'a mut Scene, to: Mode) -> Towards<'a> {
         Towards {
             bug: self.bug,
+            is_source: to == Mode::Source,
             way: &mut self.ways[at(to)],
             scene,
         }
@@ -80,11 +84,23 @@ impl Tamper {
 }
 
 impl Towards<'_> {
-    /// What becomes of a frame of the relay.
+    /// What becomes of frames that the relay has composed of its own messages.
+    pub(super) fn renumber<'b>(&mut self, frames: &'b [u8]) -> Cow<'b, [u8]> {
+        let numbers = self.scene.profile.numbers;
+        match self.is_source && !numbers.is_ours() {
+            true => {
+                let partial = &mut self.way.partial;
+                Cow::Owned(numbers.of_frames(numbers::Way::Down, None, frames, partial))
+            }
+            false => Cow::Borrowed(frames),
+        }
+    }
+
+    /// What becomes of a frame that the relay has made of what it forwards.
     pub(super) fn pass<'b>(&mut self, frame: &'b [u8]) -> Cow<'b, [u8]> {
         self.scene.moved += 1;
         let Some(bug) = self.bug else {
-            return Cow::Borrowed(frame);
+            return self.renumber(frame);
         };
         // RFC 6455 §5.2: a length of 126 says that two more bytes have it.
         let header = if frame[1] == 126 { 4 } else { 2 };
@@ -111,10 +127,16 @@ impl Towards<'_> {
                 Change::For(other) => messages[at - 1] = readdressed(&messages[at - 1], other),
             }
         }
+        let numbers = self.scene.profile.numbers;
+        if self.is_source && !numbers.is_ours() {
+            for message in &mut messages {
+                *message = numbers.of_message(numbers::Way::Down, None, message);
+            }
+        }
         Cow::Owned(
             messages
                 .iter()
-                .flat_map(|message| frames(message))
+                .flat_map(|message| frames(End::Server, message))
                 .collect(),
         )
     }
@@ -153,32 +175,6 @@ impl Towards<'_> {
             _ => Change::Nothing,
         }
     }
-}
-
-/// Takes whole messages with their length prefixes out of `bytes`.
-fn split(bytes: &mut Vec<u8>) -> Vec<Vec<u8>> {
-    let mut messages = Vec::new();
-    while let [high, low, ..] = bytes[..] {
-        let size = 2 + usize::from(u16::from_be_bytes([high, low]));
-        if bytes.len() < size {
-            break;
-        }
-        messages.push(bytes.drain(..size).collect());
-    }
-    messages
-}
-
-/// One message in frames of its own.
-fn frames(message: &[u8]) -> Vec<u8> {
-    let room = End::Server.header_room();
-    let mut frames = Vec::new();
-    for part in message.chunks(16_000) {
-        let mut area = vec![0; room + part.len()];
-        area[room..].copy_from_slice(part);
-        let size = finish_frame(&mut area, End::Server, part.len(), [0; 4]);
-        frames.extend_from_slice(&area[..size]);
-    }
-    frames
 }
 
 /// The same DATA for another connection.

@@ -2,6 +2,7 @@
 
 use super::application::Manner;
 use super::bugs::Bug;
+use super::dice::Dice;
 use super::gate::{Gate, Ticket, at};
 use super::hostile::Hostile;
 use super::link::{Link, LinkId};
@@ -9,6 +10,7 @@ use super::middle::{Middle, SIDES};
 use super::scene::{Scene, Tally};
 use super::side::{RETRY_MAX, Side};
 use adit_proto::ids::Mode;
+use adit_service::clock::Timestamp;
 use anyhow::Result;
 use std::time::{Duration, Instant};
 
@@ -41,7 +43,8 @@ impl World {
         // Some instant to start from; only its distance to later ones counts.
         let start = Instant::now();
         let mut scene = Scene::new(seed, bug, start, has_trace);
-        let gate = Gate::new(start, bug)?;
+        let epoch = Dice::new(seed, 3).pick(&EPOCHS);
+        let gate = Gate::new(start, Timestamp::from_millis(epoch), bug)?;
         let places = SIDES.map(|mode| Place {
             side: Side::new(mode, &mut scene),
             ticket: gate.ticket(mode),
@@ -192,7 +195,7 @@ impl World {
             self.scene.link(id).up.finish();
             return Ok(());
         }
-        if place.connect_at > now && !self.scene.is_polite {
+        if self.gate.ends().is_none() || (place.connect_at > now && !self.scene.is_polite) {
             return Ok(());
         }
         place.connect_at = now + self.scene.dice.pause(RETRY_MAX);
@@ -295,7 +298,7 @@ impl World {
         (!recent.is_empty()).then(|| self.scene.dice.pick(recent))
     }
 
-    fn lose_link(&mut self) {
+    pub(super) fn lose_link(&mut self) {
         let Some(id) = self.pick_link() else { return };
         let how = self.scene.dice.below(5);
         self.scene
@@ -309,7 +312,7 @@ impl World {
         }
     }
 
-    fn hold_link(&mut self) {
+    pub(super) fn hold_link(&mut self) {
         let Some(id) = self.pick_link() else { return };
         let until = self.scene.now + self.scene.dice.pause(Duration::from_secs(8));
         let is_up = self.scene.dice.chance(500);
@@ -320,7 +323,7 @@ impl World {
         }
     }
 
-    fn restart(&mut self, mode: Mode) -> Result<()> {
+    pub(super) fn restart(&mut self, mode: Mode) -> Result<()> {
         let place = &mut self.places[at(mode)];
         place.side.kill(&mut self.scene)?;
         if let Some(id) = place.coming.take() {
@@ -330,7 +333,7 @@ impl World {
         Ok(())
     }
 
-    fn rotate(&mut self) -> Result<()> {
+    pub(super) fn rotate(&mut self) -> Result<()> {
         let modes = match self.scene.dice.below(3) {
             0 => &SIDES[..1],
             1 => &SIDES[1..],
@@ -363,3 +366,10 @@ impl World {
 
 /// Acts of one step.
 const ACTS_MAX: usize = 8;
+
+/// When a run may begin: now or so, or half a year before seconds since 1970 need 32 or 33 bits.
+const EPOCHS: [u64; 3] = [
+    1_700_000_000_000,
+    1000 * ((1 << 31) - 15_778_800),
+    1000 * ((1 << 32) - 15_778_800),
+];

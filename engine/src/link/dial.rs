@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::ring::unpace_loopback;
+use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -166,6 +167,8 @@ async fn attempt(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStr
         socket.bind(SocketAddr::new(local, 0))?;
     }
     unpace_loopback(&socket, address.ip());
+    // As for the loop's own dials: a byte sent as urgent stays in its place, from the first one on.
+    SockRef::from(&socket).set_out_of_band_inline(true)?;
     let stream = socket.connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
@@ -196,6 +199,24 @@ const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write as _;
+    use tokio::io::AsyncReadExt as _;
+
+    #[tokio::test]
+    async fn a_byte_sent_as_urgent_stays_in_its_place() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let dialled = dial_tcp("localhost", port, Duration::from_secs(20)).await;
+        let mut stream = dialled.unwrap();
+        let (mut application, _) = listener.accept().unwrap();
+        application.write_all(b"before").unwrap();
+        SockRef::from(&application).send_out_of_band(b"!").unwrap();
+        application.write_all(b"behind").unwrap();
+        drop(application);
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "before!behind");
+    }
 
     #[test]
     fn families_alternate() {

@@ -40,9 +40,9 @@ impl Offsets {
         ..Self::NONE
     };
 
-    /// The peer keeps to credit, and was told no limit yet.
-    pub(crate) fn is_untold(&self) -> bool {
-        self.told == 0 && self.tell_at != u64::MAX
+    /// The peer keeps to credit, and no limit holds: it was told none yet, or that there is none any more.
+    pub(crate) fn is_unlimited(&self) -> bool {
+        matches!(self.told, 0 | u64::MAX) && self.tell_at != u64::MAX
     }
 }
 
@@ -98,7 +98,7 @@ impl Proxy {
     }
 
     /// Tells the peer how far it may send now: the local socket has taken what was asked for, or takes
-    /// nothing and the peer was told no limit yet. A lone connection holds up nobody and has none.
+    /// nothing while no limit holds. A lone connection holds up nobody and has none.
     #[cold]
     pub(crate) fn tell_limit(&mut self, now: Instant, key: ConnectionKey) {
         let room = match self.connections.count() {

@@ -314,7 +314,7 @@ impl Proxy {
             let io = connection.io;
             self.forget(key);
             self.act(Action::End { io });
-        } else if has_room || (size > 0 && connection.offsets.is_untold()) {
+        } else if has_room || (size > 0 && connection.offsets.is_unlimited()) {
             self.tell_limit(now, key);
         }
         self.check_pool();

@@ -180,6 +180,12 @@ fn a_lone_connection_has_no_limit_until_there_is_another_one() {
     assert_eq!(lab.ending(other), Some(Ended::Orderly));
     lab.gets(&[data(1, "A", 1, &[7; 60_000]), data(1, "A", 1, &[7; 60_000])]);
     assert_eq!(told(&mut lab, 1), Some(u64::MAX));
+    // And once more that there is one, as soon as it takes nothing and is not alone.
+    lab.accept(0).unwrap();
+    lab.reads(ios[0], usize::MAX);
+    lab.socket(ios[0]).room = 0;
+    lab.gets(&[data(1, "A", 1, &[7; 60_000])]);
+    assert!(told(&mut lab, 1).is_some_and(|limit| limit < 1_000_000 + room));
 }
 
 #[test]

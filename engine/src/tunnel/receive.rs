@@ -315,6 +315,10 @@ impl Proxy {
                 connection.state = State::Dialling { peer_ended: true };
                 if is_empty {
                     self.act(Action::CancelDial { key });
+                } else {
+                    // Who may be tried again for ever is wanted for so long, as one that takes nothing.
+                    connection.moved_at = now;
+                    self.watch(key, now, FLUSH_TIMEOUT);
                 }
             }
             // What this batch still offers it decides, see `after_queue_change`.

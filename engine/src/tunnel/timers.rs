@@ -205,9 +205,9 @@ impl Proxy {
             connection.is_watched = false;
             let patience = match connection.state {
                 State::LocalEnded => grace,
-                State::Flushing => FLUSH_TIMEOUT,
+                State::Flushing | State::Dialling { peer_ended: true } => FLUSH_TIMEOUT,
                 State::Open if connection.is_gone && connection.credit() == 0 => FLUSH_TIMEOUT,
-                State::Dialling { .. } | State::Open => continue,
+                State::Dialling { peer_ended: false } | State::Open => continue,
             };
             let due = connection.moved_at + patience;
             if due > now {

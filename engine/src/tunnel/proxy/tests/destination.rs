@@ -1,6 +1,7 @@
 //! Specification 8.3, rule by rule, and the defects of section 17 that a destination could have.
 
 use super::lab::*;
+use crate::tunnel::timers::FLUSH_TIMEOUT;
 use std::time::Duration;
 
 #[test]
@@ -32,6 +33,24 @@ fn what_was_sent_before_the_end_is_delivered_though_the_dial_was_slow() {
     assert_eq!(lab.ending(io), Some(Ended::Orderly));
     lab.is_empty();
     lab.says(&[]);
+}
+
+/// The application is down, and is dialled again and again.
+#[test]
+fn what_was_sent_before_the_end_is_not_kept_for_ever() {
+    let mut lab = Lab::destination(&["A"]);
+    lab.gets(&[
+        stream_start(1, "A", 1),
+        data(1, "A", 1, b"bye"),
+        connection_reset(1, "A", 1),
+    ]);
+    lab.wait(FLUSH_TIMEOUT - Duration::from_secs(1));
+    assert_eq!(lab.cancelled, 0);
+    assert!(lab.proxy.queued_size() > 0);
+    lab.wait(Duration::from_secs(2));
+    assert_eq!((lab.cancelled, lab.proxy.queued_size()), (1, 0));
+    assert_eq!(lab.dialled(), None);
+    lab.is_empty();
 }
 
 #[test]

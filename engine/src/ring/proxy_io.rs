@@ -27,6 +27,9 @@ use tokio::sync::mpsc::UnboundedSender;
 /// Why a silent link is given up.
 const SILENT: &str = "the service answers no pings any more";
 
+/// The place of the queue of control messages in [`ProxyIo::held_up`].
+const OUTBOX: usize = 1;
+
 /// One proxy on a loop.
 pub(super) struct ProxyIo {
     tunnel: u32,
@@ -103,8 +106,11 @@ impl ProxyIo {
 
     /// When time alone gives it something to do.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let down = (self.link.is_none() && self.listeners.iter().any(|listener| listener.is_ready))
-            .then(|| self.down_since + DOWN_PATIENCE);
+        // While accepting pauses, that moment would be now for ever.
+        let down = (self.link.is_none()
+            && self.accept_at.is_none()
+            && self.listeners.iter().any(|listener| listener.is_ready))
+        .then(|| self.down_since + DOWN_PATIENCE);
         [
             self.proxy.poll_timeout(),
             self.accept_at,
@@ -136,17 +142,19 @@ impl ProxyIo {
         self.flush_writable(io);
         self.redial(io);
         let mut again = self.receive(io);
-        let was_held = self.is_held();
+        let mut held_up = self.held_up();
         self.handle_timeout(io);
         self.act(io);
         self.accept(io);
+        // What has ended just now may have filled it.
+        held_up[OUTBOX] |= self.proxy.is_outbox_full();
         let kept_waiting = self.kept_waiting();
         again |= self.send(io);
         self.act(io);
-        // Sending may have emptied the queue of control messages that held up the reading, a dial that failed at
-        // once the queue of its connection, and the end of a time that of one that stalled. What was read of the
-        // link has no edge any more.
-        again |= was_held && !self.is_held();
+        // Sending may have emptied the queue of control messages that held up reading and accepting, a dial that failed
+        // at once the queue of its connection, and the end of a time that of one that stalled. What was read of the link,
+        // and who waits at a listener, has no edge any more.
+        again |= (held_up.into_iter().zip(self.held_up())).any(|(was, is)| was && !is);
         again |= self.kept_waiting() < kept_waiting;
         self.check_drained(io);
         if let Some(link) = &mut self.link {
@@ -155,9 +163,13 @@ impl ProxyIo {
         again
     }
 
-    /// Whether what the link has brought waits for something else.
-    fn is_held(&self) -> bool {
-        self.proxy.is_paused() || self.link.as_ref().is_some_and(LinkIo::is_held)
+    /// What may keep waiting what the link has brought, or who connects. One may end while another stays.
+    fn held_up(&self) -> [bool; 3] {
+        [
+            self.proxy.is_blocked(),
+            self.proxy.is_outbox_full(),
+            self.link.as_ref().is_some_and(LinkIo::is_held),
+        ]
     }
 
     fn handle_timeout(&mut self, io: &Io) {

@@ -9,12 +9,14 @@ use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use adit_proto::ids::{Mode, TunnelId};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::{Admission, Grant, Link, RelayControl, ServeConfig, serve};
 use crate::ring::{self, IoChoice, LinkNews, LoopHandle, StartError};
@@ -26,6 +28,8 @@ pub struct Relay {
     threads: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<io::Result<()>>,
+    /// The one that takes clients in.
+    serving: JoinSet<io::Result<()>>,
     /// The first part that ended.
     ended: watch::Receiver<Option<&'static str>>,
 }
@@ -86,7 +90,8 @@ impl Relay {
             loop_of(&targets, &grant.tunnel).attach(grant, link, news.clone());
         };
         let end = End(ending, "the listener");
-        tasks.spawn(async move {
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
             let _end = end;
             let stopped = async move {
                 // An error means that the relay was dropped.
@@ -99,6 +104,7 @@ impl Relay {
             threads,
             stop,
             tasks,
+            serving,
             ended,
         })
     }
@@ -114,8 +120,11 @@ impl Relay {
     }
 
     /// Takes in no more clients and drops the links without a close frame, so that proxies come
-    /// back to whatever takes this relay's place (specification 2.1).
+    /// back to whatever takes this relay's place (specification 2.1). Clients whose tokens are being checked are answered
+    /// first, which takes [`ANSWERS_MAX`] at most: a token that was spent without an answer is lost to its holder.
     pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        let _ = timeout(ANSWERS_MAX, self.serving.join_next()).await;
         self.end();
         for thread in self.threads.drain(..) {
             // A loop ends within one turn, which is a few milliseconds.
@@ -157,6 +166,9 @@ impl RelayControl for Relay {
     }
 }
 
+/// How long clients may take to be answered when it stops.
+const ANSWERS_MAX: Duration = Duration::from_secs(5);
+
 /// Tells that a part of the relay is over, however it ended.
 struct End(watch::Sender<Option<&'static str>>, &'static str);
 
@@ -183,8 +195,10 @@ mod tests {
     use crate::link::Denial;
     use adit_proto::handshake::ServerRequest;
     use std::net::SocketAddr;
-    use std::time::Duration;
-    use tokio::time::timeout;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use tokio::time::sleep;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -203,17 +217,59 @@ mod tests {
         fn disconnected(&self, _: &Grant) {}
     }
 
+    /// Lets nobody in, but thinks about it.
+    #[derive(Default)]
+    struct Slow {
+        begun: AtomicU32,
+        done: AtomicU32,
+    }
+
+    impl Admission for Slow {
+        async fn admit(&self, _: &ServerRequest, _: SocketAddr, _: &str) -> Result<Grant, Denial> {
+            self.begun.fetch_add(1, Ordering::SeqCst);
+            sleep(Duration::from_millis(300)).await;
+            self.done.fetch_add(1, Ordering::SeqCst);
+            Err(Denial {
+                status: 403,
+                text: "nobody".to_owned(),
+            })
+        }
+
+        fn connected(&self, _: &Grant) {}
+
+        fn disconnected(&self, _: &Grant) {}
+    }
+
     async fn relay() -> Relay {
+        relay_with(Arc::new(Nobody)).await.0
+    }
+
+    async fn relay_with(admission: Arc<impl Admission>) -> (Relay, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let loops = NonZeroUsize::new(2);
-        Relay::start(
-            listener,
-            ServeConfig::default(),
-            Arc::new(Nobody),
-            IoChoice::Epoll,
-            loops,
-        )
-        .unwrap()
+        let address = listener.local_addr().unwrap();
+        let (config, loops) = (ServeConfig::default(), NonZeroUsize::new(2));
+        let relay = Relay::start(listener, config, admission, IoChoice::Epoll, loops).unwrap();
+        (relay, address)
+    }
+
+    #[tokio::test]
+    async fn clients_whose_tokens_are_being_checked_are_answered_before_the_end() {
+        let slow = Arc::new(Slow::default());
+        let (relay, address) = relay_with(Arc::clone(&slow)).await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let request = "GET /tunnel?local-proxy-mode=source HTTP/1.1\r\nHost: relay\r\n\
+            Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+            Sec-WebSocket-Protocol: aws.iot.securetunneling-3.0\r\naccess-token: token\r\n\r\n";
+        client.write_all(request.as_bytes()).await.unwrap();
+        while slow.begun.load(Ordering::SeqCst) == 0 {
+            sleep(Duration::from_millis(2)).await;
+        }
+        relay.stop().await;
+        assert_eq!(slow.done.load(Ordering::SeqCst), 1);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     }
 
     /// One dead loop is enough: the tunnels on it are dead, while handshakes go on for ever.

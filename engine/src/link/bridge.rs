@@ -2,31 +2,52 @@
 //!
 //! The data plane wants one socket and one record layer, so the outer TLS is a task of the
 //! runtime, which copies between the proxy's connection and one end of a local socket pair. The
-//! other end is the link's socket.
+//! other end is the link's socket, of which the kernel knows nothing of the way to the proxy: the task looks at that.
 
+use std::future::Future;
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-/// Starts the task on the current runtime and returns the link's end.
-pub(super) fn start<S>(outer: S) -> io::Result<UnixStream>
+use crate::ring::{SILENCE_CHECK, is_silent};
+
+/// Starts the task on the current runtime and returns the link's end. `socket` is that of `outer`, once more.
+pub(super) fn start<S>(outer: S, socket: OwnedFd) -> io::Result<UnixStream>
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let (near, far) = UnixStream::pair()?;
-    tokio::spawn(run(outer, far));
+    tokio::spawn(run(outer, far, silence(socket)));
     Ok(near)
 }
 
-async fn run<S: AsyncRead + AsyncWrite>(outer: S, inner: UnixStream) {
+/// Completes when nothing comes back from the proxy's host any more.
+async fn silence(socket: OwnedFd) {
+    while !is_silent(socket.as_fd()) {
+        sleep(SILENCE_CHECK).await;
+    }
+}
+
+async fn run<S: AsyncRead + AsyncWrite>(
+    outer: S,
+    inner: UnixStream,
+    silence: impl Future<Output = ()>,
+) {
     let (outer_read, mut outer_write) = split(outer);
     let (inner_read, mut inner_write) = split(inner);
-    if let Err(error) = run_both(outer_read, &mut outer_write, inner_read, &mut inner_write).await {
+    let outcome = tokio::select! {
+        outcome = run_both(outer_read, &mut outer_write, inner_read, &mut inner_write) => outcome,
+        () = silence => Err(io::ErrorKind::TimedOut.into()),
+    };
+    if let Err(error) = outcome {
         tracing::debug!(%error, "the connection through the web proxy failed");
     }
+    // The link hears of it now, whatever the proxy makes of its own end.
+    drop(inner_write);
     let _ = timeout(FAREWELL, outer_write.shutdown()).await;
 }
 
@@ -74,3 +95,17 @@ const BUFFER_SIZE: usize = 64 * 1024;
 
 /// How long one side may take to end after the other has.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_link_ends_when_nothing_comes_back_from_its_web_proxy() {
+        let (_proxy, outer) = tokio::io::duplex(64);
+        let (mut link, far) = UnixStream::pair().unwrap();
+        tokio::spawn(run(outer, far, async {}));
+        let end = timeout(Duration::from_secs(20), link.read(&mut [0])).await;
+        assert_eq!(end.unwrap().unwrap(), 0);
+    }
+}

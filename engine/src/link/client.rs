@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::IpAddr;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,9 +123,11 @@ impl Dialer {
                 self.secure(socket).await
             }
             ProxyScheme::Https => {
+                let again = socket.as_fd().try_clone_to_owned();
                 let outer = self.ask_in_tls(socket, web_proxy);
                 let stream = self.through(web_proxy, outer).await?;
-                let socket = bridge::start(stream).map_err(|source| LinkError::Proxy {
+                let started = again.and_then(|again| bridge::start(stream, again));
+                let socket = started.map_err(|source| LinkError::Proxy {
                     proxy: web_proxy.to_string(),
                     source: source.into(),
                 })?;

@@ -271,10 +271,31 @@ impl Echo {
         self.retransmissions >= UNANSWERED_IN_VAIN && self.silent_for >= silent_for
     }
 
-    /// Retransmissions or probes in a row, whichever there are.
-    pub(super) fn unanswered(&self) -> u8 {
-        self.retransmissions.max(self.probes)
+    /// Whether nothing came from it for [`SILENCE_MAX`], although it was asked again and again, by retransmissions or
+    /// probes: it is gone.
+    pub(super) fn is_silent(&self) -> bool {
+        let unanswered = self.retransmissions.max(self.probes);
+        unanswered >= UNANSWERED_IN_VAIN && self.silent_for >= SILENCE_MAX
     }
+}
+
+/// Time between two looks at whether a peer is silent.
+pub(crate) const SILENCE_CHECK: Duration = match cfg!(test) {
+    true => Duration::from_secs(1),
+    false => Duration::from_secs(10),
+};
+
+/// As long as the keep-alive probes of an idle link take, so that a host which is gone has the same end whether or not
+/// something is sent to it meanwhile. They begin after 30 s: so the last 20 s at least were spent asking, and no outage
+/// that is shorter ends a link.
+pub(super) const SILENCE_MAX: Duration = match cfg!(test) {
+    true => Duration::from_secs(2),
+    false => Duration::from_secs(50),
+};
+
+/// Whether the peer of a TCP connection is silent, see [`Echo::is_silent`]; not so for what is no such connection.
+pub(crate) fn is_silent(socket: BorrowedFd<'_>) -> bool {
+    echo(socket.as_raw_fd()).is_silent()
 }
 
 /// What came back from a TCP peer; nothing and zeros for what is not TCP.

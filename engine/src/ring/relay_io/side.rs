@@ -4,13 +4,13 @@ use crate::ring::buffers::Buffers;
 use crate::ring::handle::Admitted;
 use crate::ring::io::Io;
 use crate::ring::link_io::{LinkFault, LinkIo};
-use crate::ring::socket::{Echo, UNANSWERED_IN_VAIN};
+use crate::ring::socket::{Echo, SILENCE_CHECK};
 use crate::tls::RecordError;
 use crate::tunnel::compose::{End, finish_frame};
 use crate::tunnel::outbox::Outbox;
 use crate::tunnel::relay::{Composer, Frames, Relay};
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// One side of a tunnel at the relay: its WebSocket and the frame being composed for it.
 pub(super) struct Side {
@@ -172,22 +172,6 @@ pub(super) struct Silence {
     has_sent: bool,
 }
 
-/// Time between two looks.
-const SILENCE_CHECK: Duration = match cfg!(test) {
-    true => Duration::from_secs(1),
-    false => Duration::from_secs(10),
-};
-
-/// A peer of which nothing came for so long, although it was asked again and again, is gone.
-///
-/// As long as the keep-alive probes of an idle link take, so that a host which is gone has the same end whether or not
-/// something is sent to it meanwhile. They begin after 30 s: so the last 20 s at least were spent asking, and no outage
-/// that is shorter ends a link.
-const SILENCE_MAX: Duration = match cfg!(test) {
-    true => Duration::from_secs(2),
-    false => Duration::from_secs(50),
-};
-
 impl Silence {
     fn sent(&mut self, now: Instant) {
         self.has_sent = true;
@@ -202,13 +186,15 @@ impl Silence {
         let echo = echo();
         let goes_on = std::mem::take(&mut self.has_sent) || echo.is_awaited;
         self.check_at = goes_on.then(|| now + SILENCE_CHECK);
-        echo.unanswered() >= UNANSWERED_IN_VAIN && echo.silent_for >= SILENCE_MAX
+        echo.is_silent()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ring::socket::{SILENCE_MAX, UNANSWERED_IN_VAIN};
+    use std::time::Duration;
 
     /// One look after the other at a peer of which so much comes back.
     fn looks(seen: &[Echo]) -> (Silence, Vec<bool>) {

@@ -19,12 +19,11 @@
     reason = "a test talks to the world"
 )]
 
+#[expect(dead_code, reason = "of the other tests of the path")]
 mod path;
 
 use adit_engine::ring::{LoopHandle, ProxyId, ProxyStatus};
-use adit_engine::tls::{
-    self, ClientTls, Records, RecordsChoice, client_config, server_config_from, server_name,
-};
+use adit_engine::tls::RecordsChoice;
 use adit_engine::tunnel::flow::Flow;
 use adit_engine::tunnel::limits::Limits;
 use adit_engine::tunnel::mapping::Mapping;
@@ -33,8 +32,7 @@ use adit_engine::tunnel::send::LocalReader;
 use adit_proto::ids::{Mode, ServiceId};
 use adit_proto::message::encode_service_ids;
 use adit_proto::websocket::{FrameHeader, Opcode};
-use path::{Stack, both, connect, stack};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use path::{Stack, both, connect, runtime, sealed, stack};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -109,38 +107,6 @@ fn service(size: usize) -> u16 {
     port
 }
 
-/// Both ends of a TLS session, in the layer that opens and seals in place.
-fn sealed() -> (Records, Records) {
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-    let certificate = params.self_signed(&key).expect("a certificate");
-    let chain = vec![CertificateDer::from(certificate.der().to_vec())];
-    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-    let server = server_config_from(chain, key).expect("a configuration");
-    let client = client_config(&ClientTls {
-        ca_path: None,
-        no_verify: true,
-    })
-    .expect("a configuration");
-    let name = server_name("localhost").expect("a name");
-    let (mut near, mut far) = tokio::io::duplex(64 * 1024);
-    let (near, far) = runtime().block_on(async {
-        tokio::join!(
-            tls::connect(&mut near, &client, name, RecordsChoice::InPlace),
-            tls::accept(&mut far, &server, RecordsChoice::InPlace)
-        )
-    });
-    let (near, far) = (near.expect("a session"), far.expect("a session"));
-    assert!(near.unread.is_empty() && far.unread.is_empty());
-    (near.records, far.records)
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime")
-}
-
 /// What both proxies carried and copied so far, in bytes.
 struct Copies {
     carried: u64,
@@ -179,7 +145,9 @@ fn a_message_costs_no_allocation_and_no_copy_but_those_written_down() {
     let _alone = ALONE.lock();
     for size in [64, 16_000] {
         both(|io| {
-            let stack = stack(io, &["A"], &[service(size)], sealed);
+            let stack = stack(io, &["A"], &[service(size)], || {
+                sealed(RecordsChoice::InPlace)
+            });
             let mut client = connect(stack.ports[0]);
             let message = vec![7; size];
             let mut send = |count: usize| {

@@ -1,5 +1,6 @@
 //! Nobody waits for a turn of a loop that nothing brings: random applications on real loops, whose proxies have neither
-//! pings nor other timers that would hide one that was forgotten.
+//! pings nor other timers that would hide one that was forgotten; with and without TLS, while links are lost, replaced
+//! and closed, and when the tunnel is.
 //!
 //! `ADIT_SEED` repeats a round; `ADIT_TURNS` is how many are played on each backend.
 #![expect(
@@ -11,10 +12,11 @@
 #[expect(dead_code, reason = "of the other tests of the path")]
 mod path;
 
-use adit_engine::ring::IoChoice;
-use adit_engine::tls::{PlainRecords, Records};
+use adit_engine::ring::{IoChoice, LinkEnd};
+use adit_engine::tls::{Records, RecordsChoice};
 use adit_engine::tunnel::limits::Limits;
-use path::{both, connect};
+use adit_proto::ids::Mode;
+use path::{Stack, both, connect, plain, sealed};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use socket2::SockRef;
@@ -25,6 +27,8 @@ use std::time::Duration;
 
 /// Connections of a round.
 const CONNECTIONS: usize = 16;
+/// Those behind what befell the tunnel.
+const CONNECTIONS_AFTER: usize = 4;
 /// Of these at most so many are stuck: each may hold up the others for as long as the stall time-out.
 const STUCK_MAX: usize = 3;
 const STALL_TIMEOUT: Duration = Duration::from_millis(500);
@@ -143,8 +147,8 @@ impl Errand {
         }
     }
 
-    /// The client's part: says everything, and hears as much as is owed.
-    fn go(self, port: u16) {
+    /// The client's part: says everything, and hears as much as is owed; `may_be_cut` says that this is nothing.
+    fn go(self, port: u16, may_be_cut: bool) {
         let mut stream = connect(port);
         stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
         if self.is_slow {
@@ -152,7 +156,8 @@ impl Errand {
                 .set_recv_buffer_size(4_096)
                 .expect("buffer size");
         }
-        stream.write_all(&self.encode()).expect("write");
+        let asked = stream.write_all(&self.encode());
+        assert!(asked.is_ok() || may_be_cut, "{self:?}: {asked:?}");
         let mut writer = stream.try_clone().expect("clone");
         let says = thread::spawn(move || {
             let bytes: Vec<u8> = (0..self.size as usize).map(|at| self.byte(at)).collect();
@@ -171,9 +176,9 @@ impl Errand {
             self.hear(&mut stream)
         };
         let owed = match self.temper {
-            Temper::Echo | Temper::Slow => self.size as usize,
+            Temper::Echo | Temper::Slow if !may_be_cut => self.size as usize,
             // What the client says behind an end may turn that into a reset over bytes on their way.
-            Temper::Stuck | Temper::Ends | Temper::Resets => 0,
+            _ => 0,
         };
         assert!(heard >= owed, "{self:?}: {heard} of {owed} bytes");
         let _ = stream.shutdown(Shutdown::Both);
@@ -210,7 +215,7 @@ fn applications() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
     let target = listener.local_addr().expect("address").port();
     thread::spawn(move || {
-        for stream in listener.incoming().take(CONNECTIONS) {
+        for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
             thread::spawn(move || Errand::read(&mut stream).map(|errand| errand.serve(stream)));
         }
@@ -218,39 +223,106 @@ fn applications() -> u16 {
     target
 }
 
-/// One tunnel, and everybody at once.
+/// What befalls the tunnel while everybody is at it.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    /// Nothing: all that is owed arrives.
+    Quiet,
+    /// One link after the other ends, or has a newer one put in its place.
+    Links,
+    /// It is closed.
+    Closed,
+}
+
+const FATES: [Fate; 3] = [Fate::Quiet, Fate::Links, Fate::Closed];
+
+impl Fate {
+    fn befall(self, stack: &Stack, random: &mut ChaCha8Rng) {
+        let mut rest = |up_to: u32| {
+            thread::sleep(Duration::from_millis(u64::from(random.next_u32() % up_to)));
+            random.next_u32()
+        };
+        match self {
+            Fate::Quiet => {}
+            Fate::Links => {
+                for _ in 0..1 + rest(1) % 4 {
+                    let choice = rest(100);
+                    let mode = [Mode::Source, Mode::Destination][choice as usize % 2];
+                    match choice / 2 % 3 {
+                        0 => stack.cut(mode),
+                        1 => stack.rotate(mode),
+                        _ => {}
+                    }
+                    rest(30);
+                    stack.link(mode);
+                }
+            }
+            Fate::Closed => {
+                rest(200);
+                stack.close();
+                for ends in &stack.ends {
+                    let end = ends.recv_timeout(PATIENCE).expect("a close frame");
+                    assert!(matches!(end, LinkEnd::Closed(Some(1000))), "{end:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Everybody at once; how many have failed. `meanwhile` is on this thread.
+fn everybody(errands: Vec<Errand>, port: u16, may_be_cut: bool, meanwhile: impl FnOnce()) -> usize {
+    let clients: Vec<_> = errands
+        .into_iter()
+        .map(|errand| thread::spawn(move || errand.go(port, may_be_cut)))
+        .collect();
+    meanwhile();
+    let ends = clients.into_iter().map(thread::JoinHandle::join);
+    ends.filter(Result::is_err).count()
+}
+
+/// One tunnel.
 fn round(io: IoChoice, seed: u64) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut choose = |count: usize| random.next_u32() as usize % count;
     let limits = Limits {
         stall_timeout: STALL_TIMEOUT,
         ping_interval: Duration::from_secs(24 * 3600),
         // The least, or more than any of them says.
-        connection_buffer: [65_535, 2 << 20][random.next_u32() as usize % 2],
+        connection_buffer: [65_535, 2 << 20][choose(2)],
         ..Limits::default()
     };
-    let has_credit = random.next_u32().is_multiple_of(2);
-    let plain = || (Records::Plain(PlainRecords), Records::Plain(PlainRecords));
-    let stack = path::stack_with(io, &["A"], &[applications()], plain, limits, has_credit);
+    let has_credit = choose(2) == 0;
+    let records: fn() -> (Records, Records) = [
+        plain,
+        || sealed(RecordsChoice::InPlace),
+        || sealed(RecordsChoice::Library),
+    ][choose(3)];
+    let fate = FATES[choose(3)];
+    eprintln!("ADIT_SEED={seed} on {io:?}, {fate:?}, credit {has_credit}, {limits:?}");
+    let stack = path::stack_with(io, &["A"], &[applications()], records, limits, has_credit);
     let port = stack.ports[0];
     let mut stuck = 0;
-    let clients: Vec<_> = (0..CONNECTIONS)
-        .map(|at| {
-            let errand = Errand::random(&mut random, &mut stuck, at as u8);
-            thread::spawn(move || errand.go(port))
-        })
-        .collect();
-    let failed = clients.into_iter().map(thread::JoinHandle::join);
-    let failed = failed.filter(Result::is_err).count();
-    assert_eq!(
-        failed, 0,
-        "ADIT_SEED={seed} on {io:?}, credit {has_credit}, {limits:?}"
-    );
+    let errands = (0..CONNECTIONS).map(|at| Errand::random(&mut random, &mut stuck, at as u8));
+    let errands = errands.collect();
+    let may_be_cut = !matches!(fate, Fate::Quiet);
+    let failed = everybody(errands, port, may_be_cut, || {
+        fate.befall(&stack, &mut random)
+    });
+    assert_eq!(failed, 0, "of those printed above");
+    if !matches!(fate, Fate::Closed) {
+        stuck = STUCK_MAX;
+        let errands = (0..CONNECTIONS_AFTER)
+            .map(|at| Errand::random(&mut random, &mut stuck, at as u8))
+            .collect();
+        let failed = everybody(errands, port, false, || {});
+        assert_eq!(failed, 0, "of those behind that");
+    }
 }
 
 #[test]
 fn nobody_waits_for_a_turn_that_nothing_brings() {
     let number = |name: &str| Some(std::env::var(name).ok()?.parse().expect("a number"));
-    let rounds = number("ADIT_TURNS").unwrap_or(3);
+    let rounds = number("ADIT_TURNS").unwrap_or(4);
     let first = number("ADIT_SEED");
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let seed = first.unwrap_or_else(|| u64::from(now.expect("after 1970").subsec_nanos()));

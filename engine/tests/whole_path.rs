@@ -6,12 +6,12 @@
     reason = "a test talks to the world"
 )]
 
+#[expect(dead_code, reason = "of the other tests of the path")]
 mod path;
 
 use adit_engine::ring::IoChoice;
-use adit_engine::tls::{PlainRecords, Records};
 use adit_engine::tunnel::limits::Limits;
-use path::{Stack, both, connect};
+use path::{Stack, both, connect, runtime};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::thread;
@@ -19,9 +19,7 @@ use std::time::{Duration, Instant};
 
 /// One tunnel with `services`, the destination dialling `targets`.
 fn stack(io: IoChoice, services: &[&str], targets: &[u16]) -> Stack {
-    path::stack(io, services, targets, || {
-        (Records::Plain(PlainRecords), Records::Plain(PlainRecords))
-    })
+    path::stack(io, services, targets, path::plain)
 }
 
 fn echo_server() -> u16 {
@@ -162,8 +160,7 @@ fn with_grace(io: IoChoice, target: u16, half_close_grace: Duration) -> Stack {
         half_close_grace,
         ..Limits::default()
     };
-    let plain = || (Records::Plain(PlainRecords), Records::Plain(PlainRecords));
-    path::stack_with(io, &["A"], &[target], plain, limits, true)
+    path::stack_with(io, &["A"], &[target], path::plain, limits, true)
 }
 
 fn listen() -> (TcpListener, u16) {
@@ -253,11 +250,6 @@ fn connections_that_applications_end_are_held_for_the_grace_time_and_no_longer()
         }
         no_connections(&stack);
     });
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    runtime.expect("a runtime")
 }
 
 /// Connections that the source has reset because they held up others.
@@ -360,8 +352,7 @@ fn an_application_that_does_not_read_holds_up_nobody_and_loses_nothing() {
             stall_timeout: Duration::from_secs(1),
             ..Limits::default()
         };
-        let plain = || (Records::Plain(PlainRecords), Records::Plain(PlainRecords));
-        let stack = path::stack_with(io, &["A"], &[source_of_bytes()], plain, limits, true);
+        let stack = path::stack_with(io, &["A"], &[source_of_bytes()], path::plain, limits, true);
         let mut streams: Vec<TcpStream> = (0..4).map(|_| connect(stack.ports[0])).collect();
         for stream in &mut streams {
             read_blocks(stream, 10);
@@ -387,8 +378,7 @@ fn a_slow_application_is_waited_for_where_there_is_no_credit() {
             connection_buffer: 128 * 1024,
             ..Limits::default()
         };
-        let plain = || (Records::Plain(PlainRecords), Records::Plain(PlainRecords));
-        let stack = path::stack_with(io, &["A"], &[source_of_bytes()], plain, limits, false);
+        let stack = path::stack_with(io, &["A"], &[source_of_bytes()], path::plain, limits, false);
         let mut slow = connect(stack.ports[0]);
         let mut other = connect(stack.ports[0]);
         let reading =

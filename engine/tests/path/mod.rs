@@ -2,15 +2,22 @@
 
 use adit_engine::link::{Grant, Link};
 use adit_engine::ring::{
-    Address, IoChoice, LoopHandle, ProxyId, ProxyOptions, TunnelEvent, listen, local_address, start,
+    Address, IoChoice, LinkEnd, LoopHandle, ProxyId, ProxyOptions, TunnelEvent, listen,
+    local_address, start,
 };
-use adit_engine::tls::Records;
+use adit_engine::tls::{
+    self, ClientTls, PlainRecords, Records, RecordsChoice, client_config, server_config_from,
+    server_name,
+};
 use adit_engine::tunnel::limits::Limits;
 use adit_engine::tunnel::mapping::Mapping;
 use adit_engine::tunnel::proxy::{Proxy, ProxySettings};
 use adit_proto::ids::{Mode, ServiceId, TunnelId};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::cell::{Cell, RefCell};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -26,12 +33,122 @@ pub(crate) struct Stack {
     pub(crate) ports: Vec<u16>,
     /// Of the source, the relay and the destination.
     pub(crate) handles: Vec<LoopHandle>,
+    /// What the proxies say of links that are over: source, destination.
+    pub(crate) ends: [Receiver<LinkEnd>; 2],
+    services: Arc<[ServiceId]>,
+    records: Box<dyn Fn() -> (Records, Records)>,
+    has_credit: bool,
+    /// The newest; the relay keeps the newest of each side.
+    session: Cell<u64>,
+    /// The present link of each side, once more.
+    sockets: RefCell<[Option<TcpStream>; 2]>,
 }
 
 impl Drop for Stack {
     fn drop(&mut self) {
         self.handles.iter().for_each(LoopHandle::stop);
     }
+}
+
+/// The place of the relay's loop.
+const RELAY: usize = 1;
+
+fn index_of(mode: Mode) -> usize {
+    usize::from(mode == Mode::Destination)
+}
+
+/// Of each side's proxy the place of its loop, and its name there.
+fn place_of(mode: Mode) -> (usize, ProxyId) {
+    match mode {
+        Mode::Source => (0, SOURCE),
+        Mode::Destination => (2, DESTINATION),
+    }
+}
+
+impl Stack {
+    /// Gives one side a fresh link, be there one or not.
+    pub(crate) fn link(&self, mode: Mode) {
+        let (near, far) = socket_pair();
+        let again = near.try_clone().expect("a descriptor");
+        self.sockets.borrow_mut()[index_of(mode)] = Some(again);
+        let (near_records, far_records) = (self.records)();
+        self.session.set(self.session.get() + 1);
+        let grant = Grant {
+            tunnel: tunnel(),
+            mode,
+            services: self.services.clone(),
+            session: self.session.get(),
+            bytes_per_second: None,
+            connections_per_second: None,
+        };
+        let (gone, _) = unbounded_channel();
+        let link = Link::fresh(far, far_records).expect("set a socket");
+        self.handles[RELAY].attach(grant, link, gone);
+        let mut link = Link::fresh(near, near_records).expect("set a socket");
+        link.carries_credit = self.has_credit;
+        let (at, id) = place_of(mode);
+        self.handles[at].link_up(id, link);
+    }
+
+    /// Ends the connection of one side's link, for both its ends.
+    pub(crate) fn cut(&self, mode: Mode) {
+        if let Some(socket) = self.sockets.borrow_mut()[index_of(mode)].take() {
+            // One that is over is cut already.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Closes one side's link at the relay, as where its token is rotated.
+    pub(crate) fn rotate(&self, mode: Mode) {
+        self.handles[RELAY].end_side(tunnel(), mode, self.session.get());
+    }
+
+    /// Closes the tunnel at the relay.
+    pub(crate) fn close(&self) {
+        self.handles[RELAY].end_tunnel(tunnel());
+    }
+}
+
+/// The only tunnel of a stack.
+fn tunnel() -> TunnelId {
+    TunnelId::try_from("t").expect("valid")
+}
+
+/// Both ends of a link without TLS.
+pub(crate) fn plain() -> (Records, Records) {
+    (Records::Plain(PlainRecords), Records::Plain(PlainRecords))
+}
+
+/// Both ends of a TLS session.
+pub(crate) fn sealed(choice: RecordsChoice) -> (Records, Records) {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let chain = vec![CertificateDer::from(certificate.der().to_vec())];
+    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+    let server = server_config_from(chain, key).expect("a configuration");
+    let client = client_config(&ClientTls {
+        ca_path: None,
+        no_verify: true,
+    })
+    .expect("a configuration");
+    let name = server_name("localhost").expect("a name");
+    let (mut near, mut far) = tokio::io::duplex(64 * 1024);
+    let (near, far) = runtime().block_on(async {
+        tokio::join!(
+            tls::connect(&mut near, &client, name, choice),
+            tls::accept(&mut far, &server, choice)
+        )
+    });
+    let (near, far) = (near.expect("a session"), far.expect("a session"));
+    assert!(near.unread.is_empty() && far.unread.is_empty());
+    (near.records, far.records)
+}
+
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime")
 }
 
 fn socket_pair() -> (TcpStream, TcpStream) {
@@ -46,7 +163,7 @@ pub(crate) fn stack(
     io: IoChoice,
     services: &[&str],
     targets: &[u16],
-    records: impl Fn() -> (Records, Records),
+    records: impl Fn() -> (Records, Records) + 'static,
 ) -> Stack {
     stack_with(io, services, targets, records, Limits::default(), true)
 }
@@ -57,29 +174,35 @@ pub(crate) fn stack_with(
     io: IoChoice,
     services: &[&str],
     targets: &[u16],
-    records: impl Fn() -> (Records, Records),
+    records: impl Fn() -> (Records, Records) + 'static,
     limits: Limits,
     has_credit: bool,
 ) -> Stack {
-    let handles: Vec<LoopHandle> = (0..3)
-        .map(|at| start(format!("loop-{at}"), io).expect("start a loop").0)
-        .collect();
-    let ids: Arc<[ServiceId]> = services
-        .iter()
-        .map(|name| ServiceId::try_from(*name).expect("valid"))
-        .collect();
+    let (source_ends, destination_ends) = (channel(), channel());
+    let mut stack = Stack {
+        ports: Vec::new(),
+        handles: (0..3)
+            .map(|at| start(format!("loop-{at}"), io).expect("start a loop").0)
+            .collect(),
+        ends: [source_ends.1, destination_ends.1],
+        services: services
+            .iter()
+            .map(|name| ServiceId::try_from(*name).expect("valid"))
+            .collect(),
+        records: Box::new(records),
+        has_credit,
+        session: Cell::new(0),
+        sockets: RefCell::default(),
+    };
     let mapping: Vec<String> = services
         .iter()
         .zip(targets)
         .map(|(name, port)| format!("{name}=127.0.0.1:{port}"))
         .collect();
-    let mut ports = Vec::new();
-    for (mode, handle, session) in [
-        (Mode::Destination, &handles[2], DESTINATION.0),
-        (Mode::Source, &handles[0], SOURCE.0),
+    for (mode, ends) in [
+        (Mode::Destination, destination_ends.0),
+        (Mode::Source, source_ends.0),
     ] {
-        let (near, far) = socket_pair();
-        let (near_records, far_records) = records();
         let mapping = match mode {
             Mode::Source => Mapping::default(),
             Mode::Destination => Mapping::parse(&mapping.join(","), mode).expect("a mapping"),
@@ -91,34 +214,24 @@ pub(crate) fn stack_with(
             limits,
         };
         let (events, mut inbox) = unbounded_channel();
-        let id = ProxyId(session);
-        handle.add_proxy(
-            id,
-            Proxy::new(settings, [7; 32]),
-            ProxyOptions::default(),
-            events,
-        );
-        let mut link = Link::fresh(near, near_records).expect("set a socket");
-        link.carries_credit = has_credit;
-        handle.link_up(id, link);
-        let grant = Grant {
-            tunnel: TunnelId::try_from("t").expect("valid"),
-            mode,
-            services: ids.clone(),
-            session,
-            bytes_per_second: None,
-            connections_per_second: None,
-        };
-        let (gone, _) = unbounded_channel();
-        let link = Link::fresh(far, far_records).expect("set a socket");
-        handles[1].attach(grant, link, gone);
+        let (at, id) = place_of(mode);
+        let handle = &stack.handles[at];
+        let proxy = Proxy::new(settings, [7; 32]);
+        handle.add_proxy(id, proxy, ProxyOptions::default(), events);
+        stack.link(mode);
         if mode == Mode::Source {
-            ports = listeners(handle, id, &mut inbox, services.len());
+            stack.ports = listeners(handle, id, &mut inbox, services.len());
         }
-        // Keep the receiver alive: nobody answers further events.
-        thread::spawn(move || while inbox.blocking_recv().is_some() {});
+        thread::spawn(move || {
+            while let Some(event) = inbox.blocking_recv() {
+                if let TunnelEvent::LinkEnded(end) = event {
+                    // Not every test asks.
+                    let _ = ends.send(end);
+                }
+            }
+        });
     }
-    Stack { ports, handles }
+    stack
 }
 
 fn listeners(

@@ -97,8 +97,10 @@ impl RelayIo {
             session,
             bytes_per_second,
             connections_per_second,
+            ref services,
             ..
         } = admitted.grant;
+        let services = Arc::clone(services);
         let present = self.sides[index_of(mode)].as_ref();
         if present.is_some_and(|side| side.admitted.grant.session > session) {
             // Two handshakes overtook each other on the way here; the later admitted one stays.
@@ -108,6 +110,9 @@ impl RelayIo {
             self.relay
                 .close(mode, CloseCode::Normal, "replaced by a newer connection");
             self.drop_side(io, mode, true);
+        }
+        if !self.relay.has_services() && !services.is_empty() {
+            self.begin_anew(io, services);
         }
         let owner = Owner::Link {
             tunnel: self.tunnel,
@@ -139,6 +144,15 @@ impl RelayIo {
         self.relay.connected(mode, offered);
         // SERVICE_IDS is the first thing that it hears (specification 7.1).
         self.send(io, mode);
+    }
+
+    /// A rotation has brought services to a tunnel that had none (control plane specification 7). Whoever is there was told
+    /// that there are none, which is not to be said twice (specification 7.1): cut off without a close frame, it comes back.
+    fn begin_anew(&mut self, io: &mut Io, services: Arc<[ServiceId]>) {
+        for mode in SIDES {
+            self.drop_side(io, mode, false);
+        }
+        self.relay = Relay::new(services);
     }
 
     /// Closes one side, if its session is this one or an earlier one: its token was replaced.

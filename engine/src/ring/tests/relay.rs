@@ -559,3 +559,29 @@ fn a_tunnel_over_its_quota_of_bytes_carries_all_of_them_later() {
         );
     });
 }
+
+/// A tunnel was opened without services, and a rotation of one side's token brings some.
+#[test]
+fn services_that_a_rotation_brings_are_told_to_both_sides() {
+    both(|io| {
+        let mut bench = Bench::new(io, &[]);
+        let mut earlier = bench.attach(Mode::Source);
+        bench.services = ["A".parse().expect("an id")].into();
+        let mut destination =
+            bench.attach_with(Mode::Destination, None, Records::Plain(PlainRecords));
+        let ids = |message: &[u8]| {
+            let view = MessageView::parse(message).expect("a message");
+            view.service_ids().expect("valid ids").len()
+        };
+        assert_eq!(ids(&destination.hears()), 1);
+        let (messages, code) = earlier.hears_all();
+        assert_eq!((messages.len(), code), (0, None), "it may come back");
+        let mut source = bench.attach_with(Mode::Source, None, Records::Plain(PlainRecords));
+        assert_eq!(ids(&source.hears()), 1);
+        open_stream(&mut source, &mut destination);
+        // One that was admitted before that, and comes only now, hears of them, too.
+        bench.services = [].into();
+        let mut late = bench.attach_with(Mode::Source, None, Records::Plain(PlainRecords));
+        assert_eq!(ids(&late.hears()), 1);
+    });
+}

@@ -91,6 +91,11 @@ impl Relay {
         self.quota.set(quotas);
     }
 
+    /// Whether the tunnel has services.
+    pub fn has_services(&self) -> bool {
+        self.table.has_names()
+    }
+
     /// Time goes on; see [`Self::poll_timeout`]. It never goes backwards.
     pub fn tick(&mut self, now: Instant) {
         self.quota.told(now);

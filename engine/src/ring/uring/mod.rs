@@ -186,10 +186,13 @@ impl Uring {
         Ok(())
     }
 
-    /// Reports sockets in doubt as readable, as many as the batch has room for.
+    /// Reports sockets in doubt as readable, as many as the batch has room for, and some in any case. Those that are in
+    /// doubt no more, or are gone, take no room.
     fn settle_doubts(&mut self, ready: &mut Vec<Ready>) {
-        let count = self.in_doubt.len().min(BATCH.saturating_sub(ready.len()));
-        for name in self.in_doubt.drain(..count) {
+        let most = BATCH.max(ready.len() + DOUBTS_AT_LEAST);
+        while ready.len() < most
+            && let Some(name) = self.in_doubt.pop_front()
+        {
             if self.watches.settle(name) {
                 self.watches
                     .report(name, libc::EPOLLIN as u32, self.wait_number, ready);
@@ -365,6 +368,9 @@ const DOUBT_TIME: Duration = Duration::from_millis(10);
 /// The same in waits, while other things keep coming.
 const WAITS_IN_DOUBT: u32 = 256;
 
+/// Settled in each wait from then on, also where a batch is full without them.
+const DOUBTS_AT_LEAST: usize = 16;
+
 const NO_TIME: Option<Duration> = Some(Duration::ZERO);
 
 impl fmt::Debug for Uring {
@@ -380,6 +386,30 @@ impl fmt::Debug for Uring {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Every wait fills its batch, and connections come and go.
+    #[test]
+    fn doubts_are_settled_beside_full_batches() {
+        let Ok(mut backend) = Uring::open(&Settings::default()) else {
+            eprintln!("io_uring is not available here");
+            return;
+        };
+        let token = |index| Token::new(1, 0, index);
+        let (_near, far) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&far);
+        for index in 0..1_000 {
+            backend.watch(fd, token(index)).expect("watched");
+            backend.in_doubt.extend(backend.watches.doubt(fd));
+            backend.forget(fd, token(index));
+        }
+        backend.watch(fd, token(1_000)).expect("watched");
+        backend.in_doubt.extend(backend.watches.doubt(fd));
+        let other = Ready::from_bits(token(2_000), libc::EPOLLIN as u32);
+        let mut ready = vec![other; BATCH];
+        backend.settle_doubts(&mut ready);
+        assert!(backend.in_doubt.is_empty());
+        assert_eq!(ready.last().map(|last| last.token), Some(token(1_000)));
+    }
 
     /// A socket whose poll the kernel had no memory for is as it was before.
     #[test]

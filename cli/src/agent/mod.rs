@@ -114,7 +114,8 @@ impl Agent {
         let stop = watch::channel(false);
         let result = work(self.settings, orders, self.store, self.shared, stop).await;
         self.runner.end().await;
-        event_loop.stop();
+        event_loop.finish();
+        event_loop.ended().await;
         let _ = self.thread.join();
         result
     }

@@ -71,7 +71,8 @@ pub(crate) async fn connect(settings: ConnectSettings) -> Result<ExitCode, Troub
         custody.end().await;
     }
     holder.old.shutdown().await;
-    event_loop.stop();
+    event_loop.finish();
+    event_loop.ended().await;
     let _ = thread.join();
     outcome
 }

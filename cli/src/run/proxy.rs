@@ -60,7 +60,8 @@ async fn run(settings: ProxySettings) -> Result<ExitCode, ExitCode> {
     } else {
         conclude(&keeper.run(proxy, stop.requested()).await, personality)
     };
-    event_loop.stop();
+    event_loop.finish();
+    event_loop.ended().await;
     let _ = thread.join();
     Ok(code)
 }

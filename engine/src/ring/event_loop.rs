@@ -5,7 +5,7 @@ mod guard;
 use super::backend::{Backend, Ready};
 use super::commands::{Inbox, commands};
 use super::handle::{Command, LoopHandle, ProxyId, ProxyStatus};
-use super::io::{Io, Owner};
+use super::io::{Io, LINGER_TIMEOUT, Owner};
 use super::proxy_io::ProxyIo;
 use super::relay_io::RelayIo;
 use super::{IoChoice, ProbeError, Settings, open};
@@ -20,6 +20,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+/// Time between two looks at what is acknowledged, when nothing else happens.
+const ACKNOWLEDGEMENT_CHECK: Duration = Duration::from_millis(10);
 
 /// Why a loop could not start.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +87,8 @@ struct EventLoop {
     /// Tunnels that were ended by a panic.
     mistakes: Arc<AtomicU64>,
     is_stopping: bool,
+    /// When it ends, whoever has not acknowledged everything by then.
+    finish_until: Option<Instant>,
 }
 
 struct Tunnel {
@@ -116,6 +121,7 @@ impl EventLoop {
             ready: Vec::new(),
             mistakes,
             is_stopping: false,
+            finish_until: None,
         })
     }
 
@@ -143,6 +149,9 @@ impl EventLoop {
                 self.turn(index);
             }
             self.io.buffers.review(self.io.now);
+            if let Some(until) = self.finish_until {
+                self.is_stopping |= self.io.now >= until || !self.io.owes_bytes();
+            }
         }
     }
 
@@ -150,6 +159,10 @@ impl EventLoop {
     fn patience(&self) -> Option<Duration> {
         if !self.due.is_empty() {
             return Some(Duration::ZERO);
+        }
+        if self.finish_until.is_some() {
+            // No event tells of an acknowledgement.
+            return Some(ACKNOWLEDGEMENT_CHECK);
         }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         let next = timer.into_iter().chain(self.io.next_deadline()).min()?;
@@ -251,6 +264,7 @@ impl EventLoop {
                 newest,
             } => self.command_relay(&tunnel, |relay, io| relay.end_side(io, mode, newest)),
             Command::EndTunnel { tunnel } => self.command_relay(&tunnel, RelayIo::end),
+            Command::Finish => self.finish_until = Some(self.io.now + LINGER_TIMEOUT),
             Command::Stop => self.is_stopping = true,
             #[cfg(test)]
             Command::Run(action) => action(),

@@ -100,6 +100,7 @@ pub(super) enum Command {
     EndTunnel {
         tunnel: TunnelId,
     },
+    Finish,
     Stop,
     /// Whatever a test wants to happen between two turns.
     #[cfg(test)]
@@ -309,6 +310,12 @@ impl LoopHandle {
     pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut life = self.life.clone();
         async move { while life.changed().await.is_ok() {} }
+    }
+
+    /// Ends the loop once all that it has sent is acknowledged where it has ended a connection, after 5 s at most: a
+    /// socket that is closed over bytes which nobody reads any more loses what is on its way.
+    pub fn finish(&self) {
+        self.send(Command::Finish);
     }
 
     /// Ends the loop; its sockets are closed as they are.

@@ -15,7 +15,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 /// How long an ended socket may keep sending before it is closed over its unread bytes.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long one address may take to answer a dial.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -78,7 +78,7 @@ impl Io {
         Self {
             backend,
             buffers: Buffers::default(),
-            complaints: Complaints::default(),
+            complaints: Complaints::every(Duration::from_secs(60)),
             now,
             slots: Vec::new(),
             free: Vec::new(),
@@ -180,6 +180,18 @@ impl Io {
         if self.lingering.len() == 2 * LINGERING_MAX {
             self.thin_out_lingering();
         }
+    }
+
+    /// Whether bytes are on their way to somebody who was ended.
+    pub(super) fn owes_bytes(&mut self) -> bool {
+        let lingering = std::mem::take(&mut self.lingering);
+        let owes = |(_, token): &(Instant, Token)| {
+            let open = self.find(*token);
+            open.is_some_and(|(fd, _)| socket::unacknowledged(fd.as_raw_fd()) > 0)
+        };
+        let any = lingering.iter().any(owes);
+        self.lingering = lingering;
+        any
     }
 
     /// Takes those that have ended by themselves out of the list, and closes the oldest of the others if they are too

@@ -9,8 +9,10 @@ mod link;
 mod reading;
 
 use self::accept::{DOWN_PATIENCE, Listener};
+use self::dial::DIALS_PER_TURN;
 use self::reading::Reading;
 use super::backend::Ready;
+use super::complaints::Complaints;
 use super::handle::{LinkEnd, ProxyOptions, ProxyStatus, TunnelEvent};
 use super::io::Io;
 use super::link_io::LinkIo;
@@ -21,7 +23,7 @@ use crate::tunnel::proxy::{Action, Proxy};
 use adit_proto::websocket::CloseCode;
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// Why a silent link is given up.
@@ -48,6 +50,12 @@ pub(super) struct ProxyIo {
     redials: VecDeque<(Instant, ConnectionKey)>,
     /// How often each of those was tried again.
     tries: HashMap<ConnectionKey, u32>,
+    /// Dials that wait for a further turn; as many as there are connections at most.
+    later_dials: VecDeque<ConnectionKey>,
+    /// Dials that this turn may still begin.
+    dials_left: usize,
+    /// About applications that cannot be reached, of which the peer decides how often that is tried.
+    complaints: Complaints,
     down_since: Instant,
     accept_at: Option<Instant>,
     drain_until: Option<Instant>,
@@ -75,6 +83,9 @@ impl ProxyIo {
             dials: HashMap::new(),
             redials: VecDeque::new(),
             tries: HashMap::new(),
+            later_dials: VecDeque::new(),
+            dials_left: DIALS_PER_TURN,
+            complaints: Complaints::every(Duration::from_secs(1)),
             down_since: now,
             accept_at: None,
             drain_until: None,
@@ -140,6 +151,8 @@ impl ProxyIo {
         // First what has happened, then what has not: a process that got no time for a while finds both
         // at once, and nobody is given up whose answer is here.
         self.flush_writable(io);
+        self.dials_left = DIALS_PER_TURN;
+        self.dial_later(io);
         self.redial(io);
         let mut again = self.receive(io);
         let mut held_up = self.held_up();
@@ -156,6 +169,7 @@ impl ProxyIo {
         // and who waits at a listener, has no edge any more.
         again |= (held_up.into_iter().zip(self.held_up())).any(|(was, is)| was && !is);
         again |= self.kept_waiting() < kept_waiting;
+        again |= !self.later_dials.is_empty();
         self.check_drained(io);
         if let Some(link) = &mut self.link {
             link.release(&mut io.buffers);
@@ -195,7 +209,7 @@ impl ProxyIo {
                     self.close_listeners(io);
                     self.tell(TunnelEvent::Unlisten);
                 }
-                Action::Dial { key, service } => self.dial(io, key, service),
+                Action::Dial { key, service } => self.dial_in_turn(io, key, service),
                 Action::CancelDial { key } => self.cancel_dial(io, key),
                 Action::End { io: socket } => io.end(socket),
                 Action::Abort { io: socket } => io.reset(socket),

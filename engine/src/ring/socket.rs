@@ -234,12 +234,33 @@ pub(super) fn send(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     })
 }
 
+/// Whether a read may stop short of bytes that are there, without an event that tells: so it does in front of
+/// descriptors that were passed along with some bytes (unix(7)). Only Unix sockets have those.
+pub(super) fn may_read_short(fd: RawFd) -> bool {
+    with_socket(fd, |socket| socket.local_addr()).is_ok_and(|address| address.is_unix())
+}
+
+/// Bytes that a TCP peer has not acknowledged; none of what is no socket of that kind.
+pub(super) fn unacknowledged(fd: RawFd) -> u64 {
+    let is_tcp = with_socket(fd, |socket| socket.local_addr()).is_ok_and(|it| !it.is_unix());
+    if is_tcp {
+        queued(fd, libc::TIOCOUTQ)
+    } else {
+        0
+    }
+}
+
 /// Bytes that have come and were not read; none of what is no socket.
 pub(super) fn unread(fd: RawFd) -> u64 {
+    queued(fd, libc::FIONREAD)
+}
+
+/// `queue`: `FIONREAD` or `TIOCOUTQ` (tcp(7)).
+fn queued(fd: RawFd, queue: libc::Ioctl) -> u64 {
     let mut count: libc::c_int = 0;
     // WHY: socket2 has no call that asks for it.
-    // SAFETY: the call writes one integer, which `count` is; a descriptor that is not open is refused.
-    let result = unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut count) };
+    // SAFETY: either call writes one integer, which `count` is; a descriptor that is not open is refused.
+    let result = unsafe { libc::ioctl(fd, queue, &raw mut count) };
     match result {
         0 => u64::try_from(count).unwrap_or(0),
         _ => 0,

@@ -145,7 +145,8 @@ impl ProxyIo {
                     },
                 );
                 // What it sent before it was watched made no edge of its own.
-                self.proxy.readable(key, false);
+                self.proxy
+                    .readable(key, socket::may_read_short(io.fd(socket)));
             }
             None => io.reset(socket),
         }
@@ -173,61 +174,26 @@ impl ProxyIo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring::{IoChoice, ProxyOptions, Settings, open};
-    use crate::tls::{PlainRecords, Records};
+    use crate::ring::tests::support::Alone;
     use crate::tunnel::limits::Limits;
-    use crate::tunnel::mapping::Mapping;
-    use crate::tunnel::proxy::{Proxy, ProxySettings};
     use adit_proto::ids::Mode;
-    use adit_proto::message::encode_service_ids;
-    use std::io::Write as _;
     use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
-    use std::time::Instant;
-    use tokio::sync::mpsc::unbounded_channel;
 
     const GRACE: Duration = Duration::from_secs(1);
 
-    /// A source that nothing but the test gives turns.
-    fn source() -> (Io, ProxyIo) {
-        let backend = open(IoChoice::Epoll, &Settings::default()).expect("epoll");
-        #[expect(clippy::disallowed_methods, reason = "any moment will do")]
-        let io = Io::new(backend, Instant::now());
-        let settings = ProxySettings {
-            mode: Mode::Source,
-            mapping: Mapping::default(),
-            dialect: None,
-            limits: Limits {
-                half_close_grace: GRACE,
-                ..Limits::default()
-            },
+    fn source() -> Alone {
+        let limits = Limits {
+            half_close_grace: GRACE,
+            ..Limits::default()
         };
-        let proxy = Box::new(Proxy::new(settings, [7; 32]));
-        let (events, _nobody) = unbounded_channel();
-        let proxy = ProxyIo::new(0, proxy, ProxyOptions::default(), events, io.now);
-        (io, proxy)
-    }
-
-    /// Takes what has happened, then turns for as long as it wants to.
-    fn turns(io: &mut Io, proxy: &mut ProxyIo) {
-        let mut ready = Vec::new();
-        let waited = io.backend.wait(&mut ready, Some(Duration::ZERO));
-        waited.expect("events");
-        for event in &ready {
-            match io.owner(event) {
-                Some(Owner::Link { .. }) => proxy.link_ready(event),
-                Some(&mut Owner::Local { key, .. }) => proxy.local_ready(key, event),
-                Some(&mut Owner::Listener { service, .. }) => proxy.listener_ready(service),
-                _ => {}
-            }
-        }
-        while proxy.turn(io) {}
+        Alone::new(Mode::Source, "", limits)
     }
 
     /// The system refuses descriptors, and the tunnel has been down for long.
     #[test]
     fn a_pause_of_accepting_is_one_while_the_tunnel_is_down() {
-        let (mut io, mut proxy) = source();
+        let Alone { mut io, mut proxy } = source();
         // Nothing can be accepted from it.
         let (no_listener, _other) = UnixStream::pair().expect("a pair");
         proxy.add_listener(&mut io, 0, no_listener.into());
@@ -242,40 +208,28 @@ mod tests {
     #[test]
     fn accepting_goes_on_once_control_messages_have_left() {
         const COUNT: usize = 600;
-        let (mut io, mut proxy) = source();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
-        let address = listener.local_addr().expect("an address");
-        let mut service = TcpStream::connect(address).expect("connect");
-        let link = listener.accept().expect("accept").0;
-        let plain = Records::Plain(PlainRecords);
-        proxy.link_up(
-            &mut io,
-            crate::link::Link::fresh(link, plain).expect("a link"),
-        );
+        let mut alone = source();
         // The longest name: each reset takes some 140 bytes of the queue's 64 KiB.
-        let name = "n".repeat(128).parse().expect("an id");
-        let mut ids = Vec::new();
-        encode_service_ids([&name].into_iter(), false, &mut ids);
-        let frame = [&[0x82, 126, 0, ids.len() as u8][..], &ids].concat();
-        service.write_all(&frame).expect("write");
-        turns(&mut io, &mut proxy);
-        assert!(proxy.status().is_running);
+        let _service = alone.link_up(&"n".repeat(128));
+        alone.turns();
         let mut half_closed = Vec::new();
         for _ in 0..COUNT {
             let (near, far) = UnixStream::pair().expect("a pair");
             near.set_nonblocking(true).expect("non-blocking");
             far.shutdown(Shutdown::Write).expect("shut down");
-            proxy.add_local(&mut io, 0, near.into());
-            turns(&mut io, &mut proxy);
+            alone.proxy.add_local(&mut alone.io, 0, near.into());
+            alone.turns();
             half_closed.push(far);
         }
-        assert_eq!(proxy.status().connections, COUNT);
+        assert_eq!(alone.proxy.status().connections, COUNT);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+        let address = listener.local_addr().expect("an address");
         listener.set_nonblocking(true).expect("non-blocking");
-        proxy.add_listener(&mut io, 0, listener.into());
-        turns(&mut io, &mut proxy);
+        alone.proxy.add_listener(&mut alone.io, 0, listener.into());
+        alone.turns();
         let _last = TcpStream::connect(address).expect("connect");
-        io.now += 2 * GRACE;
-        turns(&mut io, &mut proxy);
-        assert_eq!(proxy.status().connections, 1);
+        alone.io.now += 2 * GRACE;
+        alone.turns();
+        assert_eq!(alone.proxy.status().connections, 1);
     }
 }

@@ -6,13 +6,16 @@ use crate::failpoint::failpoint;
 use crate::ring::backend::Backend;
 use crate::ring::handle::TunnelEvent;
 use crate::ring::io::{Io, Owner};
-use crate::ring::socket::Address;
+use crate::ring::socket::{self, Address};
 use crate::tunnel::endpoint::Endpoint;
 use crate::tunnel::key::ConnectionKey;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
+
+/// Dials begun in one turn: a peer may ask for thousands in a few reads, and others of the loop get their turns between.
+pub(super) const DIALS_PER_TURN: usize = 64;
 
 /// Least pause before a further dial: one that fails at once would be tried for ever within a turn.
 const REDIAL_DELAY_MIN: Duration = Duration::from_millis(10);
@@ -129,13 +132,43 @@ impl ProxyIo {
         self.tries.remove(&key);
         if self.proxy.dialled(io.now, key, socket) {
             self.flush_one(io, key);
+            let reads_short = reads_short || socket::may_read_short(io.fd(socket));
             self.proxy.readable(key, reads_short);
         } else {
             io.close(socket);
         }
     }
 
-    pub(super) fn dial_failed(&mut self, io: &Io, key: ConnectionKey, error: &io::Error) {
+    /// Dials, or leaves that to a further turn.
+    pub(super) fn dial_in_turn(&mut self, io: &mut Io, key: ConnectionKey, service: u32) {
+        if self.dials_left == 0 || !self.later_dials.is_empty() {
+            return self.later_dials.push_back(key);
+        }
+        self.dials_left -= 1;
+        self.dial(io, key, service);
+    }
+
+    /// Dials what was left by earlier turns and is still wanted.
+    pub(super) fn dial_later(&mut self, io: &mut Io) {
+        while self.dials_left > 0
+            && let Some(key) = self.later_dials.pop_front()
+        {
+            self.dials_left -= 1;
+            self.dial_if_wanted(io, key);
+        }
+    }
+
+    fn dial_if_wanted(&mut self, io: &mut Io, key: ConnectionKey) {
+        match self.proxy.dialled_service(key) {
+            Some(service) => self.dial(io, key, service),
+            None => {
+                self.tries.remove(&key);
+                self.proxy.dial_failed(key);
+            }
+        }
+    }
+
+    pub(super) fn dial_failed(&mut self, io: &mut Io, key: ConnectionKey, error: &io::Error) {
         let dialled = self.proxy.dialled_service(key);
         if let Some(retries) = self.options.dial_retries
             && dialled.is_some()
@@ -149,10 +182,13 @@ impl ProxyIo {
             }
         }
         // `None`: the peer has ended the connection meanwhile, and nobody misses it.
-        if let Some(service) = dialled {
+        if let Some(service) = dialled
+            && let Some(left_out) = self.complaints.admit(io.now)
+        {
             let endpoint = self.endpoint_text(service);
             let service = self.service_text(service);
-            tracing::warn!(service, endpoint, %error, "could not connect to the local service; its connection was reset");
+            let left_out = (left_out > 0).then_some(left_out);
+            tracing::warn!(service, endpoint, %error, left_out, "could not connect to the local service; its connection was reset");
         }
         self.tries.remove(&key);
         self.proxy.dial_failed(key);
@@ -165,13 +201,7 @@ impl ProxyIo {
                 return;
             }
             self.redials.pop_front();
-            match self.proxy.dialled_service(key) {
-                Some(service) => self.dial(io, key, service),
-                None => {
-                    self.tries.remove(&key);
-                    self.proxy.dial_failed(key);
-                }
-            }
+            self.dial_if_wanted(io, key);
         }
     }
 }
@@ -189,4 +219,44 @@ fn literal_addresses(host: &str, port: u16) -> Option<Vec<Address>> {
             of(Ipv6Addr::LOCALHOST.into()),
         ]
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::tests::support::{Alone, control};
+    use crate::tunnel::limits::Limits;
+    use adit_proto::ids::Mode;
+    use adit_proto::message::Kind;
+    use std::net::TcpListener;
+
+    /// A peer that asks for a thousand connections in one read leaves turns to others.
+    #[test]
+    fn a_turn_dials_a_few_and_the_next_ones_the_rest() {
+        const COUNT: u32 = 1_000;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+        let port = listener.local_addr().expect("an address").port();
+        let mapping = format!("A=127.0.0.1:{port}");
+        let mut alone = Alone::new(Mode::Destination, &mapping, Limits::default());
+        let mut service = alone.link_up("A");
+        let mut starts = Vec::new();
+        control(Kind::StreamStart, 1, 1, &mut starts);
+        for id in 2..=COUNT {
+            control(Kind::ConnectionStart, 1, id, &mut starts);
+        }
+        service.says(&starts);
+        alone.events();
+        let mut turns = 0;
+        loop {
+            let before = alone.proxy.dials.len();
+            let again = alone.proxy.turn(&mut alone.io);
+            assert!(alone.proxy.dials.len() - before <= DIALS_PER_TURN);
+            turns += 1;
+            if !again {
+                break;
+            }
+        }
+        assert_eq!(alone.proxy.dials.len(), COUNT as usize);
+        assert!(turns >= COUNT as usize / DIALS_PER_TURN);
+    }
 }

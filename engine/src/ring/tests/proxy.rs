@@ -1,13 +1,15 @@
 //! The proxies' driver.
 
 use super::super::{DialRetries, IoChoice, ProxyOptions};
-use super::support::{PATIENCE, Peer, ProxyBench, both, control, data, hold};
+use super::support::{PATIENCE, Peer, ProxyBench, both, control, data, data_of, hold};
 use crate::tunnel::limits::Limits;
 use adit_proto::ids::Mode;
-use adit_proto::message::Kind;
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
-use std::io::Read;
+use adit_proto::message::{Kind, MessageView};
+use socket2::{Domain, MsgHdr, SockAddr, SockRef, Socket, Type};
+use std::io::{IoSlice, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -233,4 +235,90 @@ fn a_loop_goes_on_beside_dials_that_fail_at_once() {
         until("an answer", || asks.is_finished());
         asks.join().expect("one connection");
     });
+}
+
+/// The application is ended while it still sends, and reads later than the loop is told to end.
+#[test]
+fn a_loop_that_finishes_loses_nothing_of_what_it_has_sent() {
+    const SIZE: usize = 16_000;
+    both(|io| {
+        let (bench, mut service) = ProxyBench::new(io, Mode::Source, "", Limits::default());
+        let mut application =
+            TcpStream::connect((Ipv4Addr::LOCALHOST, bench.listen())).expect("connect");
+        application.write_all(b"question").expect("write");
+        let start = service.hears();
+        let stream_id = MessageView::parse(&start).expect("a message").stream_id;
+        let mut count = 0;
+        while bench.status().queued_size == 0 {
+            service.says(&data_of(stream_id, &[7; SIZE]));
+            count += 1;
+        }
+        let mut writer = application.try_clone().expect("clone");
+        let writes = thread::spawn(move || while writer.write_all(&[1; 65_536]).is_ok() {});
+        let mut reset = Vec::new();
+        control(Kind::ConnectionReset, stream_id, 1, &mut reset);
+        service.says(&reset);
+        // What is queued leaves as it reads; then all is in the kernel's hands.
+        let mut heard = 0;
+        let mut part = vec![0; SIZE];
+        while bench.status().connections > 0 {
+            heard += application.read(&mut part).expect("read");
+        }
+        bench.event_loop.finish();
+        thread::sleep(Duration::from_millis(100));
+        while let Ok(taken @ 1..) = application.read(&mut part) {
+            heard += taken;
+        }
+        assert_eq!(heard, count * SIZE);
+        let _ = application.shutdown(Shutdown::Both);
+        writes.join().expect("a writer");
+    });
+}
+
+/// Bytes with a descriptor, and bytes behind them, before the proxy reads: a read stops between them.
+#[test]
+fn what_comes_behind_a_passed_descriptor_is_read() {
+    both(|io| {
+        let limits = Limits {
+            // They would be something to hear.
+            ping_interval: Duration::from_secs(3600),
+            ..Limits::default()
+        };
+        let (bench, mut service) = ProxyBench::new(io, Mode::Source, "", limits);
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("socket");
+        let listener = UnixListener::bind(&path).expect("bind");
+        listener.set_nonblocking(true).expect("non-blocking");
+        bench
+            .event_loop
+            .add_listener(ProxyBench::ID, 0, listener.into());
+        let mut application = UnixStream::connect(&path).expect("connect");
+        assert_eq!(service.hears_kind(), Kind::StreamStart);
+        application.write_all(b"hello ").expect("write");
+        assert_eq!(service.hears_kind(), Kind::Data);
+        let held = hold(&bench.event_loop);
+        pass_along(&application, b"head");
+        application.write_all(b"body").expect("write");
+        drop(held);
+        let mut heard = Vec::new();
+        while heard.len() < 8 {
+            let message = service.hears();
+            heard.extend_from_slice(MessageView::parse(&message).expect("a message").payload);
+        }
+        assert_eq!(heard, b"headbody");
+    });
+}
+
+/// Sends `bytes`, and with them the socket itself.
+fn pass_along(socket: &UnixStream, bytes: &[u8]) {
+    let (fd, socket) = (socket.as_raw_fd(), SockRef::from(socket));
+    // A header and one descriptor (cmsg(3)), which `CMSG_SPACE` rounds up to 24 bytes.
+    let length = size_of::<usize>() + 3 * size_of::<i32>();
+    let mut control = length.to_ne_bytes().to_vec();
+    for word in [libc::SOL_SOCKET, libc::SCM_RIGHTS, fd, 0] {
+        control.extend(word.to_ne_bytes());
+    }
+    let parts = [IoSlice::new(bytes)];
+    let message = MsgHdr::new().with_buffers(&parts).with_control(&control);
+    assert_eq!(socket.sendmsg(&message, 0).expect("sent"), bytes.len());
 }

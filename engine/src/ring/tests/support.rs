@@ -13,8 +13,10 @@ use adit_proto::websocket::{FrameHeader, Opcode, Role, mask};
 use socket2::SockRef;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::super::backend::Backend as _;
 use super::super::io::{Io, Owner};
 use super::super::link_io::LinkIo;
+use super::super::proxy_io::ProxyIo;
 use super::super::{
     IoChoice, LinkNews, LoopHandle, ProxyId, ProxyOptions, ProxyStatus, Settings, TunnelEvent,
     open, start,
@@ -177,6 +179,66 @@ pub(in crate::ring) fn link_by_itself(
     (io, link, theirs)
 }
 
+/// A proxy that nothing but the test gives turns.
+pub(in crate::ring) struct Alone {
+    pub(in crate::ring) io: Io,
+    pub(in crate::ring) proxy: ProxyIo,
+}
+
+impl Alone {
+    pub(in crate::ring) fn new(mode: Mode, mapping: &str, limits: Limits) -> Self {
+        let backend = open(IoChoice::Epoll, &Settings::default()).expect("epoll");
+        let io = Io::new(backend, Instant::now());
+        let settings = ProxySettings {
+            mode,
+            mapping: Mapping::parse(mapping, mode).expect("a mapping"),
+            dialect: None,
+            limits,
+        };
+        let proxy = Box::new(Proxy::new(settings, [7; 32]));
+        let (events, _nobody) = unbounded_channel();
+        let proxy = ProxyIo::new(0, proxy, ProxyOptions::default(), events, io.now);
+        Self { io, proxy }
+    }
+
+    /// A link, over which SERVICE_IDS of one service is on its way.
+    pub(in crate::ring) fn link_up(&mut self, service: &str) -> Peer {
+        let (near, far) = socket_pair(None);
+        self.proxy.link_up(&mut self.io, plain_link(near));
+        let mut peer = Peer::new(far, Role::Server);
+        let mut ids = Vec::new();
+        let id = service.parse().expect("an id");
+        encode_service_ids([&id].into_iter(), false, &mut ids);
+        peer.says(&ids);
+        peer
+    }
+
+    /// Hands over what has happened.
+    pub(in crate::ring) fn events(&mut self) {
+        let mut ready = Vec::new();
+        let waited = self.io.backend.wait(&mut ready, Some(Duration::ZERO));
+        waited.expect("events");
+        for event in &ready {
+            match self.io.owner(event) {
+                Some(Owner::Link { .. }) => self.proxy.link_ready(event),
+                Some(&mut Owner::Local { key, .. }) => self.proxy.local_ready(key, event),
+                Some(&mut Owner::Listener { service, .. }) => self.proxy.listener_ready(service),
+                Some(Owner::Dialling { .. }) => {
+                    self.proxy
+                        .dial_ready(&mut self.io, event.token.index(), false, false)
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The same, and then turns for as long as it wants to.
+    pub(in crate::ring) fn turns(&mut self) {
+        self.events();
+        while self.proxy.turn(&mut self.io) {}
+    }
+}
+
 /// A proxy on a loop of its own, whose service is the test.
 pub(super) struct ProxyBench {
     pub(super) event_loop: LoopHandle,
@@ -314,7 +376,7 @@ pub(super) fn hold(event_loop: &LoopHandle) -> mpsc::Sender<()> {
 }
 
 /// The other end of a link.
-pub(super) struct Peer {
+pub(in crate::ring) struct Peer {
     pub(super) stream: TcpStream,
     role: Role,
     inbound: Inbound,
@@ -339,7 +401,7 @@ impl Peer {
     }
 
     /// Sends `content` in frames.
-    pub(super) fn says(&mut self, content: &[u8]) {
+    pub(in crate::ring) fn says(&mut self, content: &[u8]) {
         let bytes = frames(content, self.role == Role::Client);
         self.stream.write_all(&bytes).expect("write");
     }
@@ -423,7 +485,7 @@ pub(super) fn frames(content: &[u8], is_masked: bool) -> Vec<u8> {
 }
 
 /// A control message of a service called `A`.
-pub(super) fn control(kind: Kind, stream_id: i32, connection_id: u32, out: &mut Vec<u8>) {
+pub(in crate::ring) fn control(kind: Kind, stream_id: i32, connection_id: u32, out: &mut Vec<u8>) {
     Control {
         kind,
         stream_id,

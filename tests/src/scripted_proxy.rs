@@ -19,6 +19,9 @@ use crate::wire::Message;
 /// The key of RFC 6455's example; a test needs no secret.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
+/// How the reference's proxy calls itself (section 1.3).
+const AGENT: &str = "localproxy linux 64-bit/boost-1.81.0/openssl-3.0.0/protobuf-3.21.12";
+
 /// Where the service is, and whom to trust.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
@@ -55,7 +58,7 @@ pub struct Connected {
 }
 
 impl Upgrade {
-    /// The request of a current client.
+    /// The request of the reference's proxy.
     #[must_use]
     pub fn new(mode: &str, token: &str) -> Self {
         let headers = [
@@ -64,6 +67,7 @@ impl Upgrade {
             ("Sec-WebSocket-Key", KEY),
             ("Sec-WebSocket-Version", "13"),
             ("Sec-WebSocket-Protocol", "aws.iot.securetunneling-3.0"),
+            ("User-Agent", AGENT),
             ("access-token", token),
         ];
         let owned = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));

@@ -132,6 +132,7 @@ impl<S: IntoFd> Channel<S> {
             channel_id,
             subprotocol,
             carries_credit: false,
+            is_nameless: false,
         })
     }
 }

@@ -70,6 +70,8 @@ pub struct Link {
     pub subprotocol: String,
     /// The relay at the other end passes credit on. Of no meaning at a relay.
     pub carries_credit: bool,
+    /// The client has no name for itself (`User-Agent`), as those of AWS's SDKs. Of meaning at a relay alone.
+    pub is_nameless: bool,
 }
 
 impl Link {
@@ -89,6 +91,7 @@ impl Link {
             channel_id: String::new(),
             subprotocol: Subprotocol::V3.name().to_owned(),
             carries_credit: false,
+            is_nameless: false,
         })
     }
 }

@@ -142,6 +142,9 @@ impl RelayIo {
         // What the server half has agreed on: the first that the client offered.
         let offered = Subprotocol::parse(&link.subprotocol).unwrap_or(Subprotocol::V3);
         self.relay.connected(mode, offered);
+        if link.is_nameless {
+            self.relay.is_of_an_sdk(mode);
+        }
         // SERVICE_IDS is the first thing that it hears (specification 7.1).
         self.send(io, mode);
     }

@@ -265,7 +265,25 @@ async fn the_dialect_follows_from_the_messages_not_from_the_subprotocol(
     Ok(())
 }
 
+/// AWS's SDKs have no name, and keep to the form in which the first stream is started: as the destination of a V1 source
+/// the Device Client answers in none but that.
+async fn a_destination_without_a_name_sees_the_form_of_the_source(
+    scenario: Scenario,
+) -> Result<()> {
+    let serve = Serve::start(&scenario).await?;
+    let tunnel = serve.api()?.open_tunnel(&["SSH"]).await?;
+    let mut source = joined(&serve, "source", &tunnel.source_token, Dialect::V3).await?;
+    let upgrade = Upgrade::new("destination", &tunnel.destination_token).without("user-agent");
+    let mut destination = serve.tunnel().upgrade(&upgrade).await?;
+    destination.expect(&Message::service_ids(&["SSH"])).await?;
+    source.send(&Message::stream_start(v1(1))).await?;
+    destination.expect(&Message::stream_start(v1(1))).await?;
+    destination.send(&Message::data(v1(1), "banner")).await?;
+    source.expect(&Message::data(v1(1), "banner")).await
+}
+
 on_each_loop!(
+    a_destination_without_a_name_sees_the_form_of_the_source,
     each_mix_carries_a_stream_both_ways_in_each_sides_own_dialect,
     a_v3_source_opens_and_ends_connections_of_an_old_destination,
     a_second_connection_to_an_old_destination_is_refused,

@@ -103,7 +103,8 @@ impl<A: Admission, F: Fn(Grant, Link)> Handshake<A, F> {
         let mut answer = Vec::new();
         encode_accept(&request.key, subprotocol, channel_id, &mut answer);
         timeout(ANSWER_DEADLINE, channel.send(&answer)).await??;
-        let link = channel.into_link(channel_id.to_owned(), subprotocol.name().to_owned())?;
+        let mut link = channel.into_link(channel_id.to_owned(), subprotocol.name().to_owned())?;
+        link.is_nameless = request.user_agent.is_none();
         grant.hand_over(link, &*on_link);
         Ok(())
     }

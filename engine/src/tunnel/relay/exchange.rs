@@ -104,7 +104,7 @@ impl Exchange<'_> {
         };
         if !destination.is_open() {
             Reach::Absent
-        } else if self.table.is_ambiguous() && !destination.wants_names() {
+        } else if self.table.is_ambiguous() && destination.wants_names() == Some(false) {
             Reach::Unable
         } else if destination.offered_connections() && !self.table.service(index).is_single {
             Reach::Many
@@ -134,24 +134,27 @@ impl Exchange<'_> {
     }
 
     /// To the other side: the bytes as they came, if they say what it is to see or can be made to
-    /// without moving any.
+    /// without moving any. Who is not one of ours gets each message as one of the WebSocket: some of AWS's clients that run
+    /// in a browser or an editor take it so.
     #[inline]
     fn forward(&mut self, label: Label, arrival: &Arrival, bytes: &mut Bytes<'_>) {
         if !self.other.is_open() {
             return self.own.counters.count(Reason::Absent);
         }
-        let to_name = self.table.has_names() && self.other.wants_names();
+        let wants_names = self.other.wants_names().unwrap_or(arrival.is_named);
+        let to_name = self.table.has_names() && wants_names;
+        let ends_frame = label.act.ends_frame() || !self.other.knows_credit;
         let came = arrival.label;
         let is_same = label.act == came.act && label.connection == came.connection;
         let size = if is_same
             && to_name == arrival.is_named
             && (label.stream == came.stream || bytes.rename(label.stream))
         {
-            self.pass_on(bytes, label.act.ends_frame())
+            self.pass_on(bytes, ends_frame)
         } else {
             let name = self.table.name(arrival.index, to_name);
             let payload = &bytes.message()[arrival.payload.clone()];
-            rewrite(self.runs, label, name, payload)
+            rewrite(self.runs, label, name, payload, ends_frame)
         };
         self.own.counters.messages_forwarded += 1;
         self.own.counters.bytes_forwarded += size as u64;
@@ -193,7 +196,7 @@ struct Arrival {
     payload: Range<usize>,
 }
 
-fn rewrite(runs: &mut Runs, label: Label, name: &str, payload: &[u8]) -> usize {
+fn rewrite(runs: &mut Runs, label: Label, name: &str, payload: &[u8], ends_frame: bool) -> usize {
     match label.act {
         Act::Data => {
             let header = DataHeader {
@@ -201,7 +204,7 @@ fn rewrite(runs: &mut Runs, label: Label, name: &str, payload: &[u8]) -> usize {
                 service_id: name,
                 connection_id: label.connection.map_or(0, |id| id.get()),
             };
-            runs.push_data(&header, payload)
+            runs.push_data(&header, payload, ends_frame)
         }
         Act::Credit => {
             // It was checked to be a limit.
@@ -214,7 +217,7 @@ fn rewrite(runs: &mut Runs, label: Label, name: &str, payload: &[u8]) -> usize {
             })
         }
         Act::StreamStart | Act::ConnectionStart | Act::StreamReset | Act::ConnectionReset => {
-            runs.push_control(&control(label, name), label.act.ends_frame())
+            runs.push_control(&control(label, name), ends_frame)
         }
     }
 }

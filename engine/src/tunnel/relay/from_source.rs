@@ -60,6 +60,8 @@ impl Service {
         label: Label,
         reach: Reach,
     ) -> Result<Verdict, PeerError> {
+        // What comes behind it is late where it is refused, and no violation.
+        self.is_known = true;
         let Some(connection) = label.connection else {
             return Ok(Verdict::Drop(Reason::Stale));
         };
@@ -83,6 +85,8 @@ impl Service {
             Stream::Bridged(bridged) if bridged.ids.source == label.stream => {
                 Ok(Verdict::Answer(refused, Reason::Busy))
             }
+            // A source that keeps its stream over lost links and refusals, and starts it but once (specification 7.3).
+            Stream::Idle if !self.has_begun => Ok(Verdict::Forward(self.open(label, reach))),
             // The stream ended while this was on its way, and so does the connection.
             Stream::Idle | Stream::Shared(_) | Stream::Waiting { .. } | Stream::Bridged(_) => {
                 Ok(Verdict::Answer(refused, Reason::Stale))

@@ -33,8 +33,10 @@ pub(super) struct Link {
     pub(super) chatter: Chatter,
     /// What its messages show: whether they name their service. Fixed by the first one.
     names_services: Option<bool>,
-    /// It has said that it keeps to credit.
+    /// It has said that it keeps to credit: it is one of ours.
     pub(super) knows_credit: bool,
+    /// See `Relay::is_of_an_sdk`.
+    pub(super) is_of_an_sdk: bool,
 }
 
 /// ```text
@@ -81,16 +83,22 @@ impl Link {
         }
     }
 
+    /// Whether its own messages name their service, as far as it has shown.
+    pub(super) fn names_services(&self) -> bool {
+        self.names_services.unwrap_or(true)
+    }
+
     /// Whether this side is to be told service ids, in a tunnel that has some: what its messages
-    /// show counts, else what its handshake said (specification 6.4).
+    /// show counts, else what its handshake said (specification 6.4). `None`: as the other side does.
     #[inline]
-    pub(super) fn wants_names(&self) -> bool {
-        self.names_services.unwrap_or(match self.phase {
-            Phase::Open(Subprotocol::V1) => false,
+    pub(super) fn wants_names(&self) -> Option<bool> {
+        self.names_services.or(match self.phase {
+            Phase::Open(Subprotocol::V1) => Some(false),
+            Phase::Open(Subprotocol::V3) if self.is_of_an_sdk => None,
             Phase::Open(Subprotocol::V2 | Subprotocol::V3)
             | Phase::Absent
             | Phase::Closing
-            | Phase::Failed => true,
+            | Phase::Failed => Some(true),
         })
     }
 

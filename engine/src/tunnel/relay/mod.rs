@@ -127,6 +127,17 @@ impl Relay {
         link.outbox.push_service_ids(ids, ignorable);
     }
 
+    /// The peer of `side`, just connected, is of one of AWS's SDKs. They offer 3.0 always, and keep to the form in which
+    /// the first stream is started: their Device Client answers in none but that of V1 (control plane specification 13.3),
+    /// so nothing is added to that.
+    pub fn is_of_an_sdk(&mut self, side: Mode) {
+        let link = match side {
+            Mode::Source => &mut self.source.link,
+            Mode::Destination => &mut self.destination.link,
+        };
+        link.is_of_an_sdk = true;
+    }
+
     /// The WebSocket of `side` is gone: every stream is over, and the other side is told
     /// (specification 8.4). Runs not taken are void.
     pub fn lost(&mut self, side: Mode) {
@@ -136,6 +147,7 @@ impl Relay {
             Mode::Destination => (&mut self.destination, &mut self.source.link),
         };
         own.inbound.reset();
+        let is_named = own.link.names_services();
         own.link.forget();
         for index in 0..self.table.count() {
             let ended = self.table.service(index).on_lost(side);
@@ -144,7 +156,8 @@ impl Relay {
             if let Some(stream) = ended
                 && other.is_open()
             {
-                let name = self.table.name(index, other.wants_names());
+                let is_named = other.wants_names().unwrap_or(is_named);
+                let name = self.table.name(index, is_named);
                 other
                     .outbox
                     .push(&control(Label::stream_reset(stream), name));

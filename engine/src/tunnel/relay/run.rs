@@ -11,8 +11,8 @@ use std::ops::Range;
 pub struct Run {
     /// Where the bytes are.
     pub place: RunPlace,
-    /// Nothing may follow in the same frame: the last message is STREAM_START or STREAM_RESET, and
-    /// the reference holds back what follows those (specification 17, Q-03).
+    /// Nothing may follow in the same message of the WebSocket: the last one here is STREAM_START or STREAM_RESET, and
+    /// the reference holds back what follows those (specification 17, Q-03), or the receiver is none of ours.
     pub ends_frame: bool,
 }
 
@@ -100,14 +100,19 @@ impl Runs {
 
     /// Application data under another header: the one copy that a mixed pair of peers costs.
     /// Returns the message's size.
-    pub(super) fn push_data(&mut self, header: &DataHeader<'_>, payload: &[u8]) -> usize {
+    pub(super) fn push_data(
+        &mut self,
+        header: &DataHeader<'_>,
+        payload: &[u8],
+        ends_frame: bool,
+    ) -> usize {
         let start = self.scratch.len();
         let header_size = header.size(payload.len());
         self.scratch.reserve(header_size + payload.len());
         self.scratch.resize(start + header_size, 0);
         header.write(payload.len(), &mut self.scratch[start..]);
         self.scratch.extend_from_slice(payload);
-        self.note(start, false)
+        self.note(start, ends_frame)
     }
 
     fn note(&mut self, start: usize, ends_frame: bool) -> usize {

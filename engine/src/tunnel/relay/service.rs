@@ -15,6 +15,9 @@ pub(super) struct Service {
     pub(super) stream: Stream,
     /// A stream was started at some time, so DATA is legitimate, if perhaps late.
     pub(super) is_known: bool,
+    /// A stream of the source's present WebSocket was forwarded: what still comes about one that is over may have crossed
+    /// its end.
+    pub(super) has_begun: bool,
     /// The last stream id that the destination was told in its present WebSocket.
     pub(super) told_last: Option<StreamId>,
     /// Those ids have come to their end since, and began at 1: the source's may not have.
@@ -162,12 +165,15 @@ impl Service {
     pub(super) fn on_lost(&mut self, side: Mode) -> Option<StreamId> {
         let stream = std::mem::take(&mut self.stream);
         match side {
-            Mode::Source => match stream {
-                Stream::Shared(Shared { ids, .. }) | Stream::Bridged(Bridged { ids, .. }) => {
-                    Some(ids.destination)
+            Mode::Source => {
+                self.has_begun = false;
+                match stream {
+                    Stream::Shared(Shared { ids, .. }) | Stream::Bridged(Bridged { ids, .. }) => {
+                        Some(ids.destination)
+                    }
+                    Stream::Idle | Stream::Waiting { .. } => None,
                 }
-                Stream::Idle | Stream::Waiting { .. } => None,
-            },
+            }
             Mode::Destination => {
                 self.told_last = None;
                 self.has_begun_anew = false;
@@ -211,6 +217,7 @@ impl Service {
             }
         };
         self.stream = stream;
+        self.has_begun = true;
         Label::new(Act::StreamStart, ids.destination, told)
     }
 

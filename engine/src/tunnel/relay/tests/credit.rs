@@ -4,15 +4,11 @@ use super::lab::*;
 use crate::tunnel::error::PeerError;
 use adit_proto::ids::{Mode, Subprotocol};
 
-fn announcement() -> Message {
-    credit(0, "", 0, 0)
-}
-
 /// Both sides are there, those named know credit, and stream 1 has the connections 1 and 2.
 fn lab(knowing: &[Mode]) -> Lab {
     let mut lab = Lab::v3(&["A"]);
     for side in knowing {
-        assert_eq!(lab.pass(*side, &[announcement()]), []);
+        lab.announce(*side);
     }
     let starts = [stream_start(1, "A", 1), connection_start(1, "A", 2)];
     lab.passes(SOURCE, &starts);
@@ -42,19 +38,19 @@ fn a_side_that_is_replaced_has_to_say_again_that_it_knows_it() {
     lab.connect(DESTINATION, Subprotocol::V3);
     lab.passes(SOURCE, &[stream_start(2, "A", 1)]);
     assert_eq!(lab.pass(SOURCE, &[credit(2, "A", 1, 70_000)]), []);
-    lab.pass(DESTINATION, &[announcement()]);
+    lab.announce(DESTINATION);
     lab.passes(SOURCE, &[credit(2, "A", 1, 70_000)]);
 }
 
 #[test]
 fn a_stream_has_its_own_name_on_each_side() {
     let mut lab = Lab::v3(&["A"]);
-    lab.pass(DESTINATION, &[announcement()]);
+    lab.announce(DESTINATION);
     lab.passes(SOURCE, &[stream_start(1, "A", 1)]);
     // The source comes again and counts from 1; the destination goes on counting.
     lab.relay.lost(SOURCE);
     lab.connect(SOURCE, Subprotocol::V3);
-    lab.pass(SOURCE, &[announcement()]);
+    lab.announce(SOURCE);
     let seen = lab.pass(SOURCE, &[stream_start(1, "A", 1)]);
     assert_eq!(seen, [stream_start(2, "A", 1)]);
     let seen = lab.pass(SOURCE, &[credit(1, "A", 1, 5)]);

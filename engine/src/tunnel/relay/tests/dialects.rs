@@ -466,3 +466,22 @@ fn the_handshake_does_not_overrule_what_messages_show() {
     lab.passes(DESTINATION, &back);
     assert_eq!(lab.places[2], 0, "nothing is rewritten");
 }
+
+/// AWS's SDKs offer 3.0, and answer in no other form than that in which the first stream was started: with a source of V1
+/// nobody names the service (control plane specification 13.3).
+#[test]
+fn a_destination_that_has_shown_nothing_sees_the_form_of_the_source() {
+    let (v1, v3) = (stream_start(1, "", 0), stream_start(1, "A", 1));
+    for first in [v1, v3] {
+        let mut lab = Lab::new(&["A"]);
+        lab.connect(SOURCE, Subprotocol::V3);
+        lab.connect(DESTINATION, Subprotocol::V3);
+        lab.relay.is_of_an_sdk(DESTINATION);
+        lab.passes(SOURCE, std::slice::from_ref(&first));
+        let answer = data(1, &first.service_id, first.connection_id, b"banner");
+        lab.passes(DESTINATION, &[answer]);
+        lab.relay.lost(SOURCE);
+        let end = stream_reset(1, &first.service_id);
+        assert_eq!(lab.said(DESTINATION).messages, [end]);
+    }
+}

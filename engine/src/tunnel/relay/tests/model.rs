@@ -66,6 +66,10 @@ impl Model {
         if kind == Type::StreamStart {
             return self.start(service, id, message.connection_id > 0);
         }
+        // It starts a stream, see `sessions`.
+        if kind == Type::ConnectionStart && !self.last_stream.contains_key(&service) {
+            return Step::Differ;
+        }
         if kind == Type::Data && !self.last_stream.contains_key(&service) {
             return Step::Refuse;
         }

@@ -297,3 +297,44 @@ fn forwarded_messages_and_bytes_are_counted_for_their_sender() {
         "over all sessions"
     );
 }
+
+/// The source of AWS's toolkit for editors starts its stream but once, and goes on with CONNECTION_START whatever became of
+/// it (specification 7.3).
+#[test]
+fn a_connection_starts_a_stream_where_the_source_has_none_yet() {
+    // The destination was not there.
+    let mut lab = Lab::new(&["A"]);
+    lab.connect(SOURCE, Subprotocol::V3);
+    assert_eq!(lab.pass(SOURCE, &[stream_start(1, "A", 1)]), []);
+    lab.said(SOURCE);
+    lab.connect(DESTINATION, Subprotocol::V3);
+    let seen = lab.pass(
+        SOURCE,
+        &[connection_start(1, "A", 2), data(1, "A", 2, b"x")],
+    );
+    assert_eq!(seen, [stream_start(1, "A", 2), data(1, "A", 2, b"x")]);
+    // Its link is lost, and comes back.
+    lab.relay.lost(SOURCE);
+    lab.said(DESTINATION);
+    lab.connect(SOURCE, Subprotocol::V3);
+    let seen = lab.pass(
+        SOURCE,
+        &[connection_start(1, "A", 3), data(1, "A", 3, b"y")],
+    );
+    assert_eq!(seen, [stream_start(2, "A", 3), data(2, "A", 3, b"y")]);
+    // What comes about a stream that has ended meanwhile is late.
+    lab.pass(DESTINATION, &[stream_reset(2, "A")]);
+    assert_eq!(lab.pass(SOURCE, &[connection_start(1, "A", 4)]), []);
+    assert_eq!(lab.said(SOURCE).messages, [connection_reset(1, "A", 4)]);
+    // The relay is another one, and the destination is not back yet: no violation.
+    let mut lab = Lab::new(&["A"]);
+    lab.connect(SOURCE, Subprotocol::V3);
+    assert_eq!(
+        lab.pass(
+            SOURCE,
+            &[connection_start(1, "A", 5), data(1, "A", 5, b"z")]
+        ),
+        []
+    );
+    assert_eq!(lab.said(SOURCE).messages, [connection_reset(1, "A", 5)]);
+}

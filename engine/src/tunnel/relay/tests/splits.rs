@@ -88,6 +88,7 @@ fn open() -> Lab {
 #[test]
 fn messages_of_one_frame_are_one_run_in_place() {
     let mut lab = open();
+    lab.announce(DESTINATION);
     let content: Vec<u8> = (0..50)
         .flat_map(|n| encode(&data(1, "A", 1, &[n; 30])))
         .collect();
@@ -121,6 +122,7 @@ fn a_dropped_message_parts_two_runs() {
 #[test]
 fn a_start_or_reset_of_a_stream_is_the_last_of_its_run() {
     let mut lab = open();
+    lab.announce(DESTINATION);
     let parts = [
         data(1, "A", 1, b"a"),
         stream_reset(1, "A"),
@@ -138,6 +140,7 @@ fn a_start_or_reset_of_a_stream_is_the_last_of_its_run() {
 #[test]
 fn a_message_over_two_buffers_is_delivered_before_the_next() {
     let mut lab = open();
+    lab.announce(DESTINATION);
     let messages = [data(1, "A", 1, &[1; 100]), data(1, "A", 1, &[2; 100])];
     let bytes = frame(&messages.iter().flat_map(encode).collect::<Vec<_>>());
     let (mut first, mut second) = (bytes[..50].to_vec(), bytes[50..].to_vec());
@@ -242,4 +245,15 @@ fn rewritten_bytes_are_bounded() {
     }
     let expected: Vec<Message> = (0..40).map(|n| data(1, "", 0, &[n; 10_000])).collect();
     assert_eq!(decode_all(&seen), expected);
+}
+
+/// Clients that run in a browser or an editor read one message of the tunnel from each of the WebSocket.
+#[test]
+fn a_message_for_another_client_than_ours_is_a_run_of_its_own() {
+    let mut lab = open();
+    let parts = [data(1, "A", 1, b"a"), data(1, "A", 1, b"b")];
+    let mut bytes = frame(&parts.iter().flat_map(encode).collect::<Vec<_>>());
+    let runs = runs_of(&mut lab, SOURCE, &mut bytes);
+    assert_eq!(runs.len(), 2);
+    assert!(runs.iter().all(|run| run.ends_frame));
 }

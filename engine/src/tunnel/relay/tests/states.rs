@@ -156,6 +156,7 @@ fn states() -> Vec<(&'static str, Service)> {
             Service {
                 stream,
                 is_known: true,
+                has_begun: true,
                 is_single: false,
                 told_last: StreamId::new(TOLD),
                 has_begun_anew: false,
@@ -165,6 +166,13 @@ fn states() -> Vec<(&'static str, Service)> {
     vec![
         ("never started", Service::default()),
         known("idle", Stream::Idle),
+        (
+            "idle, the source is a new one",
+            Service {
+                has_begun: false,
+                ..known("", Stream::Idle).1
+            },
+        ),
         known("shared, no connection ids", shared(0, false, None)),
         known(
             "shared, no connection ids, destination names them",

@@ -12,7 +12,7 @@ use adit_engine::tunnel::flow::Flow;
 use adit_engine::tunnel::limits::MAX_RECORD_PLAINTEXT;
 use adit_engine::tunnel::relay::{Composer, Frames, Relay};
 use adit_proto::ids::{Mode, ServiceId, Subprotocol};
-use adit_proto::message::Kind;
+use adit_proto::message::{Credit, Kind};
 use std::hint::black_box;
 use std::ops::Range;
 use std::sync::Arc;
@@ -58,6 +58,13 @@ fn relay(connections: usize) -> Relay {
         }
     }
     let mut output = Output::new(&[]);
+    // As ours do: whoever does not gets each message by itself.
+    let mut announcement = Vec::new();
+    Credit::ANNOUNCEMENT.encode(&mut announcement);
+    for side in [Mode::Source, Mode::Destination] {
+        let mut announcement = frame(End::Client, &announcement);
+        pass(&mut relay, side, &mut announcement, &mut output);
+    }
     for id in 1..=connections as u32 {
         let kind = match id {
             1 => Kind::StreamStart,

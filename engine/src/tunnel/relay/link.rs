@@ -33,10 +33,11 @@ pub(super) struct Link {
     pub(super) chatter: Chatter,
     /// What its messages show: whether they name their service. Fixed by the first one.
     names_services: Option<bool>,
+    /// Whether it is to be told service ids, in a tunnel that has some: what its messages show counts, else what its
+    /// handshake said (specification 6.4). `None`: as the other side does.
+    wants_names: Option<bool>,
     /// It has said that it keeps to credit: it is one of ours.
     pub(super) knows_credit: bool,
-    /// See `Relay::is_of_an_sdk`.
-    pub(super) is_of_an_sdk: bool,
 }
 
 /// ```text
@@ -66,6 +67,19 @@ impl Link {
         }
     }
 
+    /// Its WebSocket is there, and has said no more than its handshake.
+    pub(super) fn begin(&mut self, offered: Subprotocol) {
+        self.phase = Phase::Open(offered);
+        self.wants_names = Some(offered != Subprotocol::V1);
+    }
+
+    /// See `Relay::is_of_an_sdk`.
+    pub(super) fn is_of_an_sdk(&mut self) {
+        if self.phase == Phase::Open(Subprotocol::V3) {
+            self.wants_names = None;
+        }
+    }
+
     /// The WebSocket is gone, and all that was learned from it.
     pub(super) fn forget(&mut self) {
         *self = Self {
@@ -77,9 +91,14 @@ impl Link {
     /// Checks that a message names its service as the ones before did (specification 6.1).
     #[inline]
     pub(super) fn learn_naming(&mut self, is_named: bool) -> Result<(), PeerError> {
-        match *self.names_services.get_or_insert(is_named) == is_named {
-            true => Ok(()),
-            false => Err(PeerError::DialectChange("service ids")),
+        match self.names_services {
+            Some(before) if before == is_named => Ok(()),
+            Some(_) => Err(PeerError::DialectChange("service ids")),
+            None => {
+                self.names_services = Some(is_named);
+                self.wants_names = Some(is_named);
+                Ok(())
+            }
         }
     }
 
@@ -88,18 +107,10 @@ impl Link {
         self.names_services.unwrap_or(true)
     }
 
-    /// Whether this side is to be told service ids, in a tunnel that has some: what its messages
-    /// show counts, else what its handshake said (specification 6.4). `None`: as the other side does.
+    /// See the field.
     #[inline]
     pub(super) fn wants_names(&self) -> Option<bool> {
-        self.names_services.or(match self.phase {
-            Phase::Open(Subprotocol::V1) => Some(false),
-            Phase::Open(Subprotocol::V3) if self.is_of_an_sdk => None,
-            Phase::Open(Subprotocol::V2 | Subprotocol::V3)
-            | Phase::Absent
-            | Phase::Closing
-            | Phase::Failed => Some(true),
-        })
+        self.wants_names
     }
 
     /// Whether its handshake said that it knows connection ids.

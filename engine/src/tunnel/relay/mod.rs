@@ -119,7 +119,7 @@ impl Relay {
             Mode::Source => &mut self.source.link,
             Mode::Destination => &mut self.destination.link,
         };
-        link.phase = Phase::Open(offered);
+        link.begin(offered);
         // Specification 19: a V1 client does not know the message, but a reference client that was
         // told to offer 1.0 needs it.
         let ignorable = offered == Subprotocol::V1;
@@ -135,7 +135,7 @@ impl Relay {
             Mode::Source => &mut self.source.link,
             Mode::Destination => &mut self.destination.link,
         };
-        link.is_of_an_sdk = true;
+        link.is_of_an_sdk();
     }
 
     /// The WebSocket of `side` is gone: every stream is over, and the other side is told

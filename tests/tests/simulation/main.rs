@@ -22,11 +22,8 @@ fn every_application_sees_what_it_must() {
 fn days_pass_on_time_and_leave_nothing() {
     let tally = run_all(0, LIVES, DAYS, None).unwrap_or_else(|failure| panic!("{failure}"));
     eprintln!("{LIVES} seeds of {DAYS:?}: {tally:?}");
-    assert!(tally.tunnels > 16 && tally.pings > 40_000, "{tally:?}");
-    assert!(
-        tally.complete > 1_000 && tally.links_lost > 100,
-        "{tally:?}"
-    );
+    assert!(tally.tunnels > 8 && tally.pings > 20_000, "{tally:?}");
+    assert!(tally.complete > 400 && tally.links_lost > 50, "{tally:?}");
 }
 
 #[test]

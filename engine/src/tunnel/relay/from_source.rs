@@ -13,6 +13,7 @@ impl Service {
         reach: Reach,
     ) -> Result<Verdict, PeerError> {
         self.is_known = true;
+        self.has_begun = true;
         match reach {
             // Specification 12, item 9: so that applications fail fast.
             Reach::Absent => {

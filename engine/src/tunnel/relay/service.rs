@@ -15,8 +15,8 @@ pub(super) struct Service {
     pub(super) stream: Stream,
     /// A stream was started at some time, so DATA is legitimate, if perhaps late.
     pub(super) is_known: bool,
-    /// A stream of the source's present WebSocket was forwarded: what still comes about one that is over may have crossed
-    /// its end.
+    /// The source has started a stream in its present WebSocket: what still comes about one that is over, or was refused,
+    /// may have crossed its end.
     pub(super) has_begun: bool,
     /// The last stream id that the destination was told in its present WebSocket.
     pub(super) told_last: Option<StreamId>,

@@ -302,12 +302,17 @@ fn forwarded_messages_and_bytes_are_counted_for_their_sender() {
 /// it (specification 7.3).
 #[test]
 fn a_connection_starts_a_stream_where_the_source_has_none_yet() {
-    // The destination was not there.
+    // It was refused, and what follows may not know that yet.
     let mut lab = Lab::new(&["A"]);
     lab.connect(SOURCE, Subprotocol::V3);
     assert_eq!(lab.pass(SOURCE, &[stream_start(1, "A", 1)]), []);
-    lab.said(SOURCE);
     lab.connect(DESTINATION, Subprotocol::V3);
+    assert_eq!(lab.pass(SOURCE, &[connection_start(1, "A", 2)]), []);
+    let said = [stream_reset(1, "A"), connection_reset(1, "A", 2)];
+    assert_eq!(lab.said(SOURCE).messages, said);
+    // Its link is lost, and comes back.
+    lab.relay.lost(SOURCE);
+    lab.connect(SOURCE, Subprotocol::V3);
     let seen = lab.pass(
         SOURCE,
         &[connection_start(1, "A", 2), data(1, "A", 2, b"x")],

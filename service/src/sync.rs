@@ -2,3 +2,5 @@
 
 pub(crate) use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 pub(crate) use std::thread;
+
+pub(crate) use tokio::time::timeout;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use adit_proto::{AccessToken, TunnelId};
 use tokio::sync::{Mutex as Queue, OwnedMutexGuard};
-use tokio::time::timeout;
 
 use super::{Notification, Notifier};
+use crate::sync::timeout;
 use crate::tunnels::{DestinationConfig, TunnelError};
 
 /// Tells devices of their tunnels, if there is a notifier.

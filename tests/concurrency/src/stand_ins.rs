@@ -208,6 +208,8 @@ pub(crate) mod registry {
     pub enum RegistryError {
         #[error("unavailable")]
         Unavailable,
+        #[error("uncertain")]
+        Uncertain,
     }
 
     pub(crate) trait KnownThings: Send + Sync + 'static {

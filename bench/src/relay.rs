@@ -22,19 +22,33 @@ pub fn cases() -> Vec<Case> {
     let from_source = [(1, SMALL), (64, SMALL), (1, RECORD)];
     let mut cases: Vec<Case> = from_source
         .into_iter()
-        .map(|(connections, payload)| data(Mode::Source, connections, payload))
+        .map(|(connections, payload)| data(Mode::Source, connections, payload, Peers::Ours))
         .collect();
-    cases.push(data(Mode::Destination, 1, SMALL));
-    cases.push(data(Mode::Destination, 1, RECORD));
+    cases.push(data(Mode::Source, 64, SMALL, Peers::Others));
+    cases.push(data(Mode::Destination, 1, SMALL, Peers::Ours));
+    cases.push(data(Mode::Destination, 1, RECORD, Peers::Ours));
     cases
 }
 
+/// Who is at both ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Peers {
+    /// They say that they know credit, and get messages as they fit.
+    Ours,
+    /// Each message has a frame of its own.
+    Others,
+}
+
 /// With one connection each message has a frame of its own; with many, they share one.
-fn data(from: Mode, connections: usize, payload: Payload) -> Case {
+fn data(from: Mode, connections: usize, payload: Payload, peers: Peers) -> Case {
     let Payload { label, size, count } = payload;
-    let name = format!("relay/data/from_{from}/{connections}_conn/{label}");
+    let whose = match peers {
+        Peers::Ours => "",
+        Peers::Others => "/others",
+    };
+    let name = format!("relay/data/from_{from}/{connections}_conn/{label}{whose}");
     Case::new(name, count, size, move || {
-        let mut relay = relay(connections);
+        let mut relay = relay(connections, peers);
         let mut buffer = data_frames(End::Client, payload, connections);
         let mut output = Output::new(&buffer);
         let mut expected = relay.counters(from).messages_forwarded;
@@ -47,7 +61,7 @@ fn data(from: Mode, connections: usize, payload: Payload) -> Case {
 }
 
 /// A tunnel whose source has opened connections 1 to `connections`.
-fn relay(connections: usize) -> Relay {
+fn relay(connections: usize, peers: Peers) -> Relay {
     let services: Arc<[ServiceId]> = Arc::from([SERVICE.parse().expect("an id")]);
     let mut relay = Relay::new(services);
     let mut area = vec![0; MAX_RECORD_PLAINTEXT];
@@ -58,12 +72,13 @@ fn relay(connections: usize) -> Relay {
         }
     }
     let mut output = Output::new(&[]);
-    // As ours do: whoever does not gets each message by itself.
-    let mut announcement = Vec::new();
-    Credit::ANNOUNCEMENT.encode(&mut announcement);
-    for side in [Mode::Source, Mode::Destination] {
-        let mut announcement = frame(End::Client, &announcement);
-        pass(&mut relay, side, &mut announcement, &mut output);
+    if peers == Peers::Ours {
+        let mut announcement = Vec::new();
+        Credit::ANNOUNCEMENT.encode(&mut announcement);
+        for side in [Mode::Source, Mode::Destination] {
+            let mut announcement = frame(End::Client, &announcement);
+            pass(&mut relay, side, &mut announcement, &mut output);
+        }
     }
     for id in 1..=connections as u32 {
         let kind = match id {

@@ -143,14 +143,15 @@ impl RelayIo {
         let offered = Subprotocol::parse(&link.subprotocol).unwrap_or(Subprotocol::V3);
         self.relay.connected(mode, offered);
         if link.is_nameless {
-            self.relay.is_of_an_sdk(mode);
+            self.relay.adapt_to_sdk(mode);
         }
         // SERVICE_IDS is the first thing that it hears (specification 7.1).
         self.send(io, mode);
     }
 
     /// A rotation has brought services to a tunnel that had none (control plane specification 7). Whoever is there was told
-    /// that there are none, which is not to be said twice (specification 7.1): cut off without a close frame, it comes back.
+    /// that there are none, which is not to be said twice (specification 7.1): cut off without a close frame, it comes back,
+    /// unless it has no client token.
     fn begin_anew(&mut self, io: &mut Io, services: Arc<[ServiceId]>) {
         for mode in SIDES {
             self.drop_side(io, mode, false);

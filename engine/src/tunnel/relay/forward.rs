@@ -5,13 +5,13 @@ use super::super::limits::MAX_RECORD_PLAINTEXT;
 use super::{Relay, Run, RunPlace};
 use std::ops::Range;
 
-/// What carries frames to one side.
+/// What carries frames to one side, in records.
 pub trait Frames {
-    /// Where a frame is composed, [`MAX_RECORD_PLAINTEXT`] bytes; the same memory until it is
-    /// sealed. `None`: a new frame has no room, so nothing more can be carried.
+    /// Where a record is composed, [`MAX_RECORD_PLAINTEXT`] bytes; the same memory until it is
+    /// sealed. `None`: a new record has no room, so nothing more can be carried.
     fn area(&mut self, is_new: bool) -> Option<&mut [u8]>;
 
-    /// Seals the frame of `size` bytes at the front of the area.
+    /// Seals the `size` bytes at the front of the area: whole frames.
     fn seal(&mut self, size: usize);
 
     /// Seals a frame that lies in `buffer`, behind all that was sealed before.
@@ -21,10 +21,12 @@ pub trait Frames {
     fn can_carry(&self) -> bool;
 }
 
-/// The frame being composed for one side of a relay.
+/// The record being composed for one side of a relay.
 #[derive(Debug, Default)]
 pub struct Composer {
-    /// Content in the area. 0 <= composed <= MAX_RECORD_PLAINTEXT - header room
+    /// Whole frames at the front of the area.
+    framed: usize,
+    /// Content of the frame behind them.
     composed: usize,
 }
 
@@ -50,59 +52,73 @@ impl Composer {
         }
     }
 
-    /// Seals the frame being composed, as a message of its own.
+    /// Seals the record being composed.
     pub fn finish(&mut self, to: &mut impl Frames) {
-        self.finish_part(Part::WHOLE, to);
-    }
-
-    fn finish_part(&mut self, part: Part, to: &mut impl Frames) {
-        if self.composed > 0
-            && let Some(area) = to.area(false)
-        {
-            let size = finish_frame(area, End::Server, self.composed, [0; 4]);
-            area[0] = part.first_byte();
-            self.composed = 0;
-            to.seal(size);
+        self.end_frame(Part::WHOLE, to);
+        if self.framed > 0 {
+            to.seal(std::mem::take(&mut self.framed));
         }
     }
 
-    /// Whether messages that lie there are to be sealed from there, as a frame of their own.
+    fn end_frame(&mut self, part: Part, to: &mut impl Frames) {
+        if self.composed > 0
+            && let Some(area) = to.area(false)
+        {
+            let frame = &mut area[self.framed..];
+            let size = finish_frame(frame, End::Server, self.composed, [0; 4]);
+            frame[0] = part.first_byte();
+            self.framed += size;
+            self.composed = 0;
+        }
+    }
+
+    /// Content that still fits the record.
+    fn room(&self) -> usize {
+        (MAX_RECORD_PLAINTEXT - self.framed)
+            .saturating_sub(End::Server.header_room() + self.composed)
+    }
+
+    /// Whether messages that lie there are to be sealed from there, as a record of their own.
     ///
     /// The frame's header is written over what is in front of them: a header of the sender's, or
     /// messages that were forwarded before. Small ones are better put together.
     fn leaves_alone(&self, range: &Range<usize>) -> bool {
-        let is_alone = self.composed == 0 || ROOM - self.composed < range.len();
+        let is_alone = self.is_empty() || self.room() < range.len();
         is_alone
             && range.start >= End::Server.header_room()
             && (SEAL_FROM_MIN..=ROOM).contains(&range.len())
     }
 
-    /// Adds whole messages to the frame being composed, or to a new one; those that fit none come in several, which are
-    /// one message of the WebSocket.
+    fn is_empty(&self) -> bool {
+        self.framed == 0 && self.composed == 0
+    }
+
+    /// Adds whole messages to the frame being composed, or to a new record; those that fit none come in several frames,
+    /// which are one message of the WebSocket.
     fn append(&mut self, mut bytes: &[u8], run: &Run, to: &mut impl Frames) {
-        let start = End::Server.header_room();
         let mut is_first = true;
         while !bytes.is_empty() && to.can_carry() {
-            let room = ROOM - self.composed;
-            if room < bytes.len() && self.composed > 0 {
+            let room = self.room();
+            if room < bytes.len() && !self.is_empty() {
                 self.finish(to);
                 continue;
             }
-            let Some(area) = to.area(self.composed == 0) else {
+            let Some(area) = to.area(self.is_empty()) else {
                 return;
             };
             let size = room.min(bytes.len());
-            area[start + self.composed..][..size].copy_from_slice(&bytes[..size]);
+            let start = self.framed + End::Server.header_room() + self.composed;
+            area[start..][..size].copy_from_slice(&bytes[..size]);
             self.composed += size;
             bytes = &bytes[size..];
             let is_last = bytes.is_empty();
             if !is_first || !is_last {
-                self.finish_part(Part { is_first, is_last }, to);
+                self.end_frame(Part { is_first, is_last }, to);
             }
             is_first = false;
         }
         if run.ends_frame {
-            self.finish(to);
+            self.end_frame(Part::WHOLE, to);
         }
     }
 }
@@ -133,13 +149,13 @@ const ROOM: usize = MAX_RECORD_PLAINTEXT - End::Server.header_room();
 mod tests {
     use super::*;
     use crate::tunnel::relay::tests::lab::{Lab, SOURCE, data, encode, frame, stream_start};
-    use adit_proto::websocket::{FrameEvent, FrameReader, Role};
+    use adit_proto::websocket::FrameHeader;
 
-    /// Frames as they were sealed.
+    /// Records as they were sealed.
     #[derive(Default)]
     struct Sealed {
         area: Vec<u8>,
-        frames: Vec<Vec<u8>>,
+        records: Vec<Vec<u8>>,
     }
 
     impl Frames for Sealed {
@@ -149,11 +165,11 @@ mod tests {
         }
 
         fn seal(&mut self, size: usize) {
-            self.frames.push(self.area[..size].to_vec());
+            self.records.push(self.area[..size].to_vec());
         }
 
         fn seal_from(&mut self, buffer: &mut [u8], frame: Range<usize>) {
-            self.frames.push(buffer[frame].to_vec());
+            self.records.push(buffer[frame].to_vec());
         }
 
         fn can_carry(&self) -> bool {
@@ -161,31 +177,69 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_message_that_fits_no_frame_is_one_message_of_the_web_socket() {
+    /// What the relay makes of messages for a peer that is none of ours.
+    fn sealed(messages: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let mut lab = Lab::v3(&["A"]);
         lab.pass(SOURCE, &[stream_start(1, "A", 1)]);
-        for size in [100, 16_000, 16_380, 16_390, 40_000, 64_512] {
-            let message = encode(&data(1, "A", 1, &vec![7; size]));
-            let mut bytes = frame(&message);
-            let mut position = 0;
-            let _ = lab.relay.handle_input(SOURCE, &mut bytes, &mut position);
-            let (mut composer, mut sealed) = (Composer::default(), Sealed::default());
+        let (mut composer, mut sealed) = (Composer::default(), Sealed::default());
+        for message in messages {
+            let (mut bytes, mut position) = (frame(message), 0);
+            let flow = lab.relay.handle_input(SOURCE, &mut bytes, &mut position);
+            flow.expect("it is proper");
             composer.forward(&lab.relay, &mut bytes, &mut sealed);
-            composer.finish(&mut sealed);
             lab.relay.clear_runs();
-            let count = sealed.frames.len();
-            for (at, frame) in sealed.frames.iter().enumerate() {
-                let first = 0x80 * u8::from(at + 1 == count) + 2 * u8::from(at == 0);
-                assert_eq!(frame[0], first, "frame {at} of {count}, {size} bytes");
-            }
-            // And a reader of WebSocket finds it right.
-            let mut reader = FrameReader::new(Role::Client, 131_076);
-            let (mut all, mut heard, mut position) = (sealed.frames.concat(), Vec::new(), 0);
-            while let Ok(Some(FrameEvent::Data(range))) = reader.next(&mut all, &mut position) {
-                heard.extend_from_slice(&all[range]);
-            }
-            assert_eq!(heard, message);
         }
+        composer.finish(&mut sealed);
+        sealed.records
+    }
+
+    /// The first byte of each frame, and all content.
+    fn read(records: &[Vec<u8>]) -> (Vec<u8>, Vec<u8>) {
+        let (mut firsts, mut content) = (Vec::new(), Vec::new());
+        let mut rest = &records.concat()[..];
+        while let Ok(Some((header, size))) = FrameHeader::parse(rest) {
+            firsts.push(rest[0]);
+            let end = size + header.payload_size as usize;
+            content.extend_from_slice(&rest[size..end]);
+            rest = &rest[end..];
+        }
+        assert!(rest.is_empty());
+        (firsts, content)
+    }
+
+    #[test]
+    fn a_message_that_fits_no_record_is_one_message_of_the_web_socket() {
+        let (whole, first, middle, last) = (0x82, 0x02, 0x00, 0x80);
+        let cases: [(usize, &[u8]); 5] = [
+            (100, &[whole]),
+            (16_000, &[whole]),
+            (16_390, &[first, last]),
+            (40_000, &[first, middle, last]),
+            (64_512, &[first, middle, middle, last]),
+        ];
+        for (size, expected) in cases {
+            let message = encode(&data(1, "A", 1, &vec![7; size]));
+            let (firsts, content) = read(&sealed(std::slice::from_ref(&message)));
+            assert_eq!(firsts, expected, "{size} bytes");
+            assert_eq!(content, message);
+        }
+    }
+
+    #[test]
+    fn messages_of_the_web_socket_share_records() {
+        let messages: Vec<Vec<u8>> = (0..500)
+            .map(|n| encode(&data(1, "A", 1, &vec![n as u8; 1 + n * 7 % 300])))
+            .collect();
+        let records = sealed(&messages);
+        let (firsts, content) = read(&records);
+        assert_eq!(firsts, [0x82; 500]);
+        assert_eq!(content, messages.concat());
+        let size: usize = records.iter().map(Vec::len).sum();
+        assert!(
+            records
+                .iter()
+                .all(|record| record.len() <= MAX_RECORD_PLAINTEXT)
+        );
+        assert!(records.len() <= size / (MAX_RECORD_PLAINTEXT - 400) + 1);
     }
 }

@@ -73,8 +73,8 @@ impl Link {
         self.wants_names = Some(offered != Subprotocol::V1);
     }
 
-    /// See `Relay::is_of_an_sdk`.
-    pub(super) fn is_of_an_sdk(&mut self) {
+    /// See `Relay::adapt_to_sdk`.
+    pub(super) fn adapt_to_sdk(&mut self) {
         if self.phase == Phase::Open(Subprotocol::V3) {
             self.wants_names = None;
         }

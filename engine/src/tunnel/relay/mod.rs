@@ -130,12 +130,12 @@ impl Relay {
     /// The peer of `side`, just connected, is of one of AWS's SDKs. They offer 3.0 always, and keep to the form in which
     /// the first stream is started: their Device Client answers in none but that of V1 (control plane specification 13.3),
     /// so nothing is added to that.
-    pub fn is_of_an_sdk(&mut self, side: Mode) {
+    pub fn adapt_to_sdk(&mut self, side: Mode) {
         let link = match side {
             Mode::Source => &mut self.source.link,
             Mode::Destination => &mut self.destination.link,
         };
-        link.is_of_an_sdk();
+        link.adapt_to_sdk();
     }
 
     /// The WebSocket of `side` is gone: every stream is over, and the other side is told

@@ -476,7 +476,7 @@ fn a_destination_that_has_shown_nothing_sees_the_form_of_the_source() {
         let mut lab = Lab::new(&["A"]);
         lab.connect(SOURCE, Subprotocol::V3);
         lab.connect(DESTINATION, Subprotocol::V3);
-        lab.relay.is_of_an_sdk(DESTINATION);
+        lab.relay.adapt_to_sdk(DESTINATION);
         lab.passes(SOURCE, std::slice::from_ref(&first));
         let answer = data(1, &first.service_id, first.connection_id, b"banner");
         lab.passes(DESTINATION, &[answer]);

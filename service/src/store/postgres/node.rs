@@ -86,10 +86,10 @@ pub(super) async fn begin(
     Ok(begun)
 }
 
-/// The time of the nodes that live, of the one that is furthest; when none does, that which this machine has had since its boot, if a node of it
-/// has been here before; else the server's. When none lives, nothing has more left than its full
-/// length, whatever clocks did meanwhile. Those before are struck off, so that one that was only
-/// late finds out that its devices were taken for gone.
+/// The time of the nodes that live, of the one that is furthest; when none does, that which this machine has had since
+/// its boot, if a node of it has been here before; else the server's. When none lives, nothing has more left than its
+/// full length, whatever clocks did meanwhile. Those before are struck off, so that one that was only late finds out
+/// that its devices were taken for gone.
 async fn enter(
     transaction: &deadpool_postgres::Transaction<'_>,
     limits: &Limits,

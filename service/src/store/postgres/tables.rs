@@ -19,7 +19,9 @@ use crate::registry::{
 };
 use crate::store::Change;
 use crate::store::error::Unavailable;
-use crate::store::relational::dispatch::{audit_in_tables, mailbox_in_tables, registry_in_tables};
+use crate::store::relational::dispatch::{
+    Certain, audit_in_tables, certain, mailbox_in_tables, registry_in_tables,
+};
 use crate::store::relational::{News, Row, Sql, Trouble, Value, audit, mailbox, registry};
 use crate::tunnels::ThingName;
 

@@ -4,6 +4,26 @@
 //! answers when it is durable; `$look!` runs one that only reads. And `shared_time` and `own_time`, between
 //! the steady time of this process and that of the tables.
 
+use crate::registry::RegistryError;
+
+/// What became of a change, and of which asking for it that is the answer.
+pub(in crate::store) enum Certain {
+    Once(Result<(), RegistryError>),
+    Twice(Result<(), RegistryError>),
+}
+
+/// Asks for a change, and once more where it is not known whether it was made: who asks again has waited for a commit
+/// that was under way, and is refused what was done already.
+pub(in crate::store) async fn certain<F>(ask: impl Fn() -> F) -> Certain
+where
+    F: Future<Output = Result<(), RegistryError>>,
+{
+    match ask().await {
+        Err(RegistryError::Uncertain) => Certain::Twice(ask().await),
+        answer => Certain::Once(answer),
+    }
+}
+
 /// `Registry` by [`relational::registry`](super::registry).
 macro_rules! registry_in_tables {
     ($store:ty, $change:ident, $look:ident) => {
@@ -46,21 +66,17 @@ macro_rules! registry_in_tables {
             }
 
             async fn add_certificate(&self, new: Certificate) -> Result<(), RegistryError> {
-                let add = async || {
+                let add = || {
                     let (limits, new) = (Arc::clone(&self.registry_limits), new.clone());
-                    $change!(self, db => registry::add_certificate(db, &limits, &new))
+                    async move { $change!(self, db => registry::add_certificate(db, &limits, &new)) }
                 };
-                match add().await {
-                    // Who asks again has waited for a commit that was under way.
-                    Err(RegistryError::Uncertain) => match add().await {
-                        Err(RegistryError::CertificateExists(id))
-                            if self.certificate(&id).await.as_ref() == Ok(&new) =>
-                        {
-                            Ok(())
-                        }
-                        again => again,
-                    },
-                    added => added,
+                match certain(add).await {
+                    Certain::Twice(Err(RegistryError::CertificateExists(id)))
+                        if self.certificate(&id).await.as_ref() == Ok(&new) =>
+                    {
+                        Ok(())
+                    }
+                    Certain::Once(added) | Certain::Twice(added) => added,
                 }
             }
 
@@ -91,16 +107,13 @@ macro_rules! registry_in_tables {
                 id: &CertificateId,
                 force: bool,
             ) -> Result<(), RegistryError> {
-                let delete = async || {
+                let delete = || {
                     let id = *id;
-                    $change!(self, db => registry::delete_certificate(db, &id, force))
+                    async move { $change!(self, db => registry::delete_certificate(db, &id, force)) }
                 };
-                match delete().await {
-                    Err(RegistryError::Uncertain) => match delete().await {
-                        Err(RegistryError::CertificateNotFound(_)) => Ok(()),
-                        again => again,
-                    },
-                    deleted => deleted,
+                match certain(delete).await {
+                    Certain::Twice(Err(RegistryError::CertificateNotFound(_))) => Ok(()),
+                    Certain::Once(deleted) | Certain::Twice(deleted) => deleted,
                 }
             }
 
@@ -142,20 +155,17 @@ macro_rules! registry_in_tables {
             }
 
             async fn create_policy(&self, new: Policy) -> Result<(), RegistryError> {
-                let create = async || {
+                let create = || {
                     let (limits, new) = (Arc::clone(&self.registry_limits), new.clone());
-                    $change!(self, db => registry::create_policy(db, &limits, &new))
+                    async move { $change!(self, db => registry::create_policy(db, &limits, &new)) }
                 };
-                match create().await {
-                    Err(RegistryError::Uncertain) => match create().await {
-                        Err(RegistryError::PolicyExists(name))
-                            if self.policy(&name).await.as_ref() == Ok(&new) =>
-                        {
-                            Ok(())
-                        }
-                        again => again,
-                    },
-                    created => created,
+                match certain(create).await {
+                    Certain::Twice(Err(RegistryError::PolicyExists(name)))
+                        if self.policy(&name).await.as_ref() == Ok(&new) =>
+                    {
+                        Ok(())
+                    }
+                    Certain::Once(created) | Certain::Twice(created) => created,
                 }
             }
 
@@ -172,16 +182,13 @@ macro_rules! registry_in_tables {
             }
 
             async fn delete_policy(&self, name: &PolicyName) -> Result<(), RegistryError> {
-                let delete = async || {
+                let delete = || {
                     let name = name.clone();
-                    $change!(self, db => registry::delete_policy(db, &name))
+                    async move { $change!(self, db => registry::delete_policy(db, &name)) }
                 };
-                match delete().await {
-                    Err(RegistryError::Uncertain) => match delete().await {
-                        Err(RegistryError::PolicyNotFound(_)) => Ok(()),
-                        again => again,
-                    },
-                    deleted => deleted,
+                match certain(delete).await {
+                    Certain::Twice(Err(RegistryError::PolicyNotFound(_))) => Ok(()),
+                    Certain::Once(deleted) | Certain::Twice(deleted) => deleted,
                 }
             }
 

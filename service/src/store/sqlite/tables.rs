@@ -19,7 +19,9 @@ use crate::registry::{
     Policy, PolicyName, Registry, RegistryError, Thing, ThingQuery, ThingUpdate,
 };
 use crate::store::error::Unavailable;
-use crate::store::relational::dispatch::{audit_in_tables, mailbox_in_tables, registry_in_tables};
+use crate::store::relational::dispatch::{
+    Certain, audit_in_tables, certain, mailbox_in_tables, registry_in_tables,
+};
 use crate::store::relational::{Failure, News, Row, Sql, Trouble, Value, audit, mailbox, registry};
 use crate::store::row::number;
 use crate::tunnels::ThingName;

@@ -9,6 +9,7 @@
 //! A call is answered after its record is written. One that cannot be written is an error in the log,
 //! and the call is answered all the same: a full disk must not lock the operator out.
 
+mod change;
 mod file;
 mod memory;
 mod record;
@@ -23,9 +24,10 @@ use tracing::error;
 
 use crate::clock::Timestamp;
 
+pub use change::{Change, ClosedBy, Peer};
 pub use file::{AuditFile, FILE_SIZE_MAX, FILES_KEPT};
 pub use memory::MemoryAudit;
-pub use record::{ApiCall, Change, ClosedBy, Event, Peer, Record};
+pub use record::{ApiCall, Event, Record};
 pub use rows::AuditRows;
 pub(crate) use rows::RowsWriter;
 

@@ -58,6 +58,8 @@ use ids::{Mode, ServiceId, TunnelId};
 use secret::{AccessToken, ClientToken};
 use stand_ins::{audit, clock, data_dir, failpoint, handshake, registry, token};
 
+#[path = "../../../service/src/audit/change.rs"]
+mod change;
 #[path = "../../../service/src/control/mod.rs"]
 mod control;
 #[path = "../../../service/src/gate/mod.rs"]

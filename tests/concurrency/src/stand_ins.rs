@@ -6,10 +6,10 @@ pub(crate) mod audit {
     use std::sync::Arc;
 
     use shuttle::sync::Mutex;
-    use uuid::Uuid;
 
+    use crate::TunnelId;
+    pub(crate) use crate::change::{Change, ClosedBy, Peer};
     use crate::clock::Timestamp;
-    use crate::{Mode, TunnelId};
 
     #[derive(Clone, Default)]
     pub(crate) struct Audit(Arc<Mutex<Vec<Change>>>);
@@ -32,48 +32,8 @@ pub(crate) mod audit {
         Tunnel { id: TunnelId, change: Change },
     }
 
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(crate) enum Change {
-        Opened,
-        Admitted {
-            side: Mode,
-            session: u64,
-            peer: Peer,
-        },
-        Connected {
-            side: Mode,
-            session: u64,
-            peer: Peer,
-        },
-        Disconnected {
-            side: Mode,
-            session: u64,
-            peer: Peer,
-        },
-        TokenRotated {
-            side: Mode,
-        },
-        Closed {
-            by: ClosedBy,
-        },
-        Deleted,
-    }
-
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(crate) enum ClosedBy {
-        Call,
-        Deletion,
-        Timeout,
-    }
-
     #[derive(Debug)]
     pub(crate) struct AuditError(pub(crate) String);
-
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(crate) struct Peer {
-        pub(crate) address: std::net::SocketAddr,
-        pub(crate) channel_id: Uuid,
-    }
 }
 
 /// Time stands still: every lifetime is long.

@@ -227,7 +227,7 @@ pub enum DataDirError {
         source: io::Error,
     },
     /// The path names something else.
-    #[error("{} is not a directory", .0.display())]
+    #[error("{} is not a directory: name one, or a place where one can be made", .0.display())]
     NotADirectory(PathBuf),
     /// Others than the owner have rights that they must not have.
     #[error(
@@ -439,10 +439,13 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("file");
         fs::write(&path, "x").unwrap();
-        assert!(matches!(
-            DataDir::open(&path),
-            Err(DataDirError::NotADirectory(_))
-        ));
+        let fault = DataDir::open(&path).unwrap_err();
+        assert!(matches!(fault, DataDirError::NotADirectory(_)));
+        let text = fault.to_string();
+        assert!(
+            text.ends_with("name one, or a place where one can be made"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use adit_engine::link::{Relay, RelayControl, ServeConfig};
 use adit_engine::tls::server_config_with;
 use adit_service::access::keys::CREDENTIALS_FILE;
-use adit_service::data_dir::shell_word;
+use adit_service::data_dir::{DataDirError, shell_word};
 use adit_service::endpoints::Endpoints;
 use adit_service::settings::NotLoopback;
 use adit_service::{ApiSettings, Running, Service, Settings, StartError};
@@ -171,6 +171,9 @@ fn refuse(fault: &StartError) -> ExitCode {
             "hint: end what has the address, or give another one with --api-listen, --tunnel-listen or \
              --mqtt-listen"
         ),
+        StartError::DataDir(DataDirError::Io { .. }) => {
+            error!("hint: give a directory that this user can write, with --data-dir");
+        }
         _ => {}
     }
     match fault {

@@ -127,6 +127,7 @@ async fn a_data_directory_that_cannot_be_made_is_told(scenario: Scenario) -> Res
         said.contains(&inside) && !said.contains("panicked"),
         "{said}"
     );
+    ensure!(said.contains("with --data-dir"), "no next step: {said}");
     Ok(())
 }
 

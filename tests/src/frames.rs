@@ -45,11 +45,9 @@ pub fn part(end: End, is_final: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A header that claims a payload of `size` bytes, with the mask where this end masks.
-#[must_use]
-pub fn header(end: End, is_final: bool, opcode: u8, size: u64) -> Vec<u8> {
-    let masked: u8 = if end == End::Client { 0x80 } else { 0 };
-    let mut bytes = vec![if is_final { 0x80 | opcode } else { opcode }];
+/// The size of a payload in its shortest form, with the bit that says whether it is masked (RFC 6455, section 5.2).
+pub fn push_size(is_masked: bool, size: u64, bytes: &mut Vec<u8>) {
+    let masked = u8::from(is_masked) << 7;
     match size {
         0..=125 => bytes.push(masked | size as u8),
         126..=0xffff => {
@@ -61,6 +59,13 @@ pub fn header(end: End, is_final: bool, opcode: u8, size: u64) -> Vec<u8> {
             bytes.extend(size.to_be_bytes());
         }
     }
+}
+
+/// A header that claims a payload of `size` bytes, with the mask where this end masks.
+#[must_use]
+pub fn header(end: End, is_final: bool, opcode: u8, size: u64) -> Vec<u8> {
+    let mut bytes = vec![if is_final { 0x80 | opcode } else { opcode }];
+    push_size(end == End::Client, size, &mut bytes);
     if end == End::Client {
         bytes.extend(MASK);
     }

@@ -1,6 +1,8 @@
 //! The frames of one direction, however its bytes are cut, without a judgement: headers in any order and of any sense,
 //! so that those that are wrong can pass as they are.
 
+use adit_tests::frames::push_size;
+
 /// Follows one direction.
 #[derive(Default)]
 pub(crate) struct Frames {
@@ -117,18 +119,7 @@ impl Header {
     /// The same header of another payload: no bit of it changes but opcode and size.
     pub(crate) fn with(&self, opcode: u8, size: u64) -> Vec<u8> {
         let mut bytes = vec![self.0[0] & 0xf0 | opcode];
-        let masked = self.0[1] & 0x80;
-        match size {
-            0..=125 => bytes.push(masked | size as u8),
-            126..=0xffff => {
-                bytes.push(masked | 126);
-                bytes.extend((size as u16).to_be_bytes());
-            }
-            _ => {
-                bytes.push(masked | 127);
-                bytes.extend(size.to_be_bytes());
-            }
-        }
+        push_size(self.0[1] & 0x80 != 0, size, &mut bytes);
         bytes.extend(self.key().iter().flatten());
         bytes
     }

@@ -215,6 +215,15 @@ async fn a_device_that_does_not_come_is_said_and_nothing_stays_open(
     Ok(())
 }
 
+/// An `adit ssh` to the lamp, which is not there yet.
+fn waiting(desk: &Desk, scenario: &Scenario, sshd: &Sshd, name: &str) -> Result<Process> {
+    let login = sshd.login();
+    let (user, _) = login.split_once('@').context("a user")?;
+    let mut ssh = desk.command(&["ssh", &format!("{user}@lamp"), "--timeout", "30s"]);
+    ssh.arg("--").args(sshd.options()).arg("echo from the lamp");
+    Process::start(scenario, name, ssh)
+}
+
 /// The tunnel was opened before the device's first subscription, so its message reached nobody.
 async fn a_device_that_missed_its_tunnel_is_told_again(scenario: Scenario) -> Result<()> {
     let desk = Desk::open(&scenario).await?;
@@ -224,11 +233,7 @@ async fn a_device_that_missed_its_tunnel_is_told_again(scenario: Scenario) -> Re
     let place = format!("SSH=127.0.0.1:{}", sshd.port);
     desk.done(&["thing", "create", "lamp", "--service", &place])
         .await?;
-    let login = sshd.login();
-    let (user, _) = login.split_once('@').context("a user")?;
-    let mut ssh = desk.command(&["ssh", &format!("{user}@lamp"), "--timeout", "30s"]);
-    ssh.arg("--").args(sshd.options()).arg("echo from the lamp");
-    let mut ssh = Process::start(&scenario, "ssh", ssh)?;
+    let mut ssh = waiting(&desk, &scenario, &sshd, "ssh")?;
     opened(&desk, 1).await?;
     let port = ports::free()?;
     let connect = desk.command(&["connect", "lamp", &format!("SSH={port}")]);
@@ -246,7 +251,7 @@ async fn a_device_that_missed_its_tunnel_is_told_again(scenario: Scenario) -> Re
     within("talking through connect", async {
         let talks = || {
             let mut client = sshd.client(port);
-            client.args([&login, "echo from the lamp"]);
+            client.args([&sshd.login(), "echo from the lamp"]);
             run(client)
         };
         while talks().await?.stdout != "from the lamp\n" {
@@ -270,18 +275,14 @@ async fn two_that_wait_for_a_device_have_a_tunnel_each(scenario: Scenario) -> Re
     let place = format!("SSH=127.0.0.1:{}", sshd.port);
     desk.done(&["thing", "create", "lamp", "--service", &place])
         .await?;
-    let login = sshd.login();
-    let (user, _) = login.split_once('@').context("a user")?;
-    let mut waiting = Vec::new();
+    let mut both = Vec::new();
     for name in ["first", "second"] {
-        let mut ssh = desk.command(&["ssh", &format!("{user}@lamp"), "--timeout", "30s"]);
-        ssh.arg("--").args(sshd.options()).arg("echo from the lamp");
-        waiting.push(Process::start(&scenario, name, ssh)?);
-        opened(&desk, waiting.len()).await?;
+        both.push(waiting(&desk, &scenario, &sshd, name)?);
+        opened(&desk, both.len()).await?;
     }
     let agent = desk.bare(&["agent", "--config", "lamp/agent.toml"]);
     let _agent = Process::start(&scenario, "agent", agent)?;
-    for ssh in &mut waiting {
+    for ssh in &mut both {
         ssh.line("from the lamp").await?;
         ssh.ends_with(0).await?;
     }

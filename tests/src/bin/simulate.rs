@@ -66,6 +66,7 @@ impl Arguments {
             length: Length::Steps(20_000),
             bug: None,
         };
+        let mut seen = Vec::new();
         while let Some(name) = arguments.next() {
             let value = arguments.next();
             let value = value.with_context(|| format!("{name} needs a value"))?;
@@ -83,6 +84,11 @@ impl Arguments {
                 }
                 _ => bail!("{name}: --seed, --first, --seeds, --steps, --days and --bug are known"),
             }
+            seen.push(name);
+        }
+        let has = |name: &str| seen.iter().any(|seen| seen == name);
+        if has("--seed") && (has("--seeds") || has("--first")) {
+            bail!("--seed is one seed; for several give --first and --seeds");
         }
         Ok(parsed)
     }

@@ -56,34 +56,24 @@ impl Numbers {
         self,
         way: Way,
         bug: Option<Bug>,
-        mut bytes: &[u8],
+        bytes: &[u8],
         partial: &mut Vec<u8>,
     ) -> Vec<u8> {
         let end = match way {
             Way::Up => End::Client,
             Way::Down => End::Server,
         };
-        let mut out = Vec::new();
-        while !bytes.is_empty() {
-            let header = FrameHeader::parse(bytes).expect("a frame of a core");
-            let (header, size) = header.expect("a whole frame");
-            let (frame, rest) = bytes.split_at(size + header.payload_size as usize);
-            bytes = rest;
-            if header.opcode != Opcode::Binary {
-                out.extend_from_slice(frame);
-                continue;
-            }
-            let start = partial.len();
-            partial.extend_from_slice(&frame[size..]);
-            if let Some(key) = header.mask {
-                mask(key, 0, &mut partial[start..]);
-            }
-            let messages = split(partial);
-            let renumbered = messages.iter();
-            let renumbered = renumbered.map(|message| self.of_message(way, bug, message));
-            out.extend(frames(end, &renumbered.collect::<Vec<_>>().concat()));
-        }
-        out
+        let parts = parts(bytes, partial)
+            .into_iter()
+            .flat_map(|part| match part {
+                Part::Control(frame) => frame.to_vec(),
+                Part::Messages(messages) => {
+                    let renumbered = messages.iter();
+                    let renumbered = renumbered.map(|message| self.of_message(way, bug, message));
+                    frames(end, &renumbered.collect::<Vec<_>>().concat())
+                }
+            });
+        parts.collect()
     }
 
     pub(super) fn of_message(self, way: Way, bug: Option<Bug>, message: &[u8]) -> Vec<u8> {
@@ -146,8 +136,39 @@ fn turned(number: u32, by: u64, count: u64, way: Way) -> u64 {
     (u64::from(number) - 1 + by) % count + 1
 }
 
-/// Takes whole messages with their length prefixes out of `bytes`.
-pub(super) fn split(bytes: &mut Vec<u8>) -> Vec<Vec<u8>> {
+/// What is in a frame.
+pub(super) enum Part<'a> {
+    /// A frame of the WebSocket's own.
+    Control(&'a [u8]),
+    /// The whole messages, with their length prefixes, whose end is in a frame of data.
+    Messages(Vec<Vec<u8>>),
+}
+
+/// What is in whole frames. What is in `partial` came before them, and what is there afterwards is the
+/// start of a message that goes on in a later frame.
+pub(super) fn parts<'a>(mut bytes: &'a [u8], partial: &mut Vec<u8>) -> Vec<Part<'a>> {
+    let mut parts = Vec::new();
+    while !bytes.is_empty() {
+        let header = FrameHeader::parse(bytes).expect("a frame of a core");
+        let (header, size) = header.expect("a whole frame");
+        let (frame, rest) = bytes.split_at(size + header.payload_size as usize);
+        bytes = rest;
+        if !matches!(header.opcode, Opcode::Binary | Opcode::Continuation) {
+            parts.push(Part::Control(frame));
+            continue;
+        }
+        let start = partial.len();
+        partial.extend_from_slice(&frame[size..]);
+        if let Some(key) = header.mask {
+            mask(key, 0, &mut partial[start..]);
+        }
+        parts.push(Part::Messages(whole_messages(partial)));
+    }
+    parts
+}
+
+/// Takes the whole messages at the front out of `bytes`.
+fn whole_messages(bytes: &mut Vec<u8>) -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
     while let [high, low, ..] = bytes[..] {
         let size = 2 + usize::from(u16::from_be_bytes([high, low]));

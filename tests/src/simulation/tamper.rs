@@ -3,7 +3,7 @@
 
 use super::bugs::Bug;
 use super::gate::at;
-use super::numbers::{self, frames, split};
+use super::numbers::{self, Part, frames, parts};
 use super::scene::Scene;
 use adit_engine::tunnel::compose::End;
 use adit_proto::ids::Mode;
@@ -96,16 +96,21 @@ impl Towards<'_> {
         }
     }
 
-    /// What becomes of a frame that the relay has made of what it forwards.
-    pub(super) fn pass<'b>(&mut self, frame: &'b [u8]) -> Cow<'b, [u8]> {
+    /// What becomes of frames that the relay has made of what it forwards.
+    pub(super) fn pass<'b>(&mut self, frames: &'b [u8]) -> Cow<'b, [u8]> {
         self.scene.moved += 1;
         let Some(bug) = self.bug else {
-            return self.renumber(frame);
+            return self.renumber(frames);
         };
-        // RFC 6455 §5.2: a length of 126 says that two more bytes have it.
-        let header = if frame[1] == 126 { 4 } else { 2 };
-        self.way.partial.extend_from_slice(&frame[header..]);
-        let mut messages = split(&mut self.way.partial);
+        let parts = parts(frames, &mut self.way.partial);
+        let changed = parts.into_iter().flat_map(|part| match part {
+            Part::Control(frame) => frame.to_vec(),
+            Part::Messages(messages) => self.change(bug, messages),
+        });
+        Cow::Owned(changed.collect())
+    }
+
+    fn change(&mut self, bug: Bug, mut messages: Vec<Vec<u8>>) -> Vec<u8> {
         let mut at = 0;
         while at < messages.len() {
             let change = self.choose(bug, &messages[at], messages.get(at + 1));
@@ -133,12 +138,10 @@ impl Towards<'_> {
                 *message = numbers.of_message(numbers::Way::Down, None, message);
             }
         }
-        Cow::Owned(
-            messages
-                .iter()
-                .flat_map(|message| frames(End::Server, message))
-                .collect(),
-        )
+        let framed = messages.iter();
+        framed
+            .flat_map(|message| frames(End::Server, message))
+            .collect()
     }
 
     fn choose(&mut self, bug: Bug, message: &[u8], next: Option<&Vec<u8>>) -> Change {

@@ -5,8 +5,8 @@ use adit_tests::simulation::{Bug, Length, Run, run_all};
 const SEEDS: u64 = 64;
 const STEPS: Length = Length::Steps(20_000);
 
-/// Lives of a day, each of two or three tunnels.
-const LIVES: u64 = 4;
+/// Lives of a day, each of two to four tunnels.
+const LIVES: u64 = 32;
 const DAYS: Length = Length::Days(1);
 
 #[test]
@@ -22,8 +22,9 @@ fn every_application_sees_what_it_must() {
 fn days_pass_on_time_and_leave_nothing() {
     let tally = run_all(0, LIVES, DAYS, None).unwrap_or_else(|failure| panic!("{failure}"));
     eprintln!("{LIVES} seeds of {DAYS:?}: {tally:?}");
-    assert!(tally.tunnels > 8 && tally.pings > 20_000, "{tally:?}");
-    assert!(tally.complete > 400 && tally.links_lost > 50, "{tally:?}");
+    // What 32 seeds do differs by a factor of two with what is drawn.
+    assert!(tally.tunnels > 64 && tally.pings > 150_000, "{tally:?}");
+    assert!(tally.complete > 500 && tally.links_lost > 400, "{tally:?}");
 }
 
 #[test]
@@ -33,7 +34,7 @@ fn every_planted_mistake_is_found() {
 
 #[test]
 fn every_planted_mistake_that_takes_time_is_found() {
-    find(&Bug::OF_DAYS, 8 * LIVES, DAYS);
+    find(&Bug::OF_DAYS, LIVES, DAYS);
 }
 
 fn find(bugs: &[Bug], seeds: u64, length: Length) {

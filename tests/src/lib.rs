@@ -18,6 +18,11 @@
 //! api         the control plane's JSON                   stack     a service and two proxies
 //! programs    ssh, redis and friends                     kernel    what the machine offers
 //! confinement a program in what a unit of systemd leaves it
+//!
+//! resting     a verified exchange that rests half-way
+//! tampered    system calls of a process that fail for a while
+//! small_disk  a file system that is soon full
+//! namespace   tests that are run once more, where nobody else sees what they do to the machine
 //! ```
 //!
 //! A test is an `async fn(Scenario) -> anyhow::Result<()>`, named as the sentence it
@@ -33,18 +38,22 @@ pub mod http;
 pub mod kernel;
 pub mod link;
 mod link_reader;
+pub mod namespace;
 pub mod output;
 pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod programs;
 pub mod proxy;
+pub mod resting;
 pub mod rig;
 pub mod scenario;
 pub mod scripted_proxy;
 pub mod scripted_service;
 pub mod simulation;
+pub mod small_disk;
 pub mod stack;
+pub mod tampered;
 pub mod verifier;
 pub mod web_proxy;
 pub mod wire;

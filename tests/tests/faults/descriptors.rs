@@ -14,11 +14,11 @@ use adit_tests::output::Channel;
 use adit_tests::process::Process;
 use adit_tests::scenario::{Scenario, count, judges};
 use adit_tests::stack::Serve;
+use adit_tests::tampered::Tampered;
 use anyhow::{Context, Result, ensure};
 
 use super::kills::SETTLED;
-use super::pair::{PARTS, Pair, Resting, part};
-use super::tampered::{Tampered, Tools};
+use super::pair::{PARTS, Pair, part};
 
 const LIMIT: Duration = Duration::from_secs(1_800);
 
@@ -75,12 +75,12 @@ fn check(what: &str, used: u64, recovery: Duration, goal: Duration) -> Result<()
 async fn without_a_descriptor_left_everything_waits_and_nothing_ends(
     scenario: Scenario,
 ) -> Result<()> {
-    let Some((tools, mut serve, mut pair)) = Tools::with_tunnel(&scenario).await? else {
+    let Some((tools, mut serve, mut pair)) = Pair::with_tools(&scenario).await? else {
         return Ok(());
     };
     for _ in 0..count("ADIT_SHORTAGES", 1)? {
         for name in PARTS {
-            let resting = Resting::begin(pair.port).await?;
+            let resting = pair.rests().await?;
             let process = part(name, &mut serve, &mut pair).id();
             let before = tools.exhaust(process)?;
             let clients = crowd(&serve, &pair).await;
@@ -99,14 +99,14 @@ async fn without_a_descriptor_left_everything_waits_and_nothing_ends(
 }
 
 async fn calls_that_fail_for_want_of_anything_are_tried_again(scenario: Scenario) -> Result<()> {
-    let Some((tools, mut serve, mut pair)) = Tools::with_tunnel(&scenario).await? else {
+    let Some((tools, mut serve, mut pair)) = Pair::with_tools(&scenario).await? else {
         return Ok(());
     };
     for _ in 0..count("ADIT_SHORTAGES", 1)? {
         for error in ERRORS {
             for name in PARTS {
                 let what = format!("{name}, {error}");
-                let resting = Resting::begin(pair.port).await?;
+                let resting = pair.rests().await?;
                 let process = part(name, &mut serve, &mut pair).id();
                 let tampered = tools.tamper(process, CALLS, error, &[]).await?;
                 let clients = crowd(&serve, &pair).await;
@@ -126,7 +126,7 @@ async fn calls_that_fail_for_want_of_anything_are_tried_again(scenario: Scenario
 
 /// Both links are lost while their proxies cannot dial.
 async fn a_link_is_dialled_again_as_soon_as_calls_succeed(scenario: Scenario) -> Result<()> {
-    let Some((tools, mut serve, mut pair)) = Tools::with_tunnel(&scenario).await? else {
+    let Some((tools, mut serve, mut pair)) = Pair::with_tools(&scenario).await? else {
         return Ok(());
     };
     for _ in 0..count("ADIT_SHORTAGES", 1)? {

@@ -8,17 +8,17 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use adit_tests::deadline::{pause, within};
+use adit_tests::namespace::is_inside;
 use adit_tests::on_own_choice;
 use adit_tests::output::Channel;
-use adit_tests::programs;
 use adit_tests::scenario::{Scenario, count, judges};
+use adit_tests::small_disk::SmallDisk;
 use adit_tests::stack::Serve;
+use adit_tests::tampered::Tools;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
-use super::namespace::is_inside;
 use super::pair::Pair;
-use super::tampered::Tools;
 
 const LIMIT: Duration = Duration::from_secs(1_800);
 
@@ -53,7 +53,7 @@ async fn are_all_there(serve: &Serve, acknowledged: &[String]) -> Result<()> {
 }
 
 async fn a_store_that_cannot_be_written_refuses_and_recovers(scenario: Scenario) -> Result<()> {
-    let Some((tools, serve, pair)) = Tools::with_tunnel(&scenario).await? else {
+    let Some((tools, serve, pair)) = Pair::with_tools(&scenario).await? else {
         return Ok(());
     };
     let load = pair.load(2, 200_000);
@@ -135,23 +135,16 @@ async fn a_full_disk_refuses_and_recovers(scenario: Scenario) -> Result<()> {
     if !is_inside(&scenario, test, "--mount", LIMIT).await? {
         return Ok(());
     }
-    let Some([mount]) = programs::find(&scenario, ["mount"])? else {
+    let Some(disk) = SmallDisk::mount(&scenario, "8m").await? else {
         return Ok(());
     };
-    let disk = scenario.path("disk");
-    std::fs::create_dir(&disk)?;
-    let mut command = programs::command(&mount);
-    command
-        .args(["-t", "tmpfs", "-o", "size=8m", "none"])
-        .arg(&disk);
-    programs::run(Duration::from_secs(5), command).await?;
-    let serve = Serve::start_below(&scenario, &disk).await?;
+    let serve = Serve::start_below(&scenario, disk.path()).await?;
     let pair = Pair::start(&scenario, &serve).await?;
     let load = pair.load(2, 200_000);
     let api = serve.api()?;
     let mut acknowledged = Vec::new();
     for round in 0..count("ADIT_OUTAGES", 2)? {
-        fill(&disk.join("ballast"))?;
+        disk.fill()?;
         let mut refused = None;
         for _ in 0..2_000 {
             let (status, answer) = api.try_call("OpenTunnel", &json!({})).await?;
@@ -168,7 +161,7 @@ async fn a_full_disk_refuses_and_recovers(scenario: Scenario) -> Result<()> {
         };
         ensure!(status >= 500, "{status}: {answer}");
         load.goes_on(4).await?;
-        std::fs::remove_file(disk.join("ballast"))?;
+        disk.clear()?;
         let took = opens_again(&serve, &mut acknowledged).await?;
         eprintln!("opens again {took:?} after there is space");
     }
@@ -176,16 +169,6 @@ async fn a_full_disk_refuses_and_recovers(scenario: Scenario) -> Result<()> {
     drop(pair);
     let serve = serve.kill_and_restart().await?;
     are_all_there(&serve, &acknowledged).await
-}
-
-/// Writes a file until there is no space for more.
-fn fill(path: &std::path::Path) -> Result<()> {
-    use std::io::Write;
-    let mut file = std::fs::File::create(path)?;
-    for size in [65_536, 4_096, 1] {
-        while file.write_all(&vec![0; size]).is_ok() {}
-    }
-    Ok(())
 }
 
 on_own_choice!(

@@ -10,11 +10,12 @@ use adit_tests::apps;
 use adit_tests::deadline::pause;
 use adit_tests::on_each_loop;
 use adit_tests::process::Signal;
+use adit_tests::resting::Resting;
 use adit_tests::scenario::{Scenario, count};
 use adit_tests::stack::Serve;
 use anyhow::{Context, Result, ensure};
 
-use super::pair::{Pair, Resting};
+use super::pair::Pair;
 
 const LIMIT: Duration = Duration::from_secs(1_200);
 
@@ -37,7 +38,7 @@ async fn drain_one(scenario: &Scenario, serve: &Serve, is_source: bool) -> Resul
     let mut pair = Pair::start(scenario, serve).await?;
     let mut exchanges = Vec::new();
     for _ in 0..CONNECTIONS {
-        exchanges.push(Resting::begin(pair.port).await?);
+        exchanges.push(pair.rests().await?);
     }
     let process = match is_source {
         true => &mut pair.source,

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use adit_tests::deadline::{pause, until, within_limit};
+use adit_tests::namespace::is_inside;
 use adit_tests::on_each_loop;
 use adit_tests::output::Channel;
 use adit_tests::process::Process;
@@ -15,8 +16,7 @@ use adit_tests::scenario::{Scenario, count, judges};
 use adit_tests::stack::Serve;
 use anyhow::{Context, Result, ensure};
 
-use super::namespace::is_inside;
-use super::pair::{Pair, Resting};
+use super::pair::Pair;
 
 const LIMIT: Duration = Duration::from_secs(1_800);
 
@@ -147,7 +147,7 @@ async fn fall(
     let before = [descriptors(&pair.source)?, descriptors(&pair.destination)?];
     let said = [told(&pair.source), told(&pair.destination)];
     let resting = match state {
-        State::Connection => Some(Resting::begin(pair.port).await?),
+        State::Connection => Some(pair.rests().await?),
         State::Nothing | State::Load => None,
     };
     let load = match state {

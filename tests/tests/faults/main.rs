@@ -2,7 +2,6 @@
 //!
 //! ```text
 //! pair         a tunnel with both its proxies, and the load on it
-//! namespace    tests that are run once more, where nobody else sees what they do to the machine
 //! bad_network  a network that loses, holds up, repeats and reorders
 //! panics       T-30   a panic in each kind of task
 //! kills        R-01   kill -9 at random moments, under load
@@ -32,11 +31,9 @@ mod frozen;
 mod hole;
 mod kills;
 mod memory;
-mod namespace;
 mod narrow;
 mod networks;
 mod pair;
 mod panics;
 mod reload;
 mod ring;
-mod tampered;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use adit_tests::api::Tunnel;
 use adit_tests::apps;
 use adit_tests::deadline::{pause, within_limit};
+use adit_tests::namespace::is_inside;
 use adit_tests::on_own_choice;
 use adit_tests::programs;
 use adit_tests::scenario::{Scenario, count, seed};
@@ -17,7 +18,6 @@ use adit_tests::verifier::Transfer;
 use anyhow::{Context, Result, ensure};
 
 use super::bad_network::{BadNetwork, FAR, Profile};
-use super::namespace::is_inside;
 use super::pair::{Pair, SEED, exchange};
 
 const LIMIT: Duration = Duration::from_secs(3_600);

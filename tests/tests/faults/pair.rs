@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 use adit_tests::api::Tunnel;
 use adit_tests::apps::{self, App, Temper};
-use adit_tests::deadline::{pause, within, within_limit};
+use adit_tests::deadline::{pause, within_limit};
 use adit_tests::ports;
 use adit_tests::process::Process;
 use adit_tests::proxy::Proxy;
+use adit_tests::resting::Resting;
 use adit_tests::scenario::Scenario;
 use adit_tests::stack::Serve;
+use adit_tests::tampered::Tools;
 use adit_tests::verifier::{Transfer, is_wrong};
-use anyhow::{Context, Result, bail, ensure};
-use tokio::io::{AsyncWriteExt, Interest};
-use tokio::sync::watch;
+use anyhow::{Context, Result, ensure};
 use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
 
@@ -52,6 +52,16 @@ pub(crate) struct Pair {
 impl Pair {
     pub(crate) async fn start(scenario: &Scenario, serve: &Serve) -> Result<Self> {
         Self::start_with(scenario, serve, |proxy| proxy).await
+    }
+
+    /// With what tampers with its processes; `None` where that is not to be had.
+    pub(crate) async fn with_tools(scenario: &Scenario) -> Result<Option<(Tools, Serve, Self)>> {
+        let Some(tools) = Tools::find(scenario)? else {
+            return Ok(None);
+        };
+        let serve = Serve::start(scenario).await?;
+        let pair = Self::start(scenario, &serve).await?;
+        Ok(Some((tools, serve, pair)))
     }
 
     /// With changes to the command lines of both.
@@ -133,6 +143,11 @@ impl Pair {
         Ok(begin.elapsed())
     }
 
+    /// A verified exchange that rests half-way.
+    pub(crate) async fn rests(&self) -> Result<Resting> {
+        Resting::begin(self.port, transfer(100_000)).await
+    }
+
     /// Keeps `connections` of verified exchanges going until it is stopped. None may take longer than [`RECOVERY`]:
     /// whatever becomes of the tunnel, it is carried on or its end is noticed.
     pub(crate) fn load(&self, connections: usize, length: u64) -> Load {
@@ -176,74 +191,21 @@ pub(crate) async fn exchange(port: u16, length: u64) -> Result<()> {
 }
 
 async fn exchange_within(limit: Duration, port: u16, length: u64) -> Result<()> {
-    let transfer = Transfer {
+    let mut client = apps::connect(port).await?;
+    within_limit(limit, "an exchange", transfer(length).exchange(&mut client)).await
+}
+
+fn transfer(length: u64) -> Transfer {
+    Transfer {
         id: NEXT.fetch_add(1, Ordering::Relaxed),
         length,
         seed: SEED,
-    };
-    let mut client = apps::connect(port).await?;
-    within_limit(limit, "an exchange", transfer.exchange(&mut client)).await
+    }
 }
 
 /// Whether an application was left without a byte or an end until its patience was over: a silent cut.
 fn is_silence(error: &anyhow::Error) -> bool {
     error.is::<Elapsed>()
-}
-
-/// An exchange that rests half-way until it may go on.
-pub(crate) struct Resting {
-    go: watch::Sender<bool>,
-    task: JoinHandle<Result<()>>,
-}
-
-impl Resting {
-    /// Begins one with the application behind a source's port; half of it is sent, and the answer has begun.
-    pub(crate) async fn begin(port: u16) -> Result<Self> {
-        let transfer = Transfer {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            length: 100_000,
-            seed: SEED,
-        };
-        let mut bytes = Vec::new();
-        transfer.send(&mut bytes).await?;
-        let (go, mut wait) = watch::channel(false);
-        let mut client = apps::connect(port).await?;
-        client.write_all(&bytes[..bytes.len() / 2]).await?;
-        within("an answer to begin", async {
-            Ok(client.peek(&mut [0]).await?)
-        })
-        .await?;
-        let task = tokio::spawn(async move {
-            let (mut read, mut write) = client.split();
-            let sending = async {
-                // The answer may be here already, so that reading does not tell of a cut.
-                tokio::select! {
-                    biased;
-                    _ = wait.wait_for(|go| *go) => {}
-                    _ = write.ready(Interest::ERROR) => bail!("cut while it rested"),
-                }
-                Ok(write.write_all(&bytes[bytes.len() / 2..]).await?)
-            };
-            let receiving = async { Transfer::receive(&mut read, !SEED).await?.complete() };
-            let ((), received) = tokio::try_join!(sending, receiving)?;
-            transfer.is_answered_by(received)
-        });
-        Ok(Self { go, task })
-    }
-
-    /// Whether it has ended although it rests.
-    pub(crate) fn is_over(&self) -> bool {
-        self.task.is_finished()
-    }
-
-    /// Lets it go on to its end, which must be whole.
-    pub(crate) async fn end(self) -> Result<()> {
-        self.go.send_replace(true);
-        within_limit(RECOVERY, "the end of an exchange", async {
-            self.task.await?
-        })
-        .await
-    }
 }
 
 #[derive(Default)]

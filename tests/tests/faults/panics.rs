@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use super::kills::SETTLED;
-use super::pair::{Pair, Resting};
+use super::pair::Pair;
 
 const LIMIT: Duration = Duration::from_secs(1_200);
 
@@ -78,7 +78,7 @@ async fn a_panic_in_any_task_of_a_service_costs_no_other_tunnel(scenario: Scenar
             let point = format!("{point}.{}", victim.tunnel.id);
             let before = told(&serve.process);
             // A new connection may come after the cut, and waits for the next link.
-            let resting = Resting::begin(victim.port).await?;
+            let resting = victim.rests().await?;
             arm(&points, &point)?;
             let _ = victim.carries().await;
             is_hit(&points, &point).await?;

@@ -8,13 +8,12 @@ use adit_tests::output::Channel;
 use adit_tests::scenario::{Scenario, count};
 use anyhow::{Context, Result, ensure};
 
-use super::pair::{PARTS, part};
-use super::tampered::Tools;
+use super::pair::{PARTS, Pair, part};
 
 const LIMIT: Duration = Duration::from_secs(1_200);
 
 async fn a_ring_that_refuses_now_and_then_loses_nothing(scenario: Scenario) -> Result<()> {
-    let Some((tools, mut serve, mut pair)) = Tools::with_tunnel(&scenario).await? else {
+    let Some((tools, mut serve, mut pair)) = Pair::with_tools(&scenario).await? else {
         return Ok(());
     };
     for _ in 0..count("ADIT_SHORTAGES", 1)? {
@@ -43,7 +42,7 @@ async fn a_ring_that_refuses_now_and_then_loses_nothing(scenario: Scenario) -> R
 async fn a_ring_that_is_forbidden_later_ends_its_process_with_words(
     scenario: Scenario,
 ) -> Result<()> {
-    let Some((tools, mut serve, mut pair)) = Tools::with_tunnel(&scenario).await? else {
+    let Some((tools, mut serve, mut pair)) = Pair::with_tools(&scenario).await? else {
         return Ok(());
     };
     pair.recovers().await?;

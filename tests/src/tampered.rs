@@ -5,31 +5,32 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use adit_tests::deadline::until;
-use adit_tests::process::{Process, Signal};
-use adit_tests::programs;
-use adit_tests::scenario::Scenario;
-use adit_tests::stack::Serve;
+use crate::deadline::until;
+use crate::process::{Process, Signal};
+use crate::programs;
+use crate::scenario::Scenario;
 use anyhow::{Result, ensure};
 
-use super::pair::Pair;
-
 /// What changes a process from outside; `None` where it is not to be had.
-pub(crate) struct Tools {
+pub struct Tools {
     scenario: Scenario,
     strace: PathBuf,
     prlimit: PathBuf,
 }
 
 /// Its calls fail while this lives.
-pub(crate) struct Tampered {
+pub struct Tampered {
     strace: Process,
     victim: u32,
     log: PathBuf,
 }
 
 impl Tools {
-    pub(crate) fn find(scenario: &Scenario) -> Result<Option<Self>> {
+    /// Looks for them.
+    ///
+    /// # Errors
+    /// They are required, and are missing.
+    pub fn find(scenario: &Scenario) -> Result<Option<Self>> {
         let Some([strace, prlimit]) = programs::find(scenario, ["strace", "prlimit"])? else {
             return Ok(None);
         };
@@ -44,18 +45,11 @@ impl Tools {
         }))
     }
 
-    /// The same with a service, and a tunnel on it, to be changed.
-    pub(crate) async fn with_tunnel(scenario: &Scenario) -> Result<Option<(Self, Serve, Pair)>> {
-        let Some(tools) = Self::find(scenario)? else {
-            return Ok(None);
-        };
-        let serve = Serve::start(scenario).await?;
-        let pair = Pair::start(scenario, &serve).await?;
-        Ok(Some((tools, serve, pair)))
-    }
-
     /// Has `calls` of a process fail with `error`, only those about `paths` where there are some.
-    pub(crate) async fn tamper(
+    ///
+    /// # Errors
+    /// The process cannot be traced.
+    pub async fn tamper(
         &self,
         victim: u32,
         calls: &str,
@@ -86,7 +80,10 @@ impl Tools {
     }
 
     /// Leaves a process no descriptor beyond those that it has. Returns the limit that it had.
-    pub(crate) fn exhaust(&self, process: u32) -> Result<u64> {
+    ///
+    /// # Errors
+    /// The process is gone, or may not be limited.
+    pub fn exhaust(&self, process: u32) -> Result<u64> {
         let descriptors = std::fs::read_dir(format!("/proc/{process}/fd"))?;
         let mut taken: Vec<u64> = descriptors
             .flatten()
@@ -105,7 +102,10 @@ impl Tools {
     }
 
     /// Sets how many descriptors a process may have.
-    pub(crate) fn limit(&self, process: u32, descriptors: u64) -> Result<()> {
+    ///
+    /// # Errors
+    /// The process is gone, or may not be limited.
+    pub fn limit(&self, process: u32, descriptors: u64) -> Result<()> {
         let mut command: Command = programs::command(&self.prlimit);
         command.args([
             "--pid",
@@ -123,7 +123,10 @@ impl Tampered {
     ///
     /// The victim stands still meanwhile: strace has a call fail by asking for one that does not exist, and gives
     /// it the wanted error when it returns. Were it ended between the two, the call would fail with `ENOSYS`.
-    pub(crate) async fn end(mut self) -> Result<usize> {
+    ///
+    /// # Errors
+    /// The victim or strace goes on as before.
+    pub async fn end(mut self) -> Result<usize> {
         signal(self.victim, "STOP")?;
         until("every thread to stand still outside of calls", || {
             is_stopped(self.victim, &self.log)

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use adit_tests::programs;
-use adit_tests::scenario::{Io, Scenario};
+use crate::programs;
+use crate::scenario::{Io, Scenario};
 use anyhow::{Result, ensure};
 
 /// Tells the test in the namespaces that it is there.
@@ -15,7 +15,7 @@ const INSIDE: &str = "ADIT_IN_A_NAMESPACE";
 ///
 /// # Errors
 /// The inner run fails.
-pub(crate) async fn is_inside(
+pub async fn is_inside(
     scenario: &Scenario,
     test: &str,
     kind: &str,

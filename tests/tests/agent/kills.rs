@@ -6,19 +6,16 @@
 
 use std::time::{Duration, Instant};
 
-use adit_tests::api::Tunnel;
-use adit_tests::apps::{App, Temper};
 use adit_tests::deadline::pause;
 use adit_tests::on_own_choice;
-use adit_tests::process::Process;
-use adit_tests::proxy::Proxy;
 use adit_tests::scenario::{Scenario, count, seed};
 use anyhow::{Result, ensure};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use super::load::{Load, SEED, Times, recovers};
-use super::stage::{READY, Source, Stage, terminate};
+use super::beside::Tunnels;
+use super::load::{Load, Times, recovers};
+use super::stage::{READY, Stage, terminate};
 
 const LIMIT: Duration = Duration::from_secs(7_200);
 
@@ -34,57 +31,6 @@ async fn random_moment(random: &mut ChaCha8Rng) {
         random.next_u32() % 200_000,
     )))
     .await;
-}
-
-/// Two tunnels with an application that verifies: the agent's, and one that two proxies carry.
-struct Tunnels {
-    agent: Process,
-    source: Source,
-    beside: Source,
-    _destination: Process,
-    _app: App,
-}
-
-impl Tunnels {
-    async fn start(stage: &Stage) -> Result<Self> {
-        let app = App::start(Temper::Verify(SEED)).await?;
-        stage.configure(&format!("services.LOAD = \"{}\"", app.address()))?;
-        let agent = stage.launch_terse()?;
-        agent.line(READY).await?;
-        let tunnel = stage.open(&["LOAD"]).await?;
-        stage.notify(&tunnel, &["LOAD"]).await?;
-        stage.connected(&tunnel).await?;
-        let source = stage.source(&tunnel, &["LOAD"]).await?;
-        recovers(source.ports[0]).await?;
-        let other = stage.open(&["LOAD"]).await?;
-        let destination = destination(stage, &other, &app)?;
-        stage.connected(&other).await?;
-        let beside = stage.source(&other, &["LOAD"]).await?;
-        recovers(beside.ports[0]).await?;
-        Ok(Self {
-            agent,
-            source,
-            beside,
-            _destination: destination,
-            _app: app,
-        })
-    }
-
-    /// Kills the agent, and starts it again as a supervisor would; when that was.
-    async fn kill_agent(&mut self, stage: &Stage) -> Result<Instant> {
-        let now = Instant::now();
-        self.agent.kill().await?;
-        self.agent = stage.launch_terse()?;
-        Ok(now)
-    }
-}
-
-fn destination(stage: &Stage, tunnel: &Tunnel, app: &App) -> Result<Process> {
-    let mapping = format!("LOAD={}", app.address());
-    Proxy::destination(&stage.scenario, &mapping, &stage.serve.endpoint())
-        .token(&tunnel.destination_token)
-        .trusting(&stage.serve.ca_file())
-        .start()
 }
 
 async fn a_killed_agent_comes_back_and_touches_no_other_tunnel(scenario: Scenario) -> Result<()> {

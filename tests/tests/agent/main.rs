@@ -7,11 +7,13 @@
 //! stage       broker, service and device of a scenario      broker    the Mosquitto
 //! tunnels     notification to bytes, and back to nothing    refusals  what starts no tunnel
 //! restarts    kill -9, queued messages, lost brokers        operator  hook, reload, check
-//! confined    in what its unit leaves it
-//! floods      repeats and forgeries by the thousand      mistakes  panics of ours
-//! kills       kill -9 under load, by the hundred         load      verified exchanges, on and on
+//! confined    in what its unit leaves it                 mistakes  panics of ours
+//! floods      repeats and forgeries by the thousand
+//! load        verified exchanges, on and on              beside    a tunnel with one of two proxies beside it
+//! kills       kill -9 under load, by the hundred
 //! ```
 
+mod beside;
 mod broker;
 mod confined;
 mod floods;

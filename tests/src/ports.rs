@@ -1,5 +1,7 @@
 //! TCP ports of the loopback: free ones, and whether somebody listens.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -52,8 +54,12 @@ pub fn of(listener: &tokio::net::TcpListener) -> Result<u16> {
 #[must_use]
 pub fn is_listened_on(port: u16) -> bool {
     ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
-        let table = std::fs::read_to_string(table).unwrap_or_default();
-        table.lines().any(|line| listens_on(line, port))
+        let lines = File::open(table).map(|table| BufReader::new(table).lines());
+        // Listeners come first. Behind many thousand connections that have ended, all of it takes seconds to read.
+        let lines = lines.into_iter().flatten().flatten().skip(1);
+        lines
+            .map_while(|line| listener(&line))
+            .any(|found| found == port)
     })
 }
 
@@ -79,13 +85,12 @@ pub async fn silent(port: u16) -> Result<()> {
     .await
 }
 
-/// `sl local_address rem_address st …`; 0A is LISTEN.
-fn listens_on(line: &str, port: u16) -> bool {
+/// The port of a listener; `None` for any other socket. `sl local_address rem_address st …`; 0A is LISTEN.
+fn listener(line: &str) -> Option<u16> {
     let mut fields = line.split_whitespace().skip(1);
-    let local = fields.next().unwrap_or_default();
-    let state = fields.nth(1).unwrap_or_default();
-    let local_port = local.rsplit_once(':').map(|(_, port)| port);
-    state == "0A" && local_port == Some(format!("{port:04X}").as_str())
+    let (_, port) = fields.next()?.rsplit_once(':')?;
+    let is_listener = fields.nth(1)? == "0A";
+    is_listener.then(|| u16::from_str_radix(port, 16).ok())?
 }
 
 fn is_free(port: u16) -> bool {

@@ -1,6 +1,7 @@
 //! A Mosquitto of the test's own: mTLS, and an access list by the certificate's name.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use adit_tests::ports;
@@ -100,7 +101,19 @@ impl Broker {
         Ok(())
     }
 
+    /// Begins to publish as the control plane, which ends once the broker has taken the message.
+    pub(crate) fn begin_to_publish(&self, topic: &str, payload: &str) -> Result<Process> {
+        let command = self.publishing(&[], topic, payload)?;
+        Process::start(&self.scenario, "mosquitto_pub", command)
+    }
+
     async fn publish_with(&self, options: &[&str], topic: &str, payload: &str) -> Result<()> {
+        let command = self.publishing(options, topic, payload)?;
+        programs::run(PUBLISH_LIMIT, command).await?;
+        Ok(())
+    }
+
+    fn publishing(&self, options: &[&str], topic: &str, payload: &str) -> Result<Command> {
         let at = |name: &str| self.scenario.path(name);
         self.scenario.write("payload", payload)?;
         let mut command = programs::command(&self.publisher);
@@ -120,8 +133,7 @@ impl Broker {
         command.arg("--cafile").arg(at("ca.pem"));
         command.arg("--cert").arg(at("control.pem"));
         command.arg("--key").arg(at("control.key"));
-        programs::run(PUBLISH_LIMIT, command).await?;
-        Ok(())
+        Ok(command)
     }
 
     /// Publishes messages of one line each, in a row, over one connection.

@@ -28,13 +28,17 @@ enum Outcome {
     Cut(anyhow::Error),
 }
 
-async fn exchange(port: u16) -> Result<Outcome> {
-    let transfer = Transfer {
+fn transfer() -> Transfer {
+    Transfer {
         id: NEXT.fetch_add(1, Ordering::Relaxed),
         length: LENGTH,
         seed: SEED,
-    };
-    let exchanged = tokio::time::timeout(HANGS, async {
+    }
+}
+
+async fn exchange(port: u16, patience: Duration) -> Result<Outcome> {
+    let transfer = transfer();
+    let exchanged = tokio::time::timeout(patience, async {
         transfer.exchange(&mut apps::connect(port).await?).await
     });
     match exchanged.await {
@@ -48,7 +52,7 @@ async fn exchange(port: u16) -> Result<Outcome> {
 /// Tries new connections until one carries a whole exchange.
 pub(crate) async fn recovers(port: u16) -> Result<()> {
     within_limit(HANGS, "new connections", async {
-        while let Outcome::Cut(_) = exchange(port).await? {
+        while let Outcome::Cut(_) = exchange(port, HANGS).await? {
             pause(Duration::from_millis(20)).await;
         }
         Ok(())
@@ -72,12 +76,30 @@ pub(crate) struct Load {
 impl Load {
     /// So many at a time, until it is stopped.
     pub(crate) fn start(port: u16, connections: usize) -> Self {
+        Self::patient(port, connections, Duration::ZERO)
+    }
+
+    /// The same where an exchange may be held up for so long.
+    pub(crate) fn patient(port: u16, connections: usize, held_up: Duration) -> Self {
         let state = Arc::new(State::default());
         let mut tasks = JoinSet::new();
         for _ in 0..connections {
-            tasks.spawn(go_on(port, Arc::clone(&state)));
+            tasks.spawn(go_on(port, held_up + HANGS, Arc::clone(&state)));
         }
         Self { tasks, state }
+    }
+
+    /// Waits until so many more exchanges were whole.
+    pub(crate) async fn goes_on(&self, count: u64) -> Result<()> {
+        let whole = || self.state.whole.load(Ordering::Relaxed);
+        let wanted = whole() + count;
+        within_limit(HANGS, "exchanges to go on", async {
+            while whole() < wanted {
+                pause(Duration::from_millis(5)).await;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Ends it; how many exchanges were whole, and cut.
@@ -107,10 +129,10 @@ impl Load {
 }
 
 /// The reason of the last cut, if there was one.
-async fn go_on(port: u16, state: Arc<State>) -> Result<Option<anyhow::Error>> {
+async fn go_on(port: u16, patience: Duration, state: Arc<State>) -> Result<Option<anyhow::Error>> {
     let mut last = None;
     while !state.is_over.load(Ordering::Relaxed) {
-        match exchange(port).await? {
+        match exchange(port, patience).await? {
             Outcome::Whole => _ = state.whole.fetch_add(1, Ordering::Relaxed),
             Outcome::Cut(reason) => {
                 state.cut.fetch_add(1, Ordering::Relaxed);

@@ -10,13 +10,15 @@
 //! confined    in what its unit leaves it                 mistakes  panics of ours
 //! floods      repeats and forgeries by the thousand
 //! load        verified exchanges, on and on              beside    a tunnel with one of two proxies beside it
-//! kills       kill -9 under load, by the hundred
+//! kills       R-01  kill -9 under load, by the hundred
+//! frozen      R-14  agent and broker are stopped, and go on
 //! ```
 
 mod beside;
 mod broker;
 mod confined;
 mod floods;
+mod frozen;
 mod kills;
 mod load;
 mod mistakes;

@@ -127,6 +127,13 @@ impl Stage {
         self.broker.publish(&topic(), &payload).await
     }
 
+    /// Begins to tell the device of a tunnel, where the broker may take its time.
+    pub(crate) fn begin_to_notify(&self, tunnel: &Tunnel, services: &[&str]) -> Result<Process> {
+        self.scenario.keep_secret(&tunnel.destination_token);
+        let payload = notification(&tunnel.destination_token, services);
+        self.broker.begin_to_publish(&topic(), &payload)
+    }
+
     /// Waits until the service sees the device connected.
     pub(crate) async fn connected(&self, tunnel: &Tunnel) -> Result<()> {
         self.serve

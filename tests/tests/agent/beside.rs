@@ -16,14 +16,22 @@ pub(crate) struct Tunnels {
     pub(crate) agent: Process,
     pub(crate) source: Source,
     pub(crate) beside: Source,
+    /// Where the configuration leads them.
+    line: String,
     _destination: Process,
     _app: App,
 }
 
 impl Tunnels {
     pub(crate) async fn start(stage: &Stage) -> Result<Self> {
+        Self::start_with(stage, "").await
+    }
+
+    /// With more lines of configuration.
+    pub(crate) async fn start_with(stage: &Stage, more: &str) -> Result<Self> {
         let app = App::start(Temper::Verify(SEED)).await?;
-        stage.configure(&format!("services.LOAD = \"{}\"", app.address()))?;
+        let line = format!("services.LOAD = \"{}\"", app.address());
+        stage.configure(&format!("{line}\n{more}"))?;
         let agent = stage.launch_terse()?;
         agent.line(READY).await?;
         let tunnel = stage.open(&["LOAD"]).await?;
@@ -40,9 +48,15 @@ impl Tunnels {
             agent,
             source,
             beside,
+            line,
             _destination: destination,
             _app: app,
         })
+    }
+
+    /// Writes the configuration anew, with these lines besides.
+    pub(crate) fn configure(&self, stage: &Stage, more: &str) -> Result<()> {
+        stage.configure(&format!("{}\n{more}", self.line))
     }
 
     /// Kills the agent, and starts it again as a supervisor would; when that was.

@@ -12,6 +12,7 @@
 //! load        verified exchanges, on and on              beside    a tunnel with one of two proxies beside it
 //! kills       R-01  kill -9 under load, by the hundred
 //! frozen      R-14  agent and broker are stopped, and go on
+//! reload      R-16  SIGHUP, under load, with broken files among the good ones
 //! ```
 
 mod beside;
@@ -24,6 +25,7 @@ mod load;
 mod mistakes;
 mod operator;
 mod refusals;
+mod reload;
 mod restarts;
 mod stage;
 mod tunnels;

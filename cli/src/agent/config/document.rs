@@ -112,8 +112,8 @@ impl<'a> Table<'a> {
         Some(self.entries.swap_remove(index))
     }
 
-    /// The same, for a key that has to be there.
-    pub(super) fn need(&mut self, key: &str, example: &str) -> Result<Entry<'a>, BadInput> {
+    /// The same, for a key that has to be there, with an example of what might stand there.
+    pub(super) fn need(&mut self, (key, example): (&str, &str)) -> Result<Entry<'a>, BadInput> {
         self.take(key).ok_or_else(|| {
             let problem = format!("{}{key} is missing", self.prefix);
             self.document

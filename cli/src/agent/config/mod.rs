@@ -60,11 +60,8 @@ pub fn read(
     let document = Document::read(&shown, &file)?;
     let mut root = document.root(&KEYS)?;
     set_log(&args, root.take("log"), log)?;
-    let endpoint = address(
-        &root.need("endpoint", "\"mqtt.example.org:8883\"")?,
-        MQTT_PORT,
-    )?;
-    let thing = thing(&root.need("thing", "\"lamp-17\"")?)?;
+    let endpoint = address(&root.need(ENDPOINT)?, MQTT_PORT)?;
+    let thing = thing(&root.need(THING)?)?;
     let alpn = match root.take("alpn") {
         Some(entry) => Some(alpn(&entry)?),
         None if endpoint.port == 443 => Some(AWS_ALPN.to_owned()),
@@ -102,10 +99,15 @@ pub fn read(
     })
 }
 
-/// Reads the services again, for a running agent.
+/// Reads the services again, for a running agent. A file that no agent would start with is refused: in one that was
+/// cut off, no services would mean those of every agent.
 pub fn read_services(file: &Path) -> Result<ServiceMap, BadInput> {
     let document = Document::read(&file.to_string_lossy(), file)?;
-    map(&mut document.root(&KEYS)?)
+    let mut root = document.root(&KEYS)?;
+    for needed in [ENDPOINT, THING, CERTIFICATE, KEY] {
+        root.need(needed)?;
+    }
+    Ok(read_alone(&document)?.0)
 }
 
 fn map(root: &mut Table<'_>) -> Result<ServiceMap, BadInput> {
@@ -156,8 +158,8 @@ fn region(entry: &Entry<'_>) -> Result<Region, BadInput> {
 
 /// Complaints about a file stand at the key that names it.
 fn identity(root: &mut Table<'_>, alpn: Option<&str>) -> Result<Identity, BadInput> {
-    let certificate = root.need("certificate", "\"device.pem\"")?;
-    let key = root.need("key", "\"device.key\"")?;
+    let certificate = root.need(CERTIFICATE)?;
+    let key = root.need(KEY)?;
     let ca = root.take("ca");
     let files = IdentityFiles {
         certificate: certificate.path()?,
@@ -228,7 +230,7 @@ pub fn fuzz_agent_config(bytes: &[u8]) {
     let lines = text.lines().count();
     let document = Document::new("agent.toml", "/etc/adit".into(), text);
     match read_alone(&document) {
-        Ok(limits) => {
+        Ok((_, limits)) => {
             assert!(AgentLimits::TUNNELS.contains(&limits.tunnels));
             assert!(CONNECTIONS.contains(&limits.connections));
         }
@@ -242,7 +244,8 @@ pub fn fuzz_agent_config(bytes: &[u8]) {
     }
 }
 
-fn read_alone(document: &Document) -> Result<AgentLimits, BadInput> {
+/// What needs no other file, once the rest of that was looked at.
+fn read_alone(document: &Document) -> Result<(ServiceMap, AgentLimits), BadInput> {
     let mut root = document.root(&KEYS)?;
     for key in ["endpoint", "tunnel_endpoint"] {
         root.take(key)
@@ -257,9 +260,14 @@ fn read_alone(document: &Document) -> Result<AgentLimits, BadInput> {
     for key in ["certificate", "key", "ca", "state_dir", "on_tunnel"] {
         root.take(key).map(|entry| entry.path()).transpose()?;
     }
-    map(&mut root)?;
-    limits(&mut root)
+    Ok((map(&mut root)?, limits(&mut root)?))
 }
+
+/// Keys that have to be there, with what might stand there.
+const ENDPOINT: (&str, &str) = ("endpoint", "\"mqtt.example.org:8883\"");
+const THING: (&str, &str) = ("thing", "\"lamp-17\"");
+const CERTIFICATE: (&str, &str) = ("certificate", "\"device.pem\"");
+const KEY: (&str, &str) = ("key", "\"device.key\"");
 
 const KEYS: [&str; 13] = [
     "endpoint",

@@ -355,3 +355,26 @@ fn services_are_read_again_alone() {
     bench.write("agent.toml", &format!("{SMALLEST}[services]\nX = 0"), 0o644);
     assert!(read_services(&bench.path("agent.toml")).is_err());
 }
+
+/// An editor or a full disk may leave a part of a file, which names no service and means no change.
+#[test]
+fn services_of_a_file_that_was_cut_off_are_not_taken() {
+    let bench = Bench::new();
+    let (needed, _) = SMALLEST.split_once("ca =").unwrap();
+    let mut text = needed.to_owned();
+    while let Some(end) = text.trim_end().rfind('\n') {
+        text.truncate(end + 1);
+        bench.write("agent.toml", &text, 0o644);
+        let fault = read_services(&bench.path("agent.toml")).unwrap_err();
+        assert!(fault.message().contains(" is missing"), "{fault:?}");
+    }
+    bench.write("agent.toml", "", 0o644);
+    assert!(read_services(&bench.path("agent.toml")).is_err());
+    // What else is wrong would keep the next agent from starting.
+    bench.write(
+        "agent.toml",
+        &format!("{SMALLEST}[limits]\ntunnels = 0"),
+        0o644,
+    );
+    assert!(read_services(&bench.path("agent.toml")).is_err());
+}

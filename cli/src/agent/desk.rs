@@ -8,6 +8,7 @@ use adit_proto::notification::{Notification, Region};
 use adit_proto::{ClientToken, ServiceId};
 use tokio::sync::watch;
 use tokio::task::{self, JoinError, JoinSet};
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::hook::{Facts, Turn};
@@ -32,6 +33,8 @@ pub(super) struct Desk {
     services: ServiceMap,
     store: Store,
     ledger: Ledger,
+    /// When the ledger is to be written again, after it could not be.
+    save_due: Option<Instant>,
     shared: Arc<Shared>,
     running: JoinSet<Ending>,
     hashes: HashMap<task::Id, TokenHash>,
@@ -65,6 +68,7 @@ impl Desk {
             services,
             store,
             ledger,
+            save_due: None,
             shared,
             running: JoinSet::new(),
             hashes: HashMap::new(),
@@ -85,7 +89,20 @@ impl Desk {
             self.begin(record, chosen, "resumed");
         }
         // What was over at the start is gone from the file as well.
-        self.store.save(&self.ledger).await;
+        self.save().await;
+    }
+
+    /// When it is time to [`save_again`](Self::save_again).
+    pub(super) fn save_due(&self) -> Option<Instant> {
+        self.save_due
+    }
+
+    /// Writes down what could not be written before: a disk that was full once must not cost the next agent its
+    /// tunnels when there has been space for long.
+    pub(super) async fn save_again(&mut self) {
+        if let Err(fault) = self.write_down().await {
+            debug!("{fault}; it is tried again");
+        }
     }
 
     /// From now on, notifications meet this map. Tunnels that are open keep theirs.
@@ -112,7 +129,7 @@ impl Desk {
             Ok(record) => {
                 // Written down before the first connection: a token that was spent by an agent that is
                 // gone is of use to nobody.
-                self.store.save(&self.ledger).await;
+                self.save().await;
                 self.begin(record, chosen, "");
             }
             Err(Denial::Repeated) => debug!("a notification came again and is ignored"),
@@ -185,6 +202,9 @@ impl Desk {
         while let Some(ended) = self.running.join_next_with_id().await {
             self.close(ended).await;
         }
+        if self.save_due.is_some() {
+            self.save_again().await;
+        }
     }
 
     /// Takes a tunnel that has ended out of the books.
@@ -202,8 +222,26 @@ impl Desk {
         let hash = self.hashes.remove(&id);
         if let (Some(hash), true) = (hash, is_over) {
             self.ledger.end(hash);
-            self.store.save(&self.ledger).await;
+            self.save().await;
         }
+    }
+
+    /// Writes the books down after a change. A failure is told and survived.
+    async fn save(&mut self) {
+        if let Err(fault) = self.write_down().await {
+            warn!("{fault}; until it can be, a restart of the agent will not resume its tunnels");
+        }
+    }
+
+    /// Once it fails, it is due again.
+    async fn write_down(&mut self) -> Result<(), String> {
+        let written = self.store.save(&self.ledger).await;
+        let due = written.is_err().then(|| Instant::now() + SAVE_AGAIN);
+        let was_due = std::mem::replace(&mut self.save_due, due).is_some();
+        if written.is_ok() && was_due {
+            info!("the tunnels are written down again");
+        }
+        written
     }
 
     fn begin(&mut self, record: Record, chosen: Chosen, reason: &str) {
@@ -251,6 +289,9 @@ impl Desk {
         chosen
     }
 }
+
+/// Between two attempts to write the ledger on a disk that takes nothing. Each is a file that is made and removed.
+const SAVE_AGAIN: Duration = Duration::from_secs(3);
 
 /// Beside the drain timeout: for the news that a tunnel was closed, and for its end on the loop.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -150,6 +150,7 @@ async fn work(
     // A notification that no place is free for, and how long it waits; those behind it wait at the service.
     let mut waiting: Option<(Delivery, Instant)> = None;
     let fault = loop {
+        let save_due = desk.save_due();
         // What was begun is finished: only waiting is given up for something else.
         let (delivery, until) = tokio::select! {
             biased;
@@ -171,6 +172,10 @@ async fn work(
             // Before the tunnels, which end with it and are all that is known to be wrong then.
             () = &mut loop_ended => break Some("the event loop has ended by itself"),
             _ = &mut listener => break Some("nobody listens for notifications any more"),
+            () = passed(save_due) => {
+                desk.save_again().await;
+                continue;
+            }
             Some(delivery) = deliveries.recv(), if waiting.is_none() => (delivery, None),
             () = passed(waiting.as_ref().map(|(_, until)| *until)) => {
                 if let Some((delivery, _)) = waiting.take() {

@@ -11,6 +11,7 @@
 //! floods      repeats and forgeries by the thousand
 //! load        verified exchanges, on and on              beside    a tunnel with one of two proxies beside it
 //! kills       R-01  kill -9 under load, by the hundred
+//! disk        R-04  a ledger that cannot be written
 //! frozen      R-14  agent and broker are stopped, and go on
 //! reload      R-16  SIGHUP, under load, with broken files among the good ones
 //! ```
@@ -18,6 +19,7 @@
 mod beside;
 mod broker;
 mod confined;
+mod disk;
 mod floods;
 mod frozen;
 mod kills;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use adit_service::clock::Clock;
 use adit_service::data_dir::{DataDir, DataDirError};
-use tracing::{error, warn};
+use tracing::error;
 
 use super::{Ledger, Millis, format};
 
@@ -54,16 +54,17 @@ impl Store {
         ledger
     }
 
-    /// Writes the ledger down, durably. A failure is told and survived: the disk of a device that somebody
-    /// wants to reach may well be full.
-    pub(in crate::agent) async fn save(&self, ledger: &Ledger) {
+    /// Writes the ledger down, durably.
+    ///
+    /// # Errors
+    /// Why not, for people: the disk of a device that somebody wants to reach may well be full.
+    pub(in crate::agent) async fn save(&self, ledger: &Ledger) -> Result<(), String> {
         let bytes = format::encode(ledger);
         let directory = Arc::clone(&self.directory);
         let written = tokio::task::spawn_blocking(move || directory.write(FILE, &bytes, 0o600));
         match written.await {
-            Ok(Ok(())) => {}
-            Ok(Err(fault)) => warn!("{fault}; a restart of the agent will not resume its tunnels"),
-            Err(fault) => error!("the tunnels were not written down: {fault}"),
+            Ok(written) => written.map_err(|fault| fault.to_string()),
+            Err(fault) => Err(fault.to_string()),
         }
     }
 }
@@ -86,7 +87,7 @@ mod tests {
         ledger
             .admit(notification("a"), client_token(), 20, 0)
             .unwrap();
-        store.save(&ledger).await;
+        store.save(&ledger).await.unwrap();
         drop(store);
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode(&path), 0o700);
@@ -108,15 +109,16 @@ mod tests {
         ledger
             .admit(notification("a"), client_token(), 20, 0)
             .unwrap();
-        store.save(&ledger).await;
+        store.save(&ledger).await.unwrap();
         assert_eq!(store.load(1), ledger);
     }
 
     #[tokio::test]
-    async fn a_failure_to_write_is_survived() {
+    async fn a_failure_to_write_names_the_file() {
         let parent = tempfile::tempdir().unwrap();
         let store = Store::open(&parent.path().join("state")).unwrap();
         std::fs::remove_dir_all(parent.path().join("state")).unwrap();
-        store.save(&Ledger::default()).await;
+        let fault = store.save(&Ledger::default()).await.unwrap_err();
+        assert!(fault.contains(FILE), "{fault}");
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use adit_tests::apps;
 use adit_tests::deadline::{pause, within_limit};
+use adit_tests::resting::Resting;
 use adit_tests::scenario::judges;
 use adit_tests::verifier::{Transfer, is_wrong};
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -34,6 +35,11 @@ fn transfer() -> Transfer {
         length: LENGTH,
         seed: SEED,
     }
+}
+
+/// One that rests half-way.
+pub(crate) async fn rests(port: u16) -> Result<Resting> {
+    Resting::begin(port, transfer()).await
 }
 
 async fn exchange(port: u16, patience: Duration) -> Result<Outcome> {

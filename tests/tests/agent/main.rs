@@ -13,6 +13,7 @@
 //! kills       R-01  kill -9 under load, by the hundred
 //! disk        R-04  a ledger that cannot be written
 //! frozen      R-14  agent and broker are stopped, and go on
+//! drain       R-15  an end in good order, under load
 //! reload      R-16  SIGHUP, under load, with broken files among the good ones
 //! ```
 
@@ -20,6 +21,7 @@ mod beside;
 mod broker;
 mod confined;
 mod disk;
+mod drain;
 mod floods;
 mod frozen;
 mod kills;

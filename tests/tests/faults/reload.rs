@@ -19,11 +19,11 @@ use super::pair::Pair;
 
 const LIMIT: Duration = Duration::from_secs(1_800);
 
-const TAKEN: &str = "access keys read again";
-const REFUSED: &str = "the access keys stay as they were";
+pub(crate) const TAKEN: &str = "access keys read again";
+pub(crate) const REFUSED: &str = "the access keys stay as they were";
 
 /// Opens a tunnel as somebody does who has the data directory.
-async fn open(scenario: &Scenario, serve: &Serve) -> Result<Tunnel> {
+pub(crate) async fn open(scenario: &Scenario, serve: &Serve) -> Result<Tunnel> {
     let mut command = scenario.binary().adit();
     command.args(["tunnel", "open", "--service", "SSH", "--json", "--data-dir"]);
     command.arg(serve.data());

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::JoinHandle;
 
-use crate::deadline::{pause, within};
+use crate::deadline::{STALL, pause, within};
 use crate::http::Head;
 use crate::verifier::{answer, is_wrong, seeded_bytes, sha256_hex};
 
@@ -218,6 +218,22 @@ pub async fn is_refused(port: u16) -> Result<()> {
         Ok(mut stream) => is_ended(&mut stream).await,
         Err(_) => Ok(()),
     }
+}
+
+/// Makes sure that a port soon takes no further connection. One that it still takes is given up, and another is tried:
+/// what refuses them may have been told a moment ago.
+///
+/// # Errors
+/// Connections stay open, or say something.
+pub async fn is_soon_refused(port: u16) -> Result<()> {
+    within("new connections to be refused", async {
+        loop {
+            if let Ok(refused) = tokio::time::timeout(STALL, is_refused(port)).await {
+                return refused;
+            }
+        }
+    })
+    .await
 }
 
 /// Takes the next connection of a listener driven by hand.

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use adit_tests::apps;
-use adit_tests::deadline::pause;
 use adit_tests::on_each_loop;
 use adit_tests::process::Signal;
 use adit_tests::resting::Resting;
@@ -52,10 +51,9 @@ async fn drain_one(stage: &Stage, tunnels: &mut Tunnels) -> Result<()> {
     }
     let opened = said(&tunnels.agent, "tunnel opened");
     tunnels.agent.signal(Signal::Terminate).await?;
-    // For what the handler has left to be done: nothing new is taken in.
-    pause(Duration::from_millis(200)).await;
+    // Once the handler's orders are carried out.
+    apps::is_soon_refused(port).await?;
     ensure!(!exchanges.iter().any(Resting::is_over), "one was cut");
-    apps::is_refused(port).await?;
     let missed = stage.open(&["SSH"]).await?;
     stage.notify(&missed, &["SSH"]).await?;
     for exchange in exchanges {

@@ -7,7 +7,6 @@
 use std::time::Duration;
 
 use adit_tests::apps;
-use adit_tests::deadline::pause;
 use adit_tests::on_each_loop;
 use adit_tests::process::Signal;
 use adit_tests::resting::Resting;
@@ -45,10 +44,9 @@ async fn drain_one(scenario: &Scenario, serve: &Serve, is_source: bool) -> Resul
         false => &mut pair.destination,
     };
     process.signal(Signal::Terminate).await?;
-    // For what the handler has left to be done: nothing new is taken in.
-    pause(Duration::from_millis(200)).await;
+    // Once the handler's orders are carried out.
+    apps::is_soon_refused(pair.port).await?;
     ensure!(!exchanges.iter().any(Resting::is_over), "one was cut");
-    apps::is_refused(pair.port).await?;
     for exchange in exchanges {
         exchange.end().await?;
     }

@@ -97,13 +97,14 @@ pub(super) const MAX_RECORD_CONTENT: usize = 16_384 + 2_048;
 /// The size of the first record of `bytes`, header included, once it is all there.
 ///
 /// What cannot be a record is given whole, so that the library refuses it at once in its own
-/// words instead of waiting for a length that means nothing.
+/// words instead of waiting for a length that means nothing. The version does not count (RFC 8446
+/// §5.1): the library takes a record of TLS 1.3 with that of DTLS, and would take all behind it, too.
 pub(super) fn first_record(bytes: &[u8]) -> Option<usize> {
-    let &[content_type, major, _minor, high, low, ..] = bytes else {
+    let &[content_type, _major, _minor, high, low, ..] = bytes else {
         return None;
     };
     let content = usize::from(u16::from_be_bytes([high, low]));
-    if !(20..=24).contains(&content_type) || major != 3 || content > MAX_RECORD_CONTENT {
+    if !(20..=24).contains(&content_type) || content > MAX_RECORD_CONTENT {
         return Some(bytes.len());
     }
     let size = HEADER_SIZE + content;
@@ -143,6 +144,10 @@ pub(super) fn feed<C: Connection>(
                         Ok(_) => return (used, Err(RecordError::BadRecord)),
                         Err(error) => return (used, Err(error.into())),
                     };
+                    // There is one place for it, so a second one would take that of the first.
+                    if let Found::Plaintext(_) = found {
+                        return (used, Err(RecordError::BadRecord));
+                    }
                     found = Found::Plaintext(size);
                 }
             }

@@ -37,6 +37,31 @@ async fn a_changed_byte_never_yields_plaintext() {
     }
 }
 
+/// Nobody vouches for the version of a record, and the library takes each that it knows of TLS or DTLS.
+#[tokio::test]
+async fn no_record_is_lost_behind_one_of_another_version() {
+    for kind in OURS {
+        for version in [
+            [2, 0],
+            [3, 0],
+            [3, 1],
+            [3, 4],
+            [0xfe, 0xff],
+            [0xfe, 0xfd],
+            [0xfe, 0xfc],
+        ] {
+            let (mut near, mut far) = sender_and(kind).await;
+            let mut sealed = records(&mut near, 3);
+            sealed[0][1..3].copy_from_slice(&version);
+            let outcome = far.receive(&sealed.concat());
+            let whole: Vec<u8> = (0..3).flat_map(|index| [index; 100]).collect();
+            let is_whole = outcome.is_ok() && far.plaintext == whole;
+            let is_refused = outcome.is_err() && far.plaintext.is_empty();
+            assert!(is_whole || is_refused, "{kind:?} {version:?}: {outcome:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_cut_record_waits_for_its_end() {
     for kind in OURS {

@@ -1,6 +1,6 @@
 //! What happens on the local side of a connection.
 
-use super::connection::{LastWay, NO_DELIVERY, State};
+use super::connection::{LastWay, State};
 use super::key::ConnectionKey;
 use super::proxy::{Action, Proxy};
 use adit_proto::ids::Mode;
@@ -62,38 +62,24 @@ impl Proxy {
         }
         connection.state = State::LocalEnded;
         connection.moved_at = now;
-        self.half_closed += 1;
+        self.half_closed.push(now, key);
         self.watch(key, now, grace);
     }
 
     /// Whether one more connection can be taken: below the bound, or in the place of one that
     /// only waits for its grace time to end.
-    pub(crate) fn has_place(&self) -> bool {
-        self.connections.count() < self.limits.connections_max || self.quietest().is_some()
+    pub(crate) fn has_place(&mut self) -> bool {
+        self.connections.count() < self.limits.connections_max
+            || self.half_closed.quietest(&self.connections).is_some()
     }
 
     /// Makes a place for one more connection, as [`has_place`](Self::has_place) says it can.
     pub(crate) fn make_place(&mut self) {
         if self.connections.count() >= self.limits.connections_max
-            && let Some(key) = self.quietest()
+            && let Some(key) = self.half_closed.quietest(&self.connections)
         {
             self.end(key);
         }
-    }
-
-    /// The half-closed connection to which nothing was delivered for longest.
-    fn quietest(&self) -> Option<ConnectionKey> {
-        if self.half_closed == 0 {
-            return None;
-        }
-        let quiet = self.connections.iter().filter(|(_, connection)| {
-            connection.state == State::LocalEnded
-                && connection.queue.is_empty()
-                && connection.delivery == NO_DELIVERY
-        });
-        quiet
-            .min_by_key(|(_, connection)| connection.moved_at)
-            .map(|(key, _)| key)
     }
 
     /// Ends a connection whose application is done: the peer is told, the socket closed.

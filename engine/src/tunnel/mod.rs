@@ -17,6 +17,7 @@ pub mod endpoint;
 pub mod error;
 pub mod flow;
 pub mod fuzzing;
+mod half_closed;
 pub mod inbound;
 pub mod key;
 pub mod limits;

@@ -8,6 +8,7 @@ use super::chatter::Chatter;
 use super::connection::{Connection, State};
 use super::deliver::Deliveries;
 use super::endpoint::Endpoint;
+use super::half_closed::HalfClosed;
 use super::inbound::Inbound;
 use super::key::{ConnectionKey, Slots};
 use super::limits::Limits;
@@ -153,8 +154,7 @@ pub struct Proxy {
     pub(crate) timers: Timers,
     /// Connections whose queue is over the mark.
     pub(crate) full_queues: usize,
-    /// Connections in `State::LocalEnded`.
-    pub(crate) half_closed: usize,
+    pub(crate) half_closed: HalfClosed,
     pub(crate) pool_is_full: bool,
     pub(crate) accepting: bool,
     /// The relay passes credit on.
@@ -190,7 +190,7 @@ impl Proxy {
             actions: VecDeque::new(),
             timers: Timers::default(),
             full_queues: 0,
-            half_closed: 0,
+            half_closed: HalfClosed::default(),
             pool_is_full: false,
             accepting: true,
             has_credit: false,
@@ -352,7 +352,7 @@ impl Proxy {
     /// five minutes at most: with a link that long and no connection, there are none.
     pub fn entry_count(&self) -> usize {
         let named: usize = self.services.iter().map(Service::count).sum();
-        let waiting = self.schedule.size() + self.timers.watched_count();
+        let waiting = self.schedule.size() + self.timers.watched_count() + self.half_closed.size();
         self.connections.count() + named + waiting + self.actions.len()
     }
 
@@ -399,10 +399,10 @@ impl Proxy {
     pub(crate) fn forget(&mut self, key: ConnectionKey) -> Option<Connection> {
         self.leave_tables(key);
         let connection = self.connections.remove(key)?;
-        self.half_closed -= usize::from(connection.state == State::LocalEnded);
         let open = self.connections.count();
         self.schedule.forget_ended(open, &mut self.connections);
         self.timers.forget_ended(&self.connections);
+        self.half_closed.forget_ended(&self.connections);
         Some(connection)
     }
 

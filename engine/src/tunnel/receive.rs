@@ -326,8 +326,7 @@ impl Proxy {
                 self.forget(key);
                 return self.act(Action::End { io });
             }
-            state @ (State::Open | State::LocalEnded) => {
-                self.half_closed -= usize::from(state == State::LocalEnded);
+            State::Open | State::LocalEnded => {
                 connection.state = State::Flushing;
                 connection.moved_at = now;
                 self.watch(key, now, FLUSH_TIMEOUT);

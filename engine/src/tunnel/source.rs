@@ -36,7 +36,8 @@ pub enum Unwelcome {
 
 impl Proxy {
     /// Why an accepted connection of this service would not be taken now; `None`: it would.
-    pub fn unwelcome(&self, service: u32) -> Option<Unwelcome> {
+    pub fn unwelcome(&mut self, service: u32) -> Option<Unwelcome> {
+        let has_place = self.has_place();
         let service = match self.services.get(service as usize) {
             Some(service) if self.phase == Phase::Running => service,
             Some(_) | None => return Some(Unwelcome::Down),
@@ -47,7 +48,7 @@ impl Proxy {
         );
         if !self.accepting {
             Some(Unwelcome::Ending)
-        } else if !self.has_place() {
+        } else if !has_place {
             Some(Unwelcome::Full { max })
         } else if service.count() >= of_service_max {
             Some(Unwelcome::ServiceFull {

@@ -28,7 +28,7 @@ pub(crate) struct Call {
     /// Path and query, decoded.
     pub(crate) target: Target,
     pub(crate) headers: HeaderMap,
-    /// At most 64 KiB.
+    /// At most 320 KiB.
     pub(crate) body: Bytes,
     pub(super) trail: Mutex<Trail>,
 }

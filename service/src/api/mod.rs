@@ -281,8 +281,9 @@ pub(crate) const RECORDS_OF_REFUSED_MAX: u32 = 10;
 
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
-/// The longest description, 50 tags of full length and 128 services come to 45 KiB in ASCII.
-const MAX_BODY_SIZE: usize = 64 * 1024;
+/// The longest description, 50 tags of full length and 128 services come to 45 KiB in ASCII, and to 268 KiB from a
+/// client that sends ASCII only, as boto3 does, where each character is outside the basic plane: `\ud841\udf0e`.
+const MAX_BODY_SIZE: usize = 320 * 1024;
 const MAX_DISCARDED_SIZE: usize = 1024 * 1024;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use adit_proto::TunnelId;
 
-/// The fixed part of every ARN: `arn:aws:iot:<region>:<account>:`.
+/// The fixed part of every ARN: `arn:<partition>:iot:<region>:<account>:`.
 ///
 /// Both are plain labels here. Device agents build a host name from the region.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Naming {
         &self.account
     }
 
-    /// `arn:aws:iot:<region>:<account>:<kind>/<name>`, like kind `thing`, `cert` or `policy`.
+    /// `arn:<partition>:iot:<region>:<account>:<kind>/<name>`, like kind `thing`, `cert` or `policy`.
     pub(crate) fn arn(&self, kind: &str, name: &str) -> String {
         format!("{}{kind}/{name}", self.prefix())
     }
@@ -48,9 +48,10 @@ impl Naming {
         rest.strip_prefix(kind)?.strip_prefix('/')
     }
 
-    /// What users are called in ARNs: `arn:aws:iam::<account>:user/<name>`.
+    /// What users are called in ARNs: `arn:<partition>:iam::<account>:user/<name>`.
     pub(crate) fn user_arn(&self, user: &str) -> String {
-        format!("arn:aws:iam::{}:user/{user}", self.account)
+        let partition = partition(&self.region);
+        format!("arn:{partition}:iam::{}:user/{user}", self.account)
     }
 
     pub(crate) fn tunnel_arn(&self, id: &TunnelId) -> String {
@@ -63,9 +64,34 @@ impl Naming {
     }
 
     fn prefix(&self) -> String {
-        format!("arn:aws:iot:{}:{}:", self.region, self.account)
+        arn_prefix(&self.region, &self.account)
     }
 }
+
+/// What all ARNs of things, certificates, policies and tunnels begin with, here:
+/// `arn:<partition>:iot:<region>:<account>:`.
+pub(crate) fn arn_prefix(region: &str, account: &str) -> String {
+    format!("arn:{}:iot:{region}:{account}:", partition(region))
+}
+
+/// AWS's partition of a region, which its clients and policies expect in ARNs; those of regions that AWS
+/// does not have are in `aws`.
+fn partition(region: &str) -> &'static str {
+    PARTITIONS
+        .iter()
+        .find(|(prefix, _)| region.starts_with(prefix))
+        .map_or("aws", |(_, partition)| partition)
+}
+
+const PARTITIONS: [(&str, &str); 7] = [
+    ("cn-", "aws-cn"),
+    ("us-gov-", "aws-us-gov"),
+    ("us-iso-", "aws-iso"),
+    ("us-isob-", "aws-iso-b"),
+    ("us-isof-", "aws-iso-f"),
+    ("eu-isoe-", "aws-iso-e"),
+    ("eusc-", "aws-eusc"),
+];
 
 impl Default for Naming {
     fn default() -> Self {
@@ -109,6 +135,26 @@ mod tests {
             "arn:aws:iot:eu-x-1:123456789012:tunnel/a/b",
         ] {
             assert_eq!(naming.tunnel_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn arns_have_the_partition_of_their_region() {
+        let id: TunnelId = "a".parse().unwrap();
+        for (region, partition) in [
+            ("eu-west-1", "aws"),
+            ("home", "aws"),
+            ("cn-north-1", "aws-cn"),
+            ("us-gov-west-1", "aws-us-gov"),
+            ("us-iso-east-1", "aws-iso"),
+            ("us-isob-east-1", "aws-iso-b"),
+        ] {
+            let naming = Naming::new(region, "123456789012").unwrap();
+            let tunnel = format!("arn:{partition}:iot:{region}:123456789012:tunnel/a");
+            assert_eq!(naming.tunnel_arn(&id), tunnel);
+            assert_eq!(naming.tunnel_of(&tunnel), Some(id.clone()));
+            let user = format!("arn:{partition}:iam::123456789012:user/ada");
+            assert_eq!(naming.user_arn("ada"), user);
         }
     }
 

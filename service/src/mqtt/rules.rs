@@ -6,11 +6,12 @@
 use tracing::warn;
 
 use crate::access::policy::{Conditions, Policy};
+use crate::api::naming::arn_prefix;
 use crate::notify::notify_topic;
 use crate::registry::{CertificateStatus, Device};
 use crate::tunnels::ThingName;
 
-/// The prefix of ARNs of this installation: `arn:aws:iot:<region>:<account>:`.
+/// The prefix of ARNs of this installation: `arn:<partition>:iot:<region>:<account>:`.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     prefix: String,
@@ -19,7 +20,7 @@ pub(super) struct Rules {
 impl Rules {
     pub(super) fn new(region: &str, account: &str) -> Self {
         Self {
-            prefix: format!("arn:aws:iot:{region}:{account}:"),
+            prefix: arn_prefix(region, account),
         }
     }
 

@@ -34,7 +34,7 @@ async fn bodies_that_are_no_objects_are_refused_without_being_repeated() {
         assert!(!refused.2.contains("secret"));
     }
     let answered = fixture
-        .send("POST", "/things/t", None, " ".repeat(64 * 1024 + 1))
+        .send("POST", "/things/t", None, " ".repeat(320 * 1024 + 1))
         .await;
     assert_eq!(refusal(&answered).0, 413);
 }

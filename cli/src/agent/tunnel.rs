@@ -72,7 +72,7 @@ impl Tunnel {
         let number = self.facts.tunnel;
         let mut mistakes = 0;
         let outcome = loop {
-            let outcome = match self.carry_once(&shared, &stop).await {
+            let outcome = match self.carry_once(&shared, &stop, mistakes).await {
                 Ok(outcome) => outcome,
                 Err(fault) => {
                     return Ending::Over(format!("the system gives no randomness: {fault}"));
@@ -102,12 +102,13 @@ impl Tunnel {
         &self,
         shared: &Shared,
         stop: &watch::Receiver<bool>,
+        mistakes: u32,
     ) -> Result<Outcome, getrandom::Error> {
         let proxy = self.proxy(shared)?;
         let keeper = Keeper::new(
             Dialer::new(self.dial_settings(shared)),
             shared.event_loop.clone(),
-            ProxyId(self.facts.tunnel),
+            proxy_id(self.facts.tunnel, mistakes),
             keeper_settings(shared.limits.drain_timeout),
             self.notify(shared),
         )
@@ -143,10 +144,10 @@ impl Tunnel {
             user_agent: concat!("adit/", env!("CARGO_PKG_VERSION")).to_owned(),
             bind: None,
             web_proxy: shared.web_proxy.clone(),
-            tls: Some(LinkTls {
-                config: Arc::clone(&shared.tls),
-                records: RecordsChoice::default(),
-            }),
+            tls: Some(LinkTls::new(
+                Arc::clone(&shared.tls),
+                RecordsChoice::default(),
+            )),
             deadlines: Deadlines::default(),
         }
     }
@@ -210,6 +211,12 @@ fn keeper_settings(drain_timeout: Duration) -> KeeperSettings {
 /// So often a tunnel is carried though a mistake of ours ended it each time; then what it is sent is the
 /// likely cause, and comes again.
 const MISTAKES_MAX: u32 = 3;
+
+/// Each try has an id of its own: the answer of a look-up that an earlier one began must not be taken for that of a
+/// connection which has the same key in this one.
+fn proxy_id(tunnel: u64, mistakes: u32) -> ProxyId {
+    ProxyId(tunnel | u64::from(mistakes) << (u64::BITS - MISTAKES_MAX))
+}
 
 fn lifetime(ends: Millis, now: Millis) -> Duration {
     Duration::from_millis(ends.saturating_sub(now))
@@ -279,6 +286,14 @@ mod tests {
             let ending = ending(&outcome, is_stopping);
             assert_eq!(matches!(ending, Ending::Over(_)), is_over, "{ending:?}");
         }
+    }
+
+    #[test]
+    fn each_try_of_a_tunnel_is_another_proxy() {
+        let mut ids: Vec<ProxyId> = (0..MISTAKES_MAX).map(|n| proxy_id(7, n)).collect();
+        assert_eq!(ids[0], ProxyId(7), "its status is asked for by its number");
+        ids.dedup();
+        assert_eq!(ids.len(), MISTAKES_MAX as usize);
     }
 
     #[test]

@@ -36,7 +36,14 @@ pub(crate) struct Turn<'a> {
 struct Place<'a> {
     turns: &'a Turns,
     tunnel: TunnelId,
-    queue: Arc<Queue<()>>,
+    /// `None` only while it is dropped.
+    queue: Option<Arc<Queue<()>>>,
+}
+
+impl Place<'_> {
+    fn queue(&self) -> Arc<Queue<()>> {
+        Arc::clone(self.queue.as_ref().expect("it is there until the end"))
+    }
 }
 
 impl Turns {
@@ -45,7 +52,7 @@ impl Turns {
         Place {
             turns: self,
             tunnel: tunnel.clone(),
-            queue,
+            queue: Some(queue),
         }
     }
 
@@ -58,8 +65,12 @@ impl Turns {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut table = self.turns.table();
-        // The table's and ours: nobody else can get at it without the table.
-        if Arc::strong_count(&self.queue) == 2 {
+        // While the table is held, so that of two who leave at once the second one is seen to be the last.
+        drop(self.queue.take());
+        if table
+            .get(&self.tunnel)
+            .is_some_and(|queue| Arc::strong_count(queue) == 1)
+        {
             table.remove(&self.tunnel);
         }
     }
@@ -79,7 +90,7 @@ impl Notices {
     /// `Unavailable` when those before take too long: they wait for the store.
     pub(crate) async fn turn(&self, tunnel: &TunnelId) -> Result<Turn<'_>, TunnelError> {
         let place = self.turns.enter(tunnel);
-        let turn = timeout(TURN_MAX, Arc::clone(&place.queue).lock_owned()).await;
+        let turn = timeout(TURN_MAX, place.queue().lock_owned()).await;
         Ok(Turn {
             _turn: turn.map_err(|_| TunnelError::Unavailable)?,
             _place: place,

@@ -1,6 +1,7 @@
 //! What waits for the broker, and what it has not acknowledged yet.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use adit_proto::TunnelId;
 use bytes::Bytes;
@@ -75,10 +76,18 @@ struct Letter {
     /// Holds the token: wiped when the last copy is gone.
     payload: Bytes,
     expires: Timestamp,
-    /// Connections that were lost before it was acknowledged.
+    /// Connections that were lost while it was on its way, and the time of the first one.
     losses: u32,
+    first_loss: Timestamp,
     /// On its way to the broker.
     is_handed: bool,
+}
+
+impl Letter {
+    /// It may be what the broker ends connections for.
+    fn is_suspect(&self) -> bool {
+        self.losses > 0
+    }
 }
 
 impl Queue {
@@ -105,6 +114,7 @@ impl Queue {
             payload: Bytes::from_owner(notification.payload()),
             expires,
             losses: 0,
+            first_loss: Timestamp::from_millis(0),
             is_handed: false,
         };
         let mut letters = self.letters();
@@ -123,7 +133,8 @@ impl Queue {
         self.remove(|_, letter| letter.tunnel == *tunnel);
     }
 
-    /// Hands out the oldest that is not on its way, as soon as there is one.
+    /// Hands out the oldest that is not on its way, as soon as there is one. One with which a connection was lost goes
+    /// behind the others, and alone: if the next one is lost with it, nobody else is to blame.
     pub(super) async fn next(&self, clock: &Clock) -> Handed {
         loop {
             let filled = self.filled.notified();
@@ -139,21 +150,27 @@ impl Queue {
         self.remove(|other, _| *other == ticket);
     }
 
+    /// Whether a letter is still here: it may have been revoked since it was handed out.
+    pub(super) fn holds(&self, ticket: Ticket) -> bool {
+        self.letters().all.contains_key(&ticket)
+    }
+
     /// The connection was lost: what was on its way waits again. Says how many are given up, because
-    /// this has happened to them too often.
-    pub(super) fn take_back(&self) -> usize {
+    /// this has happened to them too often and for too long.
+    pub(super) fn take_back(&self, now: Timestamp) -> usize {
         let mut letters = self.letters();
-        let mut waits_again = false;
         for letter in letters.all.values_mut().filter(|letter| letter.is_handed) {
             letter.is_handed = false;
+            if letter.losses == 0 {
+                letter.first_loss = now;
+            }
             letter.losses += 1;
-            waits_again = true;
         }
         drop(letters);
-        if waits_again {
-            self.filled.notify_one();
-        }
-        self.remove(|_, letter| letter.losses >= LOSSES_MAX)
+        self.filled.notify_one();
+        self.remove(|_, letter| {
+            letter.losses >= LOSSES_MIN && now.since(letter.first_loss) >= SUSPECTED_FOR
+        })
     }
 
     /// How many are here.
@@ -175,8 +192,16 @@ impl Queue {
     fn take(&self, now: Timestamp) -> Option<Handed> {
         self.remove(|_, letter| !letter.is_handed && letter.expires <= now);
         let mut letters = self.letters();
-        let mut waiting = letters.all.iter_mut();
-        let (ticket, letter) = waiting.find(|(_, letter)| !letter.is_handed)?;
+        let handed = letters.all.values().filter(|letter| letter.is_handed);
+        let (is_alone, has_suspect) = handed.fold((true, false), |(_, has_suspect), letter| {
+            (false, has_suspect || letter.is_suspect())
+        });
+        let waiting = letters.all.iter_mut();
+        let waiting = waiting.filter(|(_, letter)| !letter.is_handed);
+        let (ticket, letter) = waiting.min_by_key(|(ticket, letter)| (letter.losses, **ticket))?;
+        if has_suspect || letter.is_suspect() && !is_alone {
+            return None;
+        }
         letter.is_handed = true;
         Some(Handed {
             ticket: *ticket,
@@ -197,6 +222,9 @@ impl Queue {
         drop(letters);
         if after == 0 {
             self.emptied.notify_one();
+        } else if after < before {
+            // One that waited to be alone may be.
+            self.filled.notify_one();
         }
         before - after
     }
@@ -226,9 +254,11 @@ impl Letters {
     }
 }
 
-/// Connections that may be lost over one notification: some brokers answer with it what they forbid, and
-/// then the others have to get through.
-const LOSSES_MAX: u32 = 5;
+/// Connections that are lost over one notification before it is given up, if so much time has passed: some
+/// brokers answer with that what they forbid. A broker that is started anew, or a way to it that flaps, is
+/// there again by then.
+const LOSSES_MIN: u32 = 5;
+const SUSPECTED_FOR: Duration = Duration::from_secs(120);
 
 #[cfg(test)]
 mod tests {
@@ -281,6 +311,15 @@ mod tests {
             .collect()
     }
 
+    fn tokens_one_by_one(queue: &Queue) -> Vec<String> {
+        let each = std::iter::from_fn(|| take(queue));
+        let settled = each.map(|(ticket, token)| {
+            queue.settled(ticket);
+            token
+        });
+        settled.collect()
+    }
+
     #[test]
     fn each_is_handed_out_once_in_order_and_stays_until_it_is_settled() {
         let queue = queue();
@@ -318,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_loss_all_comes_again_in_order_but_for_what_was_revoked_meanwhile() {
+    fn after_a_loss_all_comes_again_but_for_what_was_revoked_meanwhile() {
         let queue = queue();
         for name in ["t1", "t2", "t3"] {
             put(&queue, name, name, name);
@@ -326,22 +365,65 @@ mod tests {
         take(&queue);
         take(&queue);
         queue.revoke(&tunnel("t1"));
-        assert_eq!(queue.take_back(), 0);
-        assert_eq!(tokens(&queue), ["t2", "t3"]);
+        assert_eq!(queue.take_back(at(5)), 0);
+        assert_eq!(tokens_one_by_one(&queue), ["t3", "t2"]);
+    }
+
+    /// As a broker does that ends the connection at this one, and has acknowledged nothing.
+    #[test]
+    fn one_that_ends_every_connection_is_given_up_and_takes_no_other_along() {
+        let queue = queue();
+        for name in ["poison", "good", "better"] {
+            put(&queue, name, name, name);
+        }
+        assert_eq!(tokens(&queue), ["poison", "good", "better"]);
+        assert_eq!(queue.take_back(at(0)), 0);
+        let mut heard = Vec::new();
+        for loss in 1..LOSSES_MIN {
+            while let Some((ticket, token)) = take(&queue) {
+                if token == "poison" {
+                    break;
+                }
+                heard.push(token);
+                queue.settled(ticket);
+            }
+            let given_up = queue.take_back(at(u64::from(loss) * 40_000));
+            assert_eq!(given_up, usize::from(loss == LOSSES_MIN - 1), "{loss}");
+        }
+        assert_eq!(heard, ["good", "better"]);
+        assert_eq!(queue.len(), 0);
     }
 
     #[test]
-    fn one_that_ends_every_connection_is_given_up() {
+    fn a_broker_that_is_started_anew_costs_nothing() {
         let queue = queue();
-        put(&queue, "a", "t1", "poison");
-        for _ in 1..LOSSES_MAX {
+        put(&queue, "a", "t1", "t1");
+        for loss in 0..3 * LOSSES_MIN {
             assert!(take(&queue).is_some());
-            assert_eq!(queue.take_back(), 0);
+            assert_eq!(queue.take_back(at(u64::from(loss) * 1_000)), 0);
         }
-        assert!(take(&queue).is_some());
-        put(&queue, "a", "t2", "waits");
-        assert_eq!(queue.take_back(), 1);
-        assert_eq!(tokens(&queue), ["waits"]);
+        assert_eq!(tokens(&queue), ["t1"]);
+    }
+
+    #[test]
+    fn one_that_is_suspected_goes_alone() {
+        let queue = queue();
+        put(&queue, "a", "t1", "suspect");
+        take(&queue);
+        queue.take_back(at(0));
+        put(&queue, "b", "t2", "new");
+        let (new, token) = take(&queue).unwrap();
+        assert_eq!(token, "new");
+        assert!(
+            take(&queue).is_none(),
+            "it waits for the end of the new one"
+        );
+        queue.settled(new);
+        let (suspect, _) = take(&queue).unwrap();
+        put(&queue, "c", "t3", "newer");
+        assert!(take(&queue).is_none(), "and the next for its");
+        queue.settled(suspect);
+        assert_eq!(tokens(&queue), ["newer"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One connection to the broker after the other, and what is sent over it.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use rumqttc::{
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -63,7 +64,7 @@ impl<'a> Session<'a> {
         let mut backoff = Backoff::new(BACKOFF);
         loop {
             let ended = self.connect(leave.clone()).await;
-            let given_up = self.queue.take_back();
+            let given_up = self.queue.take_back(self.now());
             if *leave.borrow() {
                 return;
             }
@@ -146,27 +147,38 @@ impl<'a> Session<'a> {
         leave: watch::Receiver<bool>,
     ) -> Result<(), NoAnswer> {
         let mut answers = JoinSet::new();
+        let mut due = BTreeMap::new();
         loop {
+            let overdue = due.values().min().copied();
             tokio::select! {
                 Some(answer) = answers.join_next() => match answer {
-                    Ok((ticket, Ok(_))) => self.queue.settled(ticket),
+                    Ok((ticket, Ok(_))) => {
+                        due.remove(&ticket);
+                        self.queue.settled(ticket);
+                    }
                     Ok((_, Err(_))) | Err(_) => return Ok(()),
                 },
                 handed = self.queue.next(self.clock), if answers.len() < WINDOW => {
                     let Handed { ticket, tunnel, token, topic, payload } = handed;
                     if !self.current.may_tell(&tunnel, token).await {
                         self.queue.settled(ticket);
+                    }
+                    // Or it was revoked while the store was asked.
+                    if !self.queue.holds(ticket) {
                         continue;
                     }
                     let options = PublishOptions::at_least_once();
                     match client.publish_tracked(topic, payload, options).await {
                         Ok(notice) => {
+                            due.insert(ticket, Instant::now() + ANSWER_LIMIT);
                             answers.spawn(async move { (ticket, notice.wait_async().await) });
                         }
                         Err(_) => return Ok(()),
                     }
                 }
-                () = sleep(ANSWER_LIMIT), if !answers.is_empty() => return Err(NoAnswer),
+                () = sleep_until(overdue.unwrap_or_else(Instant::now)), if overdue.is_some() => {
+                    return Err(NoAnswer);
+                }
                 () = told(leave.clone()) => {
                     // Refused: the connection is gone already.
                     let _ = client.try_disconnect_now();
@@ -264,7 +276,7 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
 /// A connection that died is noticed within two of them.
 const KEEP_ALIVE_SECONDS: u16 = 30;
 
-/// For the broker to acknowledge one more of what is on its way.
+/// For the broker to acknowledge what is published.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// The largest notification fits many times.

@@ -9,6 +9,7 @@ use tokio_rustls::TlsConnector;
 use crate::deadline::within;
 use crate::http::{Head, read_body};
 use crate::pki::client_trusting;
+use crate::secrets::Secrets;
 
 /// Where the API is, and whom to trust.
 #[derive(Clone, Debug)]
@@ -16,6 +17,7 @@ pub struct Api {
     host: String,
     port: u16,
     ca_pem: String,
+    secrets: Secrets,
 }
 
 /// A new tunnel and its tokens.
@@ -44,17 +46,18 @@ impl Tunnel {
 }
 
 impl Api {
-    /// The API at `https://HOST:PORT`.
+    /// The API at `https://HOST:PORT`. Tokens that it gives out are kept in `secrets`.
     ///
     /// # Errors
     /// That is no such address.
-    pub fn at(url: &str, ca_pem: &str) -> Result<Self> {
+    pub fn at(url: &str, ca_pem: &str, secrets: Secrets) -> Result<Self> {
         let address = url.strip_prefix("https://").context("not https")?;
         let (host, port) = address.split_once(':').context("no port")?;
         Ok(Self {
             host: host.to_owned(),
             port: port.trim_end_matches('/').parse()?,
             ca_pem: ca_pem.to_owned(),
+            secrets,
         })
     }
 
@@ -73,7 +76,11 @@ impl Api {
     /// # Errors
     /// The API does not answer, or not in JSON.
     pub async fn try_call(&self, operation: &str, input: &Value) -> Result<(u16, Value)> {
-        within(operation, self.exchange(operation, input)).await
+        let (status, output) = within(operation, self.exchange(operation, input)).await?;
+        for side in ["sourceAccessToken", "destinationAccessToken"] {
+            self.secrets.keep(output[side].as_str().unwrap_or_default());
+        }
+        Ok((status, output))
     }
 
     /// Opens a tunnel for these services.

@@ -50,6 +50,7 @@ pub mod rig;
 pub mod scenario;
 pub mod scripted_proxy;
 pub mod scripted_service;
+pub mod secrets;
 pub mod simulation;
 pub mod small_disk;
 pub mod stack;

@@ -225,7 +225,7 @@ impl Proxy {
             .iter()
             .find(|(name, _)| name == CLIENT_VARIABLE);
         for secret in self.token.iter().chain(client.map(|(_, value)| value)) {
-            self.scenario.keep_secret(secret);
+            self.scenario.secrets().keep(secret);
         }
         if let Some((side, mapping)) = &self.mapping {
             command.args([side.mapping_option(), mapping]);

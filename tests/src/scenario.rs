@@ -1,7 +1,6 @@
 //! One test's surroundings: its loop, its directory, its deadline, and the evidence that
 //! is printed when it fails.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -12,12 +11,10 @@ use anyhow::{Context, Result, ensure};
 use crate::binary::Binary;
 use crate::output::{Channel, Output};
 use crate::pki::Pki;
+use crate::secrets::Secrets;
 
 /// The longest that an ordinary scenario may take.
 pub const SCENARIO_LIMIT: Duration = Duration::from_secs(60);
-
-/// Shortest text that is looked for as a secret, in bytes.
-const SECRET_SIZE_MIN: usize = 16;
 
 /// The event loop that the proxies and relays of a scenario run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +52,7 @@ struct Inner {
     binary: Binary,
     pki: Arc<Pki>,
     evidence: Mutex<Vec<(String, Arc<Output>)>>,
-    secrets: Mutex<BTreeSet<String>>,
+    secrets: Secrets,
 }
 
 impl Scenario {
@@ -79,7 +76,7 @@ impl Scenario {
                 binary,
                 pki,
                 evidence: Mutex::new(Vec::new()),
-                secrets: Mutex::new(BTreeSet::new()),
+                secrets: Secrets::default(),
             }),
         })
     }
@@ -138,24 +135,23 @@ impl Scenario {
         self.evidence().push((name.to_owned(), Arc::clone(output)));
     }
 
-    /// From now on no process of the scenario may say this, to its end (threat T-03).
-    pub fn keep_secret(&self, secret: &str) {
-        // An empty one, or a word of some test of bad tokens, could be in any line.
-        if secret.len() >= SECRET_SIZE_MIN {
-            self.secrets().insert(secret.to_owned());
-        }
+    /// What no process of the scenario may say, to its end.
+    #[must_use]
+    pub fn secrets(&self) -> &Secrets {
+        &self.inner.secrets
     }
 
     /// Looks for secrets in what every process has said, and in logs and audits below the scenario's directory.
     ///
     /// # Errors
     /// One is there.
-    fn tells_no_secret(&self) -> Result<()> {
-        let secrets = self.secrets();
-        let find = |text: &str| secrets.iter().find(|secret| text.contains(secret.as_str()));
+    pub fn tells_no_secret(&self) -> Result<()> {
+        let find = |text: &str| self.secrets().find(text);
         for (name, output) in self.evidence().iter() {
-            let found = find(&output.text(Channel::Stderr));
-            ensure!(found.is_none(), "{name} says the secret {found:?}");
+            for channel in [Channel::Stdout, Channel::Stderr] {
+                let found = find(&output.text(channel));
+                ensure!(found.is_none(), "{name} says the secret {found:?}");
+            }
         }
         let mut directories = vec![self.directory().to_owned()];
         while let Some(directory) = directories.pop() {
@@ -186,13 +182,6 @@ impl Scenario {
                 output.tail(60)
             );
         }
-    }
-
-    fn secrets(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
-        self.inner
-            .secrets
-            .lock()
-            .expect("nothing panics while it holds the secrets")
     }
 
     fn evidence(&self) -> std::sync::MutexGuard<'_, Vec<(String, Arc<Output>)>> {

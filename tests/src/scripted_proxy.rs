@@ -14,6 +14,7 @@ use crate::frames::End;
 use crate::http::{Head, accept_key, read_body};
 use crate::link::Link;
 use crate::pki::client_trusting;
+use crate::secrets::Secrets;
 use crate::wire::Message;
 
 /// The key of RFC 6455's example; a test needs no secret.
@@ -31,6 +32,8 @@ pub struct Endpoint {
     pub port: u16,
     /// The authority, as PEM.
     pub ca_pem: String,
+    /// Tokens and client tokens of upgrades are kept here.
+    pub secrets: Secrets,
 }
 
 /// An upgrade request; every part can be changed, left out or doubled.
@@ -193,6 +196,11 @@ impl Endpoint {
     }
 
     async fn try_upgrade(&self, upgrade: &Upgrade) -> Result<Result<Link, Refused>> {
+        for (name, value) in &upgrade.headers {
+            if ["access-token", "client-token"].contains(&name.to_ascii_lowercase().as_str()) {
+                self.secrets.keep(value);
+            }
+        }
         let mut connected = self.connect().await?;
         connected.send(&upgrade.encode(&self.host)).await?;
         connected.answer().await

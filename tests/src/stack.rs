@@ -122,7 +122,8 @@ impl Serve {
     /// # Errors
     /// It listens at no usable address.
     pub fn api(&self) -> Result<Api> {
-        Api::at(&self.api_url(), &self.ca_pem)
+        let secrets = self.scenario.secrets().clone();
+        Api::at(&self.api_url(), &self.ca_pem, secrets)
     }
 
     /// Its tunnel endpoint, for scripted proxies.
@@ -132,6 +133,7 @@ impl Serve {
             host: "localhost".to_owned(),
             port: self.tunnel_port,
             ca_pem: self.ca_pem.clone(),
+            secrets: self.scenario.secrets().clone(),
         }
     }
 
@@ -189,7 +191,7 @@ impl Serve {
         if let Ok(credentials) = std::fs::read_to_string(data.join("credentials")) {
             let lines = credentials.lines();
             let keys = lines.filter_map(|line| line.strip_prefix("aws_secret_access_key"));
-            keys.for_each(|key| scenario.keep_secret(key.trim_start_matches([' ', '='])));
+            keys.for_each(|key| scenario.secrets().keep(key.trim_start_matches([' ', '='])));
         }
         Ok(Self {
             scenario: scenario.clone(),

@@ -122,7 +122,7 @@ impl Stage {
 
     /// Tells the device of a tunnel, as a control plane does.
     pub(crate) async fn notify(&self, tunnel: &Tunnel, services: &[&str]) -> Result<()> {
-        self.scenario.keep_secret(&tunnel.destination_token);
+        self.scenario.secrets().keep(&tunnel.destination_token);
         let payload = notification(&tunnel.destination_token, services);
         self.broker.publish(&topic(), &payload).await
     }

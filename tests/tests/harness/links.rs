@@ -28,6 +28,7 @@ fn endpoint_of(scenario: &Scenario, service: &ScriptedService) -> Result<Endpoin
         host: "localhost".to_owned(),
         port: service.address()?.port(),
         ca_pem: scenario.pki().ca_pem().to_owned(),
+        secrets: scenario.secrets().clone(),
     })
 }
 

@@ -8,7 +8,9 @@ use adit_tests::on_own_choice;
 use adit_tests::output::Channel;
 use adit_tests::ports::Congested;
 use adit_tests::process::{Process, Signal, contained};
-use adit_tests::scenario::Scenario;
+use adit_tests::scenario::{Io, Scenario};
+use adit_tests::scripted_proxy::Upgrade;
+use adit_tests::stack::Serve;
 use adit_tests::verifier::{Transfer, seeded_bytes, sha256_hex};
 use anyhow::{Result, ensure};
 use tokio::io::AsyncWriteExt;
@@ -72,6 +74,36 @@ async fn a_signal_has_been_taken_once_it_was_sent(scenario: Scenario) -> Result<
     Ok(())
 }
 
+/// Wherever it is said, and whoever gave it out: a scenario whose service is asked for a tunnel knows its tokens.
+async fn a_secret_that_is_told_is_found(scenario: Scenario) -> Result<()> {
+    let planted = "a-token-of-more-than-16-bytes";
+    for script in [
+        "echo $0",
+        "echo $0 >&2",
+        "echo $0 >audit-1",
+        "echo $0 >a.log",
+    ] {
+        let other = Scenario::new("planted", Io::Auto)?;
+        other.secrets().keep(planted);
+        let mut command = shell(script);
+        command.arg(planted).current_dir(other.directory());
+        Process::start(&other, "shell", command)?
+            .ends_with(0)
+            .await?;
+        let found = other.tells_no_secret();
+        ensure!(found.is_err(), "not found: {script}");
+    }
+    let serve = Serve::start(&scenario).await?;
+    let before = scenario.secrets().count();
+    let tunnel = serve.api()?.open_tunnel(&[]).await?;
+    let upgrade = Upgrade::new("source", &tunnel.source_token);
+    let upgrade = upgrade.with("client-token", "9b2d7c1e-4c1f-4a53-9a7e-0f5f9f1f0c11");
+    serve.tunnel().upgrade(&upgrade).await?;
+    serve.api()?.rotate_destination(&tunnel.id).await?;
+    ensure!(scenario.secrets().count() == before + 4);
+    Ok(())
+}
+
 async fn no_process_outlives_its_value(scenario: Scenario) -> Result<()> {
     let process = Process::start(&scenario, "sleeper", shell("exec sleep 60"))?;
     let directory = format!("/proc/{}", process.id());
@@ -123,6 +155,7 @@ on_own_choice!(
     lines_and_exit_codes_are_seen,
     a_process_is_signalled_and_killed,
     a_signal_has_been_taken_once_it_was_sent,
+    a_secret_that_is_told_is_found,
     no_process_outlives_its_value,
     applications_behave_as_they_are_called,
     a_congested_listener_keeps_a_connection_waiting,

@@ -170,8 +170,12 @@ impl Io {
     /// Ends a socket in an orderly way: its peer gets all bytes and an end, and may finish
     /// sending for [`LINGER_TIMEOUT`].
     pub(super) fn end(&mut self, index: u32) {
+        // Whose peer has ended already has nothing that could turn our end into a reset: to close it says the same.
+        if self.discard(index) {
+            return self.close(index);
+        }
         let fd = self.fd(index);
-        if self.backend.shutdown(fd, Shutdown::Write).is_err() || self.discard(index) {
+        if self.backend.shutdown(fd, Shutdown::Write).is_err() {
             return self.close(index);
         }
         self.set_owner(index, Owner::Lingering);

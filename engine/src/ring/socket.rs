@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
@@ -99,10 +100,22 @@ pub(super) fn keep_unsent_short(fd: RawFd) {
 /// its peer only once it has accepted it: those links are taken out late, which is better than never.
 /// Where it fails (a socket that is not TCP) nothing is lost but time.
 pub fn unpace_loopback(socket: impl AsFd, peer: IpAddr) {
-    if peer.to_canonical().is_loopback() {
-        let _ = SockRef::from(&socket).set_tcp_congestion(b"reno");
+    if peer.to_canonical().is_loopback() && !is_unpaced() {
+        let _ = SockRef::from(&socket).set_tcp_congestion(UNPACED);
     }
 }
+
+/// Whether new sockets have [`UNPACED`] anyway, as far as can be seen; looked at once, for the dial of each connection
+/// would have a call more.
+fn is_unpaced() -> bool {
+    static IS_UNPACED: OnceLock<bool> = OnceLock::new();
+    *IS_UNPACED.get_or_init(|| {
+        fs::read("/proc/sys/net/ipv4/tcp_congestion_control")
+            .is_ok_and(|name| name.trim_ascii() == UNPACED)
+    })
+}
+
+const UNPACED: &[u8] = b"reno";
 
 /// The longest wait before the next retransmission on a tunnel's TCP socket.
 ///
@@ -236,8 +249,9 @@ pub(super) fn send(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
 
 /// Whether a read may stop short of bytes that are there, without an event that tells: so it does in front of
 /// descriptors that were passed along with some bytes (unix(7)). Only Unix sockets have those.
-pub(super) fn may_read_short(fd: RawFd) -> bool {
-    with_socket(fd, |socket| socket.local_addr()).is_ok_and(|address| address.is_unix())
+pub(super) fn may_read_short(fd: &OwnedFd) -> bool {
+    let address = SockRef::from(fd).local_addr();
+    address.is_ok_and(|address| address.is_unix())
 }
 
 /// Bytes that a TCP peer has not acknowledged; none of what is no socket of that kind.

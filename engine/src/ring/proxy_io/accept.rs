@@ -26,6 +26,8 @@ pub(super) struct Listener {
     pub(super) service: u32,
     /// Connections may wait; cleared when the system says that none does.
     pub(super) is_ready: bool,
+    /// Of its connections, see [`socket::may_read_short`].
+    reads_short: bool,
 }
 
 impl ProxyIo {
@@ -45,11 +47,13 @@ impl ProxyIo {
             tunnel: self.tunnel,
             service,
         };
+        let reads_short = socket::may_read_short(&fd);
         match io.insert(fd, owner) {
             Ok(socket) => self.listeners.push(Listener {
                 socket,
                 service,
                 is_ready: true,
+                reads_short,
             }),
             Err(error) => tracing::error!(%error, "a listener cannot be watched"),
         }
@@ -57,7 +61,8 @@ impl ProxyIo {
 
     /// A connected socket to be carried as if it had been accepted for `service`.
     pub(in crate::ring) fn add_local(&mut self, io: &mut Io, service: u32, fd: OwnedFd) {
-        self.take_accepted(io, service, fd);
+        let reads_short = socket::may_read_short(&fd);
+        self.take_accepted(io, service, fd, reads_short);
     }
 
     /// Accepts what waits at listeners, or leaves it there while the tunnel is down.
@@ -93,11 +98,16 @@ impl ProxyIo {
     }
 
     pub(super) fn accept_from(&mut self, io: &mut Io, index: usize) {
-        let (socket, service) = (self.listeners[index].socket, self.listeners[index].service);
+        let Listener {
+            socket,
+            service,
+            reads_short,
+            ..
+        } = self.listeners[index];
         let listener = io.fd(socket);
         for _ in 0..ACCEPTS_PER_TURN {
             match io.backend.accept(listener) {
-                Ok(fd) => self.take_accepted(io, service, fd),
+                Ok(fd) => self.take_accepted(io, service, fd, reads_short),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.listeners[index].is_ready = false;
                     return;
@@ -114,14 +124,16 @@ impl ProxyIo {
         self.accept_at = Some(io.now);
     }
 
-    pub(super) fn take_accepted(&mut self, io: &mut Io, service: u32, fd: OwnedFd) {
+    fn take_accepted(&mut self, io: &mut Io, service: u32, fd: OwnedFd, reads_short: bool) {
         if let Some(reason) = self.proxy.unwelcome(service) {
             let endpoint = self.endpoint_text(service);
             let service = self.service_text(service);
             tracing::warn!(service, endpoint, %reason, "refused a local connection");
             return socket::reset(fd);
         }
-        if let (Ok(local), Ok(peer)) = (socket::local_address(&fd), socket::peer_address(&fd)) {
+        if self.announces()
+            && let (Ok(local), Ok(peer)) = (socket::local_address(&fd), socket::peer_address(&fd))
+        {
             self.announce(format_args!(
                 "Accepted tcp connection on port {} from {peer}",
                 port_text(&local)
@@ -145,8 +157,7 @@ impl ProxyIo {
                     },
                 );
                 // What it sent before it was watched made no edge of its own.
-                self.proxy
-                    .readable(key, socket::may_read_short(io.fd(socket)));
+                self.proxy.readable(key, reads_short);
             }
             None => io.reset(socket),
         }

@@ -15,6 +15,11 @@ impl ProxyIo {
         }
     }
 
+    /// Whether anybody sees what is announced: to ask the system for the addresses in it costs calls.
+    pub(super) fn announces(&self) -> bool {
+        self.options.announces_connections || tracing::enabled!(tracing::Level::DEBUG)
+    }
+
     /// The name of a service, for the log; empty in a tunnel without services.
     pub(super) fn service_text(&self, service: u32) -> &str {
         self.proxy.service_id(service).map_or("", |id| id.as_str())

@@ -6,7 +6,7 @@ use crate::failpoint::failpoint;
 use crate::ring::backend::Backend;
 use crate::ring::handle::TunnelEvent;
 use crate::ring::io::{Io, Owner};
-use crate::ring::socket::{self, Address};
+use crate::ring::socket::Address;
 use crate::tunnel::endpoint::Endpoint;
 use crate::tunnel::key::ConnectionKey;
 use std::io;
@@ -126,14 +126,18 @@ impl ProxyIo {
         socket: u32,
         reads_short: bool,
     ) {
-        if let Ok(peer) = io.peer(socket) {
+        if self.announces()
+            && let Ok(peer) = io.peer(socket)
+        {
             self.announce(format_args!("Connected to {}", peer_text(&peer)));
         }
         self.tries.remove(&key);
+        let service = self.proxy.dialled_service(key);
+        let endpoint = service.and_then(|service| self.proxy.endpoint(service));
+        let is_unix = matches!(endpoint, Some(Endpoint::Unix(_)));
         if self.proxy.dialled(io.now, key, socket) {
             self.flush_one(io, key);
-            let reads_short = reads_short || socket::may_read_short(io.fd(socket));
-            self.proxy.readable(key, reads_short);
+            self.proxy.readable(key, reads_short || is_unix);
         } else {
             io.close(socket);
         }

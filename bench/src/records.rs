@@ -137,6 +137,7 @@ impl Handshake {
             client: client_config(&ClientTls {
                 ca_path: None,
                 no_verify: true,
+                ..ClientTls::default()
             })
             .expect("a configuration"),
             runtime: tokio::runtime::Builder::new_current_thread()

@@ -55,8 +55,8 @@ fn connected(choice: RecordsChoice) -> (Records, Records) {
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let server = server_config_from(chain, key).unwrap();
     let client = client_config(&ClientTls {
-        ca_path: None,
         no_verify: true,
+        ..ClientTls::default()
     })
     .unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use adit_engine::tls::{ClientTls, client_config, client_config_from};
+use adit_engine::tls::{ClientTls, Pins, client_config, client_config_from};
 use adit_proto::escape::Escaped;
 use rustls::ClientConfig;
 use rustls::pki_types::pem::{self, PemObject};
@@ -25,6 +25,8 @@ pub struct IdentityFiles {
     /// Authorities that the MQTT endpoint must be certified by; without, those of the system. For
     /// tunnels they are trusted besides the system's, as by `adit proxy --capath`.
     pub ca: Option<PathBuf>,
+    /// Keys one of which the data plane must have.
+    pub pins: Option<Pins>,
 }
 
 /// TLS towards both endpoints.
@@ -49,6 +51,7 @@ impl Identity {
         let tunnels = client_config(&ClientTls {
             ca_path: files.ca.clone(),
             no_verify: false,
+            pins: files.pins.clone(),
         });
         Ok(Self {
             mqtt: Arc::new(mqtt),

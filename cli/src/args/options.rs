@@ -25,6 +25,7 @@ pub enum Opt {
     ConfigDir,
     DestinationClientType,
     Capath,
+    Pin,
     NoSslHostVerify,
     Config,
     SettingsJson,
@@ -169,6 +170,14 @@ pub static OPTIONS: &[Spelling] = &[
         value: Some("PATH"),
         help: "Also trust the certificate authorities in this PEM file, or directory of such files",
         ..row(Opt::Capath, "capath", SERVICE)
+    },
+    Spelling {
+        value: Some("PIN[;PIN]"),
+        own: true,
+        help: "Public key that the service must have, as sha256//BASE64; several for its next one",
+        more: "As curl's --pinnedpubkey: openssl x509 -in server.pem -pubkey -noout | openssl pkey -pubin \
+               -outform der | openssl dgst -sha256 -binary | base64. The certificate is checked as well.",
+        ..row(Opt::Pin, "pin", SERVICE)
     },
     Spelling {
         short: Some('k'),

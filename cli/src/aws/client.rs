@@ -53,6 +53,7 @@ impl Client {
         let tls = ClientTls {
             ca_path: settings.ca.clone(),
             no_verify: false,
+            ..ClientTls::default()
         };
         let tls = client_config(&tls).map_err(|fault| {
             let hint = "give a PEM file of the authority that signed the service's certificate";

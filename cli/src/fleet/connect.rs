@@ -347,10 +347,10 @@ impl Holder<'_> {
             user_agent: concat!("adit/", env!("CARGO_PKG_VERSION")).to_owned(),
             bind: None,
             web_proxy: web_proxy.cloned(),
-            tls: Some(LinkTls {
-                config: Arc::clone(&self.tls),
-                records: RecordsChoice::default(),
-            }),
+            tls: Some(LinkTls::new(
+                Arc::clone(&self.tls),
+                RecordsChoice::default(),
+            )),
             deadlines: Deadlines::default(),
         })
     }
@@ -423,6 +423,7 @@ fn tls(settings: &ConnectSettings) -> Result<Arc<ClientConfig>, Trouble> {
     let tls = ClientTls {
         ca_path,
         no_verify: false,
+        ..ClientTls::default()
     };
     client_config(&tls).map_err(|fault| {
         Trouble::new(

@@ -4,7 +4,10 @@
 //! checks"): first what makes the invocation unusable, then the values one by one. The token is read
 //! last, so that nobody is asked for one in vain.
 
+use std::path::PathBuf;
+
 use adit_engine::ring::IoChoice;
+use adit_engine::tls::{PinError, Pins};
 use adit_engine::tunnel::endpoint::Excerpt;
 use adit_engine::tunnel::mapping::Mapping;
 use adit_proto::{Dialect, Mode, Secret};
@@ -233,11 +236,29 @@ fn tls(
                 .to_owned(),
         );
     }
+    Ok(TlsSettings {
+        verify,
+        ca_path: ca_path(args, personality, world, warnings)?,
+        pins: args.given(Opt::Pin).map(pins).transpose()?,
+    })
+}
+
+fn pins(given: &Given) -> Result<Pins, BadInput> {
+    given.value.parse().map_err(|error: PinError| {
+        let hint = "write it as sha256// and the base64 of the SHA-256 of the service's public key, with ; \
+                    between several; `adit proxy --help` says how to calculate it";
+        BadInput::value(Opt::Pin, &given.origin, error.to_string(), hint)
+    })
+}
+
+fn ca_path(
+    args: &ProxyArgs,
+    personality: Personality,
+    world: &World,
+    warnings: &mut Vec<String>,
+) -> Result<Option<PathBuf>, BadInput> {
     let Some(given) = args.given(Opt::Capath) else {
-        return Ok(TlsSettings {
-            verify,
-            ca_path: None,
-        });
+        return Ok(None);
     };
     let text = given.value.as_str();
     let hint = "give a PEM file, or a directory of them, with the authorities to trust";
@@ -262,10 +283,7 @@ fn tls(
     }
     let path = world.path(text);
     if path.exists() {
-        return Ok(TlsSettings {
-            verify,
-            ca_path: Some(path),
-        });
+        return Ok(Some(path));
     }
     let problem = format!(
         "`{}` is no directory or file that can be read",
@@ -276,10 +294,7 @@ fn tls(
     }
     // The reference does not look (section 13): the system's authorities are left.
     warnings.push(format!("--capath: {problem}"));
-    Ok(TlsSettings {
-        verify,
-        ca_path: None,
-    })
+    Ok(None)
 }
 
 fn dialect(

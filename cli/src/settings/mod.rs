@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use adit_engine::ring::{DialRetries, IoChoice};
+use adit_engine::tls::Pins;
 use adit_engine::tunnel::mapping::Mapping;
 use adit_proto::{AccessToken, ClientToken, Dialect, Mode, Secret, Subprotocol};
 use adit_service::api::Naming;
@@ -77,6 +78,8 @@ pub struct TlsSettings {
     /// Trusted besides the system's authorities: a file of PEM certificates, or a directory with such
     /// files.
     pub ca_path: Option<PathBuf>,
+    /// Keys one of which the service must have. Not for a web proxy.
+    pub pins: Option<Pins>,
 }
 
 /// A web proxy as the environment has it, not yet read: the text may hold a password.

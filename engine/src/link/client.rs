@@ -54,8 +54,21 @@ pub struct DialSettings {
 pub struct LinkTls {
     /// Whom to trust.
     pub config: Arc<ClientConfig>,
+    /// Whom to trust as a web proxy, if that is not the same: a pinned key is the service's.
+    pub web_proxy: Option<Arc<ClientConfig>>,
     /// Who seals and opens after the handshake.
     pub records: RecordsChoice,
+}
+
+impl LinkTls {
+    /// With the same trust in the service and in a web proxy.
+    pub fn new(config: Arc<ClientConfig>, records: RecordsChoice) -> Self {
+        Self {
+            config,
+            web_proxy: None,
+            records,
+        }
+    }
 }
 
 /// Time allowed for each step.
@@ -186,7 +199,8 @@ impl Dialer {
             host, port, tls, ..
         } = &self.settings;
         let tls = tls.as_ref().ok_or(ProxyError::NoTls)?;
-        proxy::ask_in_tls(socket, web_proxy, &tls.config, host, *port).await
+        let config = tls.web_proxy.as_ref().unwrap_or(&tls.config);
+        proxy::ask_in_tls(socket, web_proxy, config, host, *port).await
     }
 
     async fn secure<S>(&self, mut socket: S) -> Result<Link, LinkError>

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::config::NotPinned;
+
 /// Why a record could not be sealed or opened.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -125,6 +127,9 @@ impl HandshakeError {
             Cert::NotValidForName | Cert::NotValidForNameContext { .. } => {
                 Some("connect by a name that the certificate holds, or add this name to it")
             }
+            Cert::Other(reason) if is_not_pinned(reason) => Some(
+                "if the service has a new key, ask its operator for the pin; if not, somebody is in the way",
+            ),
             _ => None,
         }
     }
@@ -160,6 +165,7 @@ fn describe(error: &rustls::Error) -> String {
             Cert::NotValidForName | Cert::NotValidForNameContext { .. } => {
                 "the certificate is for another host".into()
             }
+            Cert::Other(reason) if is_not_pinned(reason) => reason.to_string(),
             other => format!("the certificate does not hold: {other:?}"),
         },
         rustls::Error::InvalidMessage(_) => "the peer does not speak TLS".into(),
@@ -170,4 +176,8 @@ fn describe(error: &rustls::Error) -> String {
         }
         other => format!("the TLS handshake failed: {other}"),
     }
+}
+
+fn is_not_pinned(reason: &rustls::OtherError) -> bool {
+    reason.0.is::<NotPinned>()
 }

@@ -19,8 +19,8 @@ pub(crate) mod tests;
 use std::ops::Range;
 
 pub use config::{
-    ClientTls, ConfigError, ServerTls, client_config, client_config_from, server_config,
-    server_config_from, server_config_with,
+    ClientTls, ConfigError, PinError, Pins, ServerTls, client_config, client_config_from,
+    server_config, server_config_from, server_config_with,
 };
 pub use error::{HandshakeError, RecordError};
 pub use handshake::{Session, accept, connect, server_name};

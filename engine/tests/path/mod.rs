@@ -128,8 +128,8 @@ pub(crate) fn sealed(choice: RecordsChoice) -> (Records, Records) {
     let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
     let server = server_config_from(chain, key).expect("a configuration");
     let client = client_config(&ClientTls {
-        ca_path: None,
         no_verify: true,
+        ..ClientTls::default()
     })
     .expect("a configuration");
     let name = server_name("localhost").expect("a name");

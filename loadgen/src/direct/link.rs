@@ -208,6 +208,7 @@ fn tls(settings: &LinkSettings) -> Result<Arc<ClientConfig>> {
             let tls = ClientTls {
                 ca_path: path.clone(),
                 no_verify: false,
+                ..ClientTls::default()
             };
             client_config(&tls).context("--ca")
         }

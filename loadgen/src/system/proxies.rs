@@ -155,10 +155,7 @@ impl<'a> Maker<'a> {
             role,
             mode,
             mapping,
-            tls: LinkTls {
-                config: client_config_from([authority])?,
-                records: role.tuning.records(),
-            },
+            tls: LinkTls::new(client_config_from([authority])?, role.tuning.records()),
         })
     }
 

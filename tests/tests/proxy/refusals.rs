@@ -12,7 +12,7 @@ use adit_tests::proxy::{Proxy, TOKEN};
 use adit_tests::scenario::Scenario;
 use adit_tests::scripted_service::{Acceptance, ScriptedService};
 use adit_tests::wire::Message;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 /// Refused by the service.
@@ -287,6 +287,25 @@ async fn a_certificate_is_checked_unless_told_otherwise(scenario: Scenario) -> R
     Ok(())
 }
 
+/// What is told of a service with another key is the pin that lets it in, beside that of its next key.
+async fn a_pinned_key_is_asked_for(scenario: Scenario) -> Result<()> {
+    let (service, proxy) = service_and_proxy(&scenario).await?;
+    let another = "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let pinned = retrying(proxy.clone().args(["--pin", another]), 0, 20)?;
+    let mut process = pinned.start()?;
+    ensure!(service.knock().await.is_err(), "TLS succeeded");
+    let code = process.end().await?.code();
+    ensure!(code == Some(UNREACHABLE), "ended with {code:?}");
+    let said = process.output().text(Channel::Stderr);
+    let told = said.split_once("not one of those pinned, but ");
+    let (_, told) = told.with_context(|| format!("the reason is not told: {said}"))?;
+    let pin: String = told.chars().take(another.len()).collect();
+    let _process = proxy.args(["--pin", &format!("{another};{pin}")]).start()?;
+    let mut link = service.admit(&["SSH"]).await?;
+    link.fence().await?;
+    Ok(())
+}
+
 /// A bundle, or a directory with certificates under whatever names (the reference needs
 /// the hashed names of `openssl rehash`).
 async fn an_authority_is_trusted_from_a_bundle_or_a_directory(scenario: Scenario) -> Result<()> {
@@ -441,6 +460,7 @@ on_own_choice!(
     q38_a_proxy_does_not_hurry_back_after_an_error,
     q38_retries_back_off_with_jitter,
     a_certificate_is_checked_unless_told_otherwise,
+    a_pinned_key_is_asked_for,
     an_authority_is_trusted_from_a_bundle_or_a_directory,
     the_upgrade_request_is_the_one_of_the_reference,
     any_known_subprotocol_is_accepted,

@@ -7,6 +7,7 @@
 //! ca = "ca.pem"                           # leave out for the system's authorities (AWS)
 //! thing = "lamp-17"
 //! tunnel_endpoint = "tunnels.example.org:7443"   # leave out for AWS's, by the region
+//! pin = "sha256//…;sha256//…"             # keys of it, as of `adit proxy --pin`; any unless given
 //! state_dir = "/var/lib/adit-agent"       # `state` beside this file unless given
 //!
 //! [services]                              # leave out for SSH on 22 and VNC on 5900
@@ -33,6 +34,7 @@ mod services;
 
 use std::path::Path;
 
+use adit_engine::tls::{PinError, Pins};
 use adit_engine::tunnel::endpoint::Excerpt;
 use adit_proto::notification::Region;
 
@@ -156,6 +158,17 @@ fn region(entry: &Entry<'_>) -> Result<Region, BadInput> {
     entry.text()?.parse().map_err(problem)
 }
 
+fn pins(entry: &Entry<'_>) -> Result<Pins, BadInput> {
+    let problem = |error: PinError| {
+        entry.fault(
+            error,
+            "write it as sha256// and the base64 of the SHA-256 of the service's public key, with ; \
+             between several",
+        )
+    };
+    entry.text()?.parse().map_err(problem)
+}
+
 /// Complaints about a file stand at the key that names it.
 fn identity(root: &mut Table<'_>, alpn: Option<&str>) -> Result<Identity, BadInput> {
     let certificate = root.need(CERTIFICATE)?;
@@ -165,6 +178,7 @@ fn identity(root: &mut Table<'_>, alpn: Option<&str>) -> Result<Identity, BadInp
         certificate: certificate.path()?,
         key: key.path()?,
         ca: ca.as_ref().map(Entry::path).transpose()?,
+        pins: root.take("pin").map(|entry| pins(&entry)).transpose()?,
     };
     Identity::read(&files, alpn).map_err(|error| match (&error, &ca) {
         (IdentityError::Certificate(file), _) => certificate.fault(&error, file.hint()),
@@ -254,6 +268,7 @@ fn read_alone(document: &Document) -> Result<(ServiceMap, AgentLimits), BadInput
     }
     root.take("thing").map(|entry| thing(&entry)).transpose()?;
     root.take("alpn").map(|entry| alpn(&entry)).transpose()?;
+    root.take("pin").map(|entry| pins(&entry)).transpose()?;
     root.take("region")
         .map(|entry| region(&entry))
         .transpose()?;
@@ -269,7 +284,7 @@ const THING: (&str, &str) = ("thing", "\"lamp-17\"");
 const CERTIFICATE: (&str, &str) = ("certificate", "\"device.pem\"");
 const KEY: (&str, &str) = ("key", "\"device.key\"");
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "endpoint",
     "alpn",
     "certificate",
@@ -278,6 +293,7 @@ const KEYS: [&str; 13] = [
     "thing",
     "region",
     "tunnel_endpoint",
+    "pin",
     "state_dir",
     "on_tunnel",
     "services",

@@ -266,6 +266,11 @@ fn mistakes_name_file_line_and_key() {
             "json",
         ),
         (
+            with("pin = 'sha1//x'"),
+            "agent.toml:6: pin: the pin of key 1 does not begin with `sha256//`",
+            "base64",
+        ),
+        (
             with("thing = 'twice'"),
             "agent.toml:6: not TOML: duplicate key",
             "",

@@ -307,8 +307,8 @@ mod tests {
                 port: 8883,
             },
             tls: adit_engine::tls::client_config(&adit_engine::tls::ClientTls {
-                ca_path: None,
                 no_verify: true,
+                ..adit_engine::tls::ClientTls::default()
             })
             .unwrap(),
             thing: "lamp".parse().unwrap(),

@@ -156,10 +156,7 @@ fn dial_settings(ticket: Ticket, client_token: ClientToken) -> DialSettings {
         user_agent: runtime::USER_AGENT.to_owned(),
         bind: None,
         web_proxy: None,
-        tls: Some(LinkTls {
-            config: ticket.tls,
-            records: RecordsChoice::default(),
-        }),
+        tls: Some(LinkTls::new(ticket.tls, RecordsChoice::default())),
         deadlines: Deadlines::default(),
     }
 }

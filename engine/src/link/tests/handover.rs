@@ -52,10 +52,7 @@ async fn both_ends_talk_in_tls_of_each_kind() {
                 .connect(DialSettings {
                     host: "localhost".to_owned(),
                     mode: Mode::Destination,
-                    tls: Some(LinkTls {
-                        config: client,
-                        records,
-                    }),
+                    tls: Some(LinkTls::new(client, records)),
                     ..settings(relay.address)
                 })
                 .await;

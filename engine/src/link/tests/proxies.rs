@@ -93,10 +93,7 @@ async fn a_link_goes_through_a_tls_proxy() {
         })
         .await;
         let (proxy, task) = tls_proxy(server, relay.address).await;
-        let tls = LinkTls {
-            config: client,
-            records,
-        };
+        let tls = LinkTls::new(client, records);
         let (near, far) = relay
             .connect(through("https://localhost:PROXY", proxy, tls))
             .await;
@@ -111,10 +108,7 @@ async fn a_link_goes_through_a_tls_proxy() {
 async fn the_end_of_the_far_side_comes_through_a_tls_proxy_behind_its_last_bytes() {
     let (client, server) = configs(tls13_suites()[0]);
     let (link_tls, config) = (
-        LinkTls {
-            config: client,
-            records: RecordsChoice::InPlace,
-        },
+        LinkTls::new(client, RecordsChoice::InPlace),
         super::super::ServeConfig {
             tls: Some(Arc::clone(&server)),
             ..Default::default()
@@ -148,10 +142,7 @@ async fn a_tls_proxy_must_prove_its_name() {
             .await;
     })
     .await;
-    let tls = LinkTls {
-        config: client,
-        records: RecordsChoice::Library,
-    };
+    let tls = LinkTls::new(client, RecordsChoice::Library);
     let error = Dialer::new(through("https://localhost:PROXY", proxy, tls));
     let error = error.dial().await.unwrap_err();
     assert!(

@@ -45,10 +45,7 @@ pub(super) fn settings(address: SocketAddr) -> DialSettings {
 /// TLS for both ends; the certificate is for `localhost`.
 pub(super) fn tls(certificate: Certificate, records: RecordsChoice) -> (LinkTls, ServeConfig) {
     let (client, server) = configs_for(tls13_suites()[0], certificate);
-    let client = LinkTls {
-        config: client,
-        records,
-    };
+    let client = LinkTls::new(client, records);
     let server = ServeConfig {
         tls: Some(server),
         records,

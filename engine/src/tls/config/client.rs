@@ -9,6 +9,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 
+use super::pins::{Pinned, Pins};
 use super::verifier::{Unverified, Verifier};
 use super::{ConfigError, authorities, suites};
 
@@ -19,6 +20,8 @@ pub struct ClientTls {
     pub ca_path: Option<PathBuf>,
     /// Accept any certificate of anyone. Whoever is in the way then reads and writes everything.
     pub no_verify: bool,
+    /// Keys one of which the server must have, whatever else is checked.
+    pub pins: Option<Pins>,
 }
 
 /// Builds the library's client configuration: TLS 1.2 and 1.3, AES-128-GCM first.
@@ -28,7 +31,14 @@ pub struct ClientTls {
 /// [`ConfigError`] when authorities cannot be read, or there are none.
 pub fn client_config(settings: &ClientTls) -> Result<Arc<ClientConfig>, ConfigError> {
     let provider = Arc::new(suites::provider());
-    let verifier = verifier(settings, &provider)?;
+    let mut verifier = verifier(settings, &provider)?;
+    if let Some(pins) = settings.pins.clone() {
+        verifier = Arc::new(Pinned {
+            inner: verifier,
+            provider: Arc::clone(&provider),
+            pins,
+        });
+    }
     Ok(config(provider, verifier)?)
 }
 

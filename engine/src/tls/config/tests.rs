@@ -124,8 +124,8 @@ fn a_directory_without_certificates_is_an_error() {
 #[test]
 fn a_client_can_trust_anyone_if_told_so() {
     let settings = ClientTls {
-        ca_path: None,
         no_verify: true,
+        ..ClientTls::default()
     };
     assert!(client_config(&settings).is_ok());
 }
@@ -178,6 +178,7 @@ async fn verdict(trusted: &rcgen::Certificate, shown: &Shown, name: &str) -> Res
     let client = client_config(&ClientTls {
         ca_path: Some(file),
         no_verify: false,
+        ..ClientTls::default()
     })
     .unwrap();
     let key = PrivateKeyDer::try_from(shown.key.serialize_der()).unwrap();

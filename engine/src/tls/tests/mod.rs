@@ -5,4 +5,5 @@ mod handshake;
 mod hostile;
 mod key_update;
 mod openssl;
+mod pins;
 pub(crate) mod support;

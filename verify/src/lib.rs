@@ -1,6 +1,7 @@
 //! Bytes that prove themselves: what goes over a connection, in both directions, whatever carries it.
 //!
-//! The load generator and all tests send these, and check them with the one [`Reader`]. It is *not* part of any product.
+//! The load generator and all tests of the programs send these, and check them with the one [`Reader`]; the engine's own
+//! tests compare all that came with all that was sent. It is *not* part of any product.
 //!
 //! A direction of a connection is one *track*: messages without a gap, the first of them a greeting upwards,
 //! the last a trailer. The greeting tells seed, stream and, where it is known before, length.

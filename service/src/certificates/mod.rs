@@ -53,7 +53,7 @@ pub struct Identity {
 }
 
 impl Certificates {
-    /// Makes everything anew, for this process only.
+    /// Makes everything anew, for this process only, and for 365 days: who lives longer keeps it in a directory.
     pub fn in_memory(
         names: &[ServerName<'static>],
         now: OffsetDateTime,

@@ -129,7 +129,7 @@ impl Stage {
 
     /// Begins to tell the device of a tunnel, where the broker may take its time.
     pub(crate) fn begin_to_notify(&self, tunnel: &Tunnel, services: &[&str]) -> Result<Process> {
-        self.scenario.keep_secret(&tunnel.destination_token);
+        self.scenario.secrets().keep(&tunnel.destination_token);
         let payload = notification(&tunnel.destination_token, services);
         self.broker.begin_to_publish(&topic(), &payload)
     }

@@ -191,7 +191,7 @@ impl EventLoop {
             }
             Owner::Dialling { tunnel, .. } => {
                 self.with_proxy(tunnel, |proxy, io| {
-                    proxy.dial_ready(io, index, event.reads_short(), false)
+                    proxy.dial_ready(io, index, Some(event.reads_short()), false)
                 });
                 tunnel
             }
@@ -311,7 +311,7 @@ impl EventLoop {
         while let Some(socket) = self.io.overdue_dial() {
             if let Some(&mut Owner::Dialling { tunnel, .. }) = self.io.owner_at(socket) {
                 self.with_proxy(tunnel, |proxy, io| {
-                    proxy.dial_ready(io, socket, false, true)
+                    proxy.dial_ready(io, socket, Some(false), true)
                 });
                 self.mark_due(tunnel);
             }

@@ -52,6 +52,8 @@ pub(super) struct ProxyIo {
     tries: HashMap<ConnectionKey, u32>,
     /// Dials that wait for a further turn; as many as there are connections at most.
     later_dials: VecDeque<ConnectionKey>,
+    /// Sockets that were dialled on this machine in this turn.
+    near_dials: Vec<u32>,
     /// Dials that this turn may still begin.
     dials_left: usize,
     /// About applications that cannot be reached, of which the peer decides how often that is tried.
@@ -84,6 +86,7 @@ impl ProxyIo {
             redials: VecDeque::new(),
             tries: HashMap::new(),
             later_dials: VecDeque::new(),
+            near_dials: Vec::new(),
             dials_left: DIALS_PER_TURN,
             complaints: Complaints::every(Duration::from_secs(1)),
             down_since: now,
@@ -158,6 +161,7 @@ impl ProxyIo {
         let mut held_up = self.held_up();
         self.handle_timeout(io);
         self.act(io);
+        self.look_at_dials(io);
         self.accept(io);
         // What has ended just now may have filled it.
         held_up[OUTBOX] |= self.proxy.is_outbox_full();

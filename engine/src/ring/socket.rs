@@ -60,6 +60,16 @@ impl Address {
     }
 }
 
+impl Address {
+    /// Whether it is on this machine.
+    pub(super) fn is_local(&self) -> bool {
+        match self {
+            Self::Ip(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
         Address::Ip(address)

@@ -225,7 +225,7 @@ impl Alone {
                 Some(&mut Owner::Listener { service, .. }) => self.proxy.listener_ready(service),
                 Some(Owner::Dialling { .. }) => {
                     self.proxy
-                        .dial_ready(&mut self.io, event.token.index(), false, false)
+                        .dial_ready(&mut self.io, event.token.index(), Some(false), false)
                 }
                 _ => {}
             }

@@ -54,8 +54,10 @@ pub struct DirectSettings {
 /// How a run ended; the figures are with the recorder.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outcome {
-    /// Why the source's link ended before its time, if it did.
+    /// Why the tunnel ended before its time, if it did.
     pub cut_short: Option<String>,
+    /// How long load was offered: the time of the run, unless it was cut short or stopped.
+    pub offered: Duration,
     /// Connections on which a wrong byte came, at either end.
     pub faults: u64,
     /// The first of them at the source.
@@ -116,7 +118,17 @@ impl Tunnel {
         let (load, seed) = (self.settings.load, self.settings.seed);
         let source = Source::new(load, seed, recorder, self.route);
         let offered = offer(&self.settings, self.source, source, start);
-        let (mut outcome, faults) = self.runtime.block_on(offered)?;
+        let source = self.runtime.block_on(offered)?;
+        let mut outcome = Outcome {
+            cut_short: source.cut_short.clone(),
+            offered: source.offered(start),
+            first_fault: source.first_fault.clone(),
+            profile: source.outcome(),
+            ..Outcome::default()
+        };
+        let faults = source.faults;
+        // Its last interval is not to wait for the far end.
+        drop(source);
         if let Some(far) = self.far
             && let Err(fault) = far.finish()
         {
@@ -147,30 +159,23 @@ impl Outcome {
     }
 }
 
-/// The outcome as the source sees it, and its faults.
+/// The source, once all was said or given up.
 async fn offer(
     settings: &DirectSettings,
     (reader, writer): (LinkReader, LinkWriter),
     source: Source,
     start: Instant,
-) -> Result<(Outcome, u64)> {
+) -> Result<Source> {
     let session = Session::new(source);
     let mut ended = None;
     tokio::select! {
         link = session.run(reader, writer) => ended = link?,
         clock = keep_time(&session, settings, start) => clock?,
     }
-    if ended.is_some() {
-        session.with(|it| it.give_up(ErrorKind::Tunnel));
+    if let Some(how) = ended {
+        session.with(|it| it.lose(ErrorKind::Tunnel, how));
     }
-    let source = session.into_end();
-    let outcome = Outcome {
-        cut_short: ended,
-        first_fault: source.first_fault.clone(),
-        profile: source.outcome(),
-        ..Outcome::default()
-    };
-    Ok((outcome, source.faults))
+    Ok(session.into_end())
 }
 
 /// Begins, fires on schedule, and ends: the session ends by itself then, or is given up.

@@ -41,6 +41,10 @@ pub(super) struct Source {
     control: Vec<u8>,
     scratch: Vec<u8>,
     is_ending: bool,
+    /// When no more load was offered: the time was up, or the tunnel had ended before.
+    offered_until: Option<Instant>,
+    /// Why the tunnel ended before the source, if it did.
+    pub(super) cut_short: Option<String>,
     /// Connections on which a byte was wrong.
     pub(super) faults: u64,
     /// The first of them.
@@ -66,13 +70,19 @@ impl Source {
             control: Vec::new(),
             scratch: Vec::new(),
             is_ending: false,
+            offered_until: None,
+            cut_short: None,
             faults: 0,
             first_fault: None,
         }
     }
 
     /// Opens the connections that stay open, and in the closed model begins. The run is from `start` on for `duration`.
+    /// In a tunnel that has ended before it nothing begins.
     pub(super) fn begin(&mut self, start: Instant, duration: Duration) {
+        if self.is_ending {
+            return;
+        }
         let load = self.load;
         let open = |source: &mut Self, count, purpose| -> Vec<u32> {
             (0..count).map(|_| source.open(purpose)).collect()
@@ -105,8 +115,11 @@ impl Source {
     }
 
     /// A round trip should begin now, or should have before: then the generator was late, for each start that it slept
-    /// through.
+    /// through. In a tunnel that has ended nothing begins.
     pub(super) fn fire(&mut self, start: Start, now: Instant) {
+        if self.is_ending {
+            return;
+        }
         self.recorder.due(1);
         self.recorder.woke(start.intended, now);
         self.want(start);
@@ -129,6 +142,7 @@ impl Source {
     /// would count as done in a time that was over.
     pub(super) fn finish(&mut self) {
         self.is_ending = true;
+        self.offered_until.get_or_insert_with(Instant::now);
         self.pauses.clear();
         self.skip_late();
         if let Some((victim, aside)) = self.stall.as_mut().map(Stall::end) {
@@ -140,6 +154,23 @@ impl Source {
         over.extend(self.desk.idle());
         over.into_iter().for_each(|connection| self.end(connection));
         self.prove();
+    }
+
+    /// The tunnel has ended. While load is offered this is a failure of its own: where no connection is open at the time,
+    /// no operation tells of it.
+    pub(super) fn lose(&mut self, kind: ErrorKind, why: String) {
+        if self.offered_until.is_none() {
+            self.offered_until = Some(Instant::now());
+            self.recorder.connection_error(ErrorKind::Tunnel);
+        }
+        self.cut_short.get_or_insert(why);
+        self.give_up(kind);
+    }
+
+    /// How long load was offered, of a run that began at `start`.
+    pub(super) fn offered(&self, start: Instant) -> Duration {
+        let until = self.offered_until.unwrap_or_else(Instant::now);
+        until.saturating_duration_since(start)
     }
 
     /// What has not come to its end is given up.

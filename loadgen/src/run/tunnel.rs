@@ -73,7 +73,7 @@ pub(super) fn measure(
     let ending = Ending {
         measured: Some(match is_whole {
             true => drive.duration,
-            false => start.elapsed().min(drive.duration),
+            false => outcome.offered.min(drive.duration),
         }),
         figures,
         warnings,

@@ -67,6 +67,7 @@ struct Totals {
     due: u64,
     open: u64,
     errors: Vec<(ErrorKind, u64)>,
+    connection_errors: Vec<(ErrorKind, u64)>,
     latencies: u64,
 }
 
@@ -80,6 +81,8 @@ fn totals(intervals: Receiver<Interval>) -> Totals {
         totals.open = interval.open;
         totals.latencies += interval.corrected.len();
         totals.errors.extend(interval.errors.iter());
+        let of_connections = interval.connection_errors.iter();
+        totals.connection_errors.extend(of_connections);
     }
     totals
 }
@@ -291,6 +294,10 @@ fn a_service_that_goes_away_cuts_the_run_short() {
         .iter()
         .filter(|(kind, _)| *kind == ErrorKind::Tunnel);
     assert_eq!(lost.map(|it| it.1).sum::<u64>(), 20, "{totals:?}");
+    // The tunnel itself, which no operation has to tell of.
+    let of_connections = [(ErrorKind::Tunnel, 1)];
+    assert_eq!(totals.connection_errors, of_connections, "{totals:?}");
+    assert!(outcome.offered < Duration::from_secs(300), "{outcome:?}");
 }
 
 #[test]

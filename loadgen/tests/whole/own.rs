@@ -1,13 +1,15 @@
 //! Profiles on a system that the generator starts for them, and on a tunnel by its tokens.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
 
-use adit_loadgen::report::Summary;
+use adit_loadgen::report::{ErrorKind, Summary};
 
-use crate::support::{EXECUTABLE, KeptUp, PATIENCE, both};
+use crate::support::{self, EXECUTABLE, KeptUp, PATIENCE, both};
 
 fn run(arguments: &[&str], out: &Path) -> Output {
     let output = Command::new(EXECUTABLE)
@@ -149,6 +151,37 @@ fn a_tunnel_is_driven_by_both_its_tokens() {
     );
 }
 
+/// Most of the time none is open: one is opened each second, and carries a single round trip.
+#[test]
+fn a_destination_that_leaves_between_two_connections_fails_the_run() {
+    let system = KeptUp::start(&["--without", "source"]);
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = Command::new(EXECUTABLE)
+        .args(["churn", "--rate", "1", "--duration", "600s", "--lines"])
+        .args(["--endpoint", &system.endpoint()])
+        .args(["--source-token", &system.of_tunnel(0, "source_token")])
+        .args(["--ca".as_ref(), system.ca().as_os_str()])
+        .args(["--out".as_ref(), directory.path().as_os_str()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut words = BufReader::new(child.stderr.take().unwrap());
+    // The first second is over, and the connection of the next one soon.
+    words.read_line(&mut String::new()).unwrap();
+    thread::sleep(Duration::from_millis(400));
+    support::kill(system.pid_of("destination"));
+    let mut rest = String::new();
+    words.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{rest}");
+    assert!(rest.contains("bytes were lost"), "{rest}");
+    let summary = Summary::load(directory.path()).unwrap();
+    assert_eq!(summary.connection_errors[&ErrorKind::Tunnel], 1, "{rest}");
+    let told = summary.warnings.join("\n");
+    assert!(told.contains("the tunnel ended before its time"), "{told}");
+    assert!(summary.elapsed_s < 300.0, "{}", summary.elapsed_s);
+}
+
 #[test]
 fn a_server_answers_as_the_destination_behind_a_real_source() {
     let system = KeptUp::start(&["--without", "destination"]);
@@ -198,7 +231,7 @@ fn shown_once_it_dials(arguments: &[&str], variables: &[(&str, &str)]) -> [Strin
         .spawn()
         .unwrap();
     let (came, comes) = std::sync::mpsc::channel();
-    std::thread::spawn(move || came.send(listener.accept()));
+    thread::spawn(move || came.send(listener.accept()));
     let connection = comes.recv_timeout(PATIENCE);
     let shown = ["cmdline", "environ"].map(|file| {
         let bytes = std::fs::read(format!("/proc/{}/{file}", child.id())).unwrap();

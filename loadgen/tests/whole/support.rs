@@ -122,6 +122,13 @@ impl KeptUp {
         self.directory.path().join("ca.pem")
     }
 
+    /// Of the part of that name.
+    pub(crate) fn pid_of(&self, name: &str) -> u32 {
+        let parts = self.document["parts"].as_array().unwrap();
+        let part = parts.iter().find(|it| it["name"] == name).unwrap();
+        part["pid"].as_u64().unwrap() as u32
+    }
+
     pub(crate) fn of_tunnel(&self, tunnel: usize, field: &str) -> String {
         let tunnel = &self.document["tunnels"][tunnel];
         tunnel[field].as_str().unwrap().to_owned()

@@ -18,8 +18,10 @@ impl End for Source {
             Kind::ConnectionReset if self.is_ours(&message) => {
                 self.cut(message.connection_id);
             }
-            Kind::StreamReset if self.is_ours(&message) => self.give_up(ErrorKind::Reset),
-            Kind::SessionReset => self.give_up(ErrorKind::Reset),
+            Kind::StreamReset if self.is_ours(&message) => {
+                self.lose(ErrorKind::Reset, STREAM_RESET.to_owned());
+            }
+            Kind::SessionReset => self.lose(ErrorKind::Reset, SESSION_RESET.to_owned()),
             Kind::Data | Kind::ConnectionReset | Kind::StreamReset => {}
             Kind::StreamStart | Kind::ConnectionStart => {
                 bail!("{} for a source", message.kind.name())
@@ -60,6 +62,11 @@ impl End for Source {
         self.is_ending && self.lanes.is_empty()
     }
 }
+
+/// Whoever answers for the other side has taken back all connections at once.
+const STREAM_RESET: &str = "the stream was reset: the destination has left, or has begun anew";
+
+const SESSION_RESET: &str = "the service has reset the session";
 
 impl Source {
     /// Whether a message is about the one stream of this end.

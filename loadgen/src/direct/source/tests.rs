@@ -3,6 +3,8 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
+use adit_proto::limits::LENGTH_PREFIX_SIZE;
+use adit_proto::message::MessageView;
 use adit_verify::{Direction, Track, Writer};
 
 use super::*;
@@ -376,4 +378,62 @@ fn the_closed_model_skips_nothing() {
     });
     assert!(source.is_over());
     assert_eq!(told(source, &intervals).errors.total(), 0);
+}
+
+/// As the other side says it of the one stream.
+fn hear(source: &mut Source, kind: MessageKind) {
+    let mut frame = Vec::new();
+    route().control(kind, 0, &mut frame);
+    let message = MessageView::parse(&frame[LENGTH_PREFIX_SIZE..]).expect("a message of ours");
+    source.take(message).expect("a source takes it");
+}
+
+/// One connection after the other, and none is open between two of them.
+#[test]
+fn a_tunnel_that_ends_between_two_connections_fails_the_run() {
+    let load = Load {
+        asks: 0,
+        churns: 1,
+        ..ASKS
+    };
+    for kind in [MessageKind::StreamReset, MessageKind::SessionReset] {
+        let (mut source, intervals) = source(load);
+        source.fire(due(Instant::now()), Instant::now());
+        source.data(1, &answer());
+        assert!(source.lanes.is_empty());
+        hear(&mut source, kind);
+        assert!(source.is_over() && source.cut_short.is_some(), "{kind:?}");
+        // The clock may be in time once more.
+        source.fire(due(Instant::now()), Instant::now());
+        assert!(source.is_over(), "nothing is begun in it");
+        let told = told(source, &intervals);
+        assert_eq!((told.due, told.operations), (1, 1));
+        assert_eq!(told.errors.total(), 0);
+        assert_eq!(told.connection_errors.of(ErrorKind::Tunnel), 1);
+    }
+}
+
+#[test]
+fn a_tunnel_that_ends_with_an_open_connection_is_told_beside_it() {
+    let (mut source, intervals) = source(ASKS);
+    source.fire(due(Instant::now()), Instant::now());
+    source.lose(ErrorKind::Tunnel, "gone".to_owned());
+    let told = told(source, &intervals);
+    assert_eq!(told.errors.of(ErrorKind::Tunnel), 1);
+    assert_eq!(told.connection_errors.of(ErrorKind::Tunnel), 1);
+}
+
+/// What was on its way then is lost all the same.
+#[test]
+fn a_tunnel_may_end_once_the_time_is_up() {
+    let (mut source, intervals) = source(ASKS);
+    source.fire(due(Instant::now()), Instant::now());
+    source.finish();
+    let begun = Instant::now() - DURATION;
+    let offered = source.offered(begun);
+    hear(&mut source, MessageKind::StreamReset);
+    assert_eq!(source.offered(begun), offered);
+    let told = told(source, &intervals);
+    assert_eq!(told.errors.of(ErrorKind::Reset), 1);
+    assert_eq!(told.connection_errors.total(), 0);
 }

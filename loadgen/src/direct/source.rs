@@ -478,12 +478,11 @@ impl Source {
         let Some(lane) = self.remove(connection) else {
             return;
         };
-        match self.stall.as_mut().filter(|it| it.is_victim(connection)) {
-            // As a target with bounds may.
-            Some(stall) => stall.cut(),
-            None => note_loss(&self.recorder, &lane, ErrorKind::Reset),
-        }
         let now = Instant::now();
+        match self.stall.as_mut() {
+            Some(stall) if stall.may_cut(connection, now) => stall.cut(),
+            _ => note_loss(&self.recorder, &lane, ErrorKind::Reset),
+        }
         self.missed(&lane, now);
         self.vacate(&lane, now);
     }

@@ -15,6 +15,8 @@ pub(super) struct Stall {
     victim: u32,
     others: BTreeMap<u32, Counted>,
     aside: Vec<u8>,
+    /// Something came for it, and was not read.
+    has_stalled: bool,
     was_cut: bool,
     is_over: bool,
 }
@@ -27,22 +29,29 @@ impl Stall {
             victim,
             others: others.map(|it| (it, Counted::default())).collect(),
             aside: Vec::new(),
+            has_stalled: false,
             was_cut: false,
             is_over: false,
         }
     }
 
-    pub(super) fn is_victim(&self, connection: u32) -> bool {
+    fn is_victim(&self, connection: u32) -> bool {
         connection == self.victim
     }
 
     /// Whether nobody reads what comes for this connection now.
     pub(super) fn holds_up(&self, connection: u32, now: Instant) -> bool {
-        !self.is_over && self.is_victim(connection) && now >= self.windows.stall
+        !self.is_over && self.may_cut(connection, now)
+    }
+
+    /// Whether it is the stall that this connection is cut for now, as a target with bounds may.
+    pub(super) fn may_cut(&self, connection: u32, now: Instant) -> bool {
+        self.is_victim(connection) && now >= self.windows.stall
     }
 
     /// Puts bytes aside. False: there is no more room, and the connection has to be cut.
     pub(super) fn put_aside(&mut self, bytes: &[u8]) -> bool {
+        self.has_stalled = true;
         if self.aside.len() + bytes.len() > ASIDE_MAX {
             self.cut();
             return false;
@@ -51,8 +60,9 @@ impl Stall {
         true
     }
 
-    /// The connection is none any more.
+    /// The connection is none any more, since it stalled.
     pub(super) fn cut(&mut self) {
+        self.has_stalled = true;
         self.was_cut = true;
         self.aside = Vec::new();
     }
@@ -72,6 +82,7 @@ impl Stall {
 
     pub(super) fn outcome(&self) -> StallOutcome {
         let others: Vec<Counted> = self.others.values().copied().collect();
-        self.windows.outcome(&others, true, self.was_cut)
+        self.windows
+            .outcome(&others, self.has_stalled, self.was_cut)
     }
 }

@@ -44,11 +44,28 @@ pub(super) struct Progress {
     pub(super) bytes: u64,
 }
 
-/// A reader that stops reading.
-#[derive(Clone, Copy, Debug)]
+/// A reader that stops reading, until the time is up.
+#[derive(Debug)]
 pub(super) struct Pause {
     /// From when on.
     pub(super) from: Instant,
+    /// Whether it has come to that.
+    pub(super) is_taken: bool,
+}
+
+/// What came of a stall.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stalled {
+    /// Whether there was one: the connection lasted until then.
+    pub(super) has_stalled: bool,
+    /// Whether the target cut it for that.
+    pub(super) was_cut: bool,
+}
+
+impl Pause {
+    fn is_due(&self) -> bool {
+        !self.is_taken && Instant::now() >= self.from
+    }
 }
 
 impl Stream {
@@ -74,23 +91,34 @@ impl Stream {
         }
     }
 
-    /// Reads bulk, and stalls. Says whether the target cut it for that, as a target with bounds may.
+    /// Reads bulk, and stalls. The target may cut it for that, as one with bounds does, but not before.
     pub(super) async fn stall(
         mut self,
         session: Session,
         tell: impl Fn(Progress) + 'static,
-        pause: Pause,
-    ) -> bool {
+        from: Instant,
+    ) -> Stalled {
+        let mut pause = Pause {
+            from,
+            is_taken: false,
+        };
         let carried = self
-            .carry(session, Direction::Down, tell, Some(pause))
+            .carry(session, Direction::Down, tell, Some(&mut pause))
             .await;
-        match carried {
+        let has_stalled = pause.is_taken;
+        let was_cut = match carried {
             Ok(()) => false,
-            Err(trouble) if matches!(trouble.kind(), ErrorKind::Reset | ErrorKind::Closed) => true,
             Err(trouble) => {
-                self.worker.blame(&trouble);
-                false
+                let is_cut = matches!(trouble.kind(), ErrorKind::Reset | ErrorKind::Closed);
+                if !(has_stalled && is_cut) {
+                    self.worker.blame(&trouble);
+                }
+                has_stalled && is_cut
             }
+        };
+        Stalled {
+            has_stalled,
+            was_cut,
         }
     }
 
@@ -99,7 +127,7 @@ impl Stream {
         session: Session,
         direction: Direction,
         tell: impl Fn(Progress),
-        pause: Option<Pause>,
+        pause: Option<&mut Pause>,
     ) -> Result<(), Trouble> {
         let (sender, receiver) = session.split();
         let has_failed = Rc::new(Cell::new(false));
@@ -121,7 +149,7 @@ impl Stream {
         &mut self,
         mut receiver: Receiver,
         tell: impl Fn(Progress),
-        mut pause: Option<Pause>,
+        mut pause: Option<&mut Pause>,
     ) -> Result<(), Trouble> {
         (self.up, self.down) = (0, receiver.offset());
         let mut has_ended = false;
@@ -138,8 +166,8 @@ impl Stream {
             if has_ended {
                 return Ok(());
             }
-            if pause.is_some_and(|pause| Instant::now() >= pause.from) {
-                pause = None;
+            if let Some(pause) = pause.as_mut().filter(|it| it.is_due()) {
+                pause.is_taken = true;
                 self.worker.timer.until(self.worker.end()).await;
             }
             receiver.read().await?;

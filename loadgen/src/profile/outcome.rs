@@ -23,7 +23,7 @@ pub struct StallOutcome {
     pub during: Vec<u64>,
     /// Lengths of the two windows.
     pub windows: (Duration, Duration),
-    /// Whether there was a stream to stall.
+    /// Whether there was a stream to stall, and it lasted until then.
     pub has_stalled: bool,
     /// Whether the stalled stream was cut by the target, rather than carried on with afterwards.
     pub was_cut: bool,
@@ -78,7 +78,7 @@ impl StallOutcome {
     fn why_void(&self) -> Option<&'static str> {
         if !self.has_stalled {
             return Some(
-                "nothing stalled, since connection 0 could not be opened: the others tell nothing",
+                "nothing stalled, since connection 0 could not be opened, or was gone by then: the others tell nothing",
             );
         }
         self.before

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::bulk::{Pause, Progress, Stream};
+use super::bulk::{Progress, Stalled, Stream};
 use super::windows::{Counted, Windows};
 use super::{Outcome, Sessions};
 use crate::args::Direction;
@@ -24,25 +24,21 @@ pub(super) async fn run(worker: &Rc<Worker>, sessions: Sessions) -> Outcome {
         };
         let stream = Stream::new(worker, index);
         if index == STALLED {
-            let pause = Pause {
-                from: windows.stall,
-            };
-            victim = Some(monoio::spawn(stream.stall(session, tell, pause)));
+            victim = Some(monoio::spawn(stream.stall(session, tell, windows.stall)));
         } else {
             others.push(place);
             tasks.push(monoio::spawn(stream.run(session, Direction::Down, tell)));
         }
     }
     super::finish(tasks).await;
-    let has_stalled = victim.is_some();
-    let was_cut = match victim {
+    let stalled = match victim {
         Some(victim) => victim.await,
-        None => false,
+        None => Stalled::default(),
     };
     let counts = counts.borrow();
     let others: Vec<Counted> = others.iter().map(|&place| counts[place]).collect();
     Outcome {
-        stall: Some(windows.outcome(&others, has_stalled, was_cut)),
+        stall: Some(windows.outcome(&others, stalled.has_stalled, stalled.was_cut)),
         ..Outcome::default()
     }
 }

@@ -28,6 +28,8 @@ pub(crate) enum Lie {
     Replay,
     /// No lie: each piece is held for so long, wherever it is.
     Hold(Duration),
+    /// No lie: the connection ends after so long, whatever is under way.
+    HangUp(Duration),
 }
 
 /// Which direction lies, seen from the generator.
@@ -56,6 +58,15 @@ pub(crate) fn start(
             } else {
                 Lie::None
             };
+            if let Lie::HangUp(time) = lie {
+                let ends = [&near, &far].map(|stream| stream.try_clone().unwrap());
+                thread::spawn(move || {
+                    thread::sleep(time);
+                    for end in ends {
+                        let _ = end.shutdown(Shutdown::Both);
+                    }
+                });
+            }
             for direction in [Way::Up, Way::Down] {
                 let [near, far] = [&near, &far].map(|stream| stream.try_clone().unwrap());
                 let (from, to) = match direction {
@@ -73,7 +84,7 @@ pub(crate) fn start(
 fn forward(mut from: TcpStream, mut to: TcpStream, lie: Lie, offset: usize) {
     let mut buffer = vec![0; 65_536];
     let mut passed = 0;
-    let mut has_lied = matches!(lie, Lie::None | Lie::Hold(_));
+    let mut has_lied = matches!(lie, Lie::None | Lie::Hold(_) | Lie::HangUp(_));
     while let Ok(size @ 1..) = from.read(&mut buffer) {
         if let Lie::Hold(time) = lie {
             thread::sleep(time);
@@ -99,7 +110,7 @@ fn forward(mut from: TcpStream, mut to: TcpStream, lie: Lie, offset: usize) {
 /// Whether there was anything to lie about.
 fn tell(lie: Lie, bytes: &mut Vec<u8>, at: usize) -> bool {
     match lie {
-        Lie::None | Lie::Hold(_) => {}
+        Lie::None | Lie::Hold(_) | Lie::HangUp(_) => {}
         Lie::Flip => bytes[at] ^= 0x20,
         Lie::Drop => drop(bytes.remove(at)),
         Lie::Double => bytes.insert(at, bytes[at]),

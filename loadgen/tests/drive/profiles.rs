@@ -3,12 +3,14 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use adit_loadgen::args::IoChoice;
 use adit_loadgen::report::{Model, Summary};
 use adit_loadgen::server::Responder;
 use adit_verify::{Kind, Reader};
 
+use crate::forwarder::{self, Lie, Way};
 use crate::support::{Run, far_end, interfaces, made_or_skipped};
 
 /// Runs on every interface; the far end has seen no wrong byte.
@@ -172,6 +174,31 @@ fn a_stalled_reader_is_told_apart_from_the_others() {
         assert!(summary.figures["others_during_bits_per_second"] > 0.0);
         assert_eq!(summary.figures["stalled_stream_was_cut_count"], 0.0);
     });
+}
+
+/// What is to stall is gone long before.
+#[test]
+fn a_connection_that_is_cut_before_it_stalls_fails_the_run_and_tells_nothing() {
+    let server = far_end(IoChoice::Auto);
+    let target = forwarder::start(server.address, Lie::Truncate, Way::Down, 5_000, 0..1);
+    let profile = "stall --connections 3 --duration 1s";
+    let run = Run::of(profile, target, IoChoice::Auto);
+    assert_eq!(run.code, 1, "{}", run.text);
+    let summary = run.summary.expect("it ran");
+    assert_eq!(summary.errors.values().sum::<u64>(), 1, "{}", run.text);
+    assert!(summary.figures.is_empty(), "{:?}", summary.figures);
+    assert!(run.text.contains("nothing stalled"), "{}", run.text);
+}
+
+#[test]
+fn a_connection_that_is_cut_while_it_stalls_is_told() {
+    let server = far_end(IoChoice::Auto);
+    // It stalls after two of the five.
+    let lie = Lie::HangUp(Duration::from_millis(3_500));
+    let target = forwarder::start(server.address, lie, Way::Down, 0, 0..1);
+    let profile = "stall --connections 3 --duration 5s";
+    let summary = Run::of(profile, target, IoChoice::Auto).passed();
+    assert_eq!(summary.figures["stalled_stream_was_cut_count"], 1.0);
 }
 
 #[test]

@@ -226,6 +226,11 @@ fn a_connection_whose_life_is_over_is_ended_and_another_takes_its_place() {
 
 /// The first of three readers stalls at once: the run began long ago.
 fn stalled() -> (Source, Receiver<Interval>) {
+    stalling(0.7)
+}
+
+/// So much of the run is over; it stalls after two fifths of it.
+fn stalling(share: f64) -> (Source, Receiver<Interval>) {
     let load = Load {
         pulls: 3,
         stalls: true,
@@ -234,7 +239,7 @@ fn stalled() -> (Source, Receiver<Interval>) {
     let (sender, intervals) = sync_channel(8);
     let recorder = Recorder::new(0, Instant::now(), sender);
     let mut source = Source::new(load, SEED, recorder, route());
-    let start = Instant::now() - DURATION.mul_f64(0.7);
+    let start = Instant::now() - DURATION.mul_f64(share);
     source.begin(start, DURATION);
     (source, intervals)
 }
@@ -255,6 +260,24 @@ fn what_comes_for_a_connection_that_stalls_is_put_aside_and_verified_later() {
         assert_eq!(outcome.during, [500, 500]);
         assert!(outcome.has_stalled && !outcome.was_cut);
         assert_eq!(told(source, &intervals).bytes_down, 1000);
+    }
+}
+
+#[test]
+fn the_other_side_may_cut_a_connection_that_stalls_but_none_before() {
+    for (share, has_stalled) in [(0.7, true), (0.1, false)] {
+        let (mut source, intervals) = stalling(share);
+        source.cut(1);
+        let outcome = source.outcome();
+        let stall = outcome.stall.as_ref().expect("one was to stall");
+        assert_eq!(
+            (stall.has_stalled, stall.was_cut),
+            (has_stalled, has_stalled)
+        );
+        let is_told = outcome.figures().contains_key("others_kept_share");
+        assert_eq!(is_told, has_stalled);
+        let errors = told(source, &intervals).errors;
+        assert_eq!(errors.of(ErrorKind::Reset), u64::from(!has_stalled));
     }
 }
 

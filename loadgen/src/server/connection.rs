@@ -1,6 +1,6 @@
 //! Carries the bytes of one [`Responder`].
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
@@ -31,6 +31,8 @@ struct Shared {
     owes: Bell,
     /// More may be read.
     has_room: Bell,
+    /// Nothing more comes: once nothing is owed, nothing will be.
+    is_heard_out: Cell<bool>,
 }
 
 /// Serves one connection to its end. Gives back the stream's id, once it was known.
@@ -41,6 +43,7 @@ pub(super) async fn serve(stream: TcpStream) -> (Option<u64>, Result<(), Trouble
     let cancel = canceller.handle();
     let writing = monoio::spawn(send(Rc::clone(&shared), write, cancel.clone()));
     let mut received = receive(&shared, read, &cancel).await;
+    shared.is_heard_out.set(true);
     shared.owes.ring();
     if matches!(
         received,
@@ -110,8 +113,8 @@ async fn send(
             if out.capacity() > OUTPUT_MARK && !shared.responder.borrow().is_pouring() {
                 out = Vec::new();
             }
-        } else if shared.responder.borrow().has_ended() {
-            // The peer has said all, or is told that it was misheard.
+        } else if shared.responder.borrow().has_ended() || shared.is_heard_out.get() {
+            // The peer has said all, or is told that it was misheard, or has gone.
             return stream.shutdown().await;
         } else {
             shared.owes.heard().await;

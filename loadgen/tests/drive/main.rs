@@ -1,5 +1,6 @@
 //! The generator against its own far end, honestly and through forwarders that lie.
 
+mod descriptors;
 mod forwarder;
 mod lies;
 mod profiles;

@@ -1,52 +1,11 @@
 //! A far end that stands still for a second: whoever counts from the intended start sees it.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use adit_loadgen::report::{Latency, Step, Summary};
 
-use crate::support::{EXECUTABLE, Running, interfaces, made_or_skipped};
-
-/// A far end in a process of its own, which can be stopped.
-struct FarEnd {
-    child: Child,
-    address: std::net::SocketAddr,
-}
-
-impl FarEnd {
-    fn start() -> Self {
-        let mut child = Command::new(EXECUTABLE)
-            .arg("serve")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let out = child.stdout.take().unwrap();
-        BufReader::new(out).read_line(&mut line).unwrap();
-        let address = line.trim().rsplit(' ').next().unwrap().parse().unwrap();
-        Self { child, address }
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args([name, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
-    }
-}
-
-impl Drop for FarEnd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::support::{FarEnd, Running, interfaces, made_or_skipped};
 
 /// Between how many and how many took longer than this, as far as the spectrum's steps tell.
 fn longer_than(latency: &Latency, least: Duration) -> (u64, u64) {

@@ -35,18 +35,75 @@ pub(crate) fn far_end(io: IoChoice) -> Server {
     Server::start(&settings).unwrap()
 }
 
+/// A far end in a process of its own, which can be stopped or be short of something.
+pub(crate) struct FarEnd {
+    child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl FarEnd {
+    pub(crate) fn start() -> Self {
+        Self::of(Command::new(EXECUTABLE).arg("serve"))
+    }
+
+    /// On a kernel interface, and within limits that the shell sets: `-n 64`.
+    pub(crate) fn limited(limits: &str, io: IoChoice) -> Self {
+        let script = format!("ulimit {limits} && exec \"$0\" serve --io {}", name(io));
+        Self::of(Command::new("sh").args(["-c", &script, EXECUTABLE]))
+    }
+
+    fn of(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let out = child.stdout.take().unwrap();
+        BufReader::new(out).read_line(&mut line).unwrap();
+        let address = line.trim().rsplit(' ').next().unwrap().parse().unwrap();
+        Self { child, address }
+    }
+
+    /// How many descriptors it has; none once it is gone.
+    pub(crate) fn descriptors(&self) -> usize {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        open.map_or(0, Iterator::count)
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+impl Drop for FarEnd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// The generator, about to drive `target`.
 pub(crate) fn command(arguments: &str, target: SocketAddr, io: IoChoice) -> Command {
-    let io = match io {
+    let mut command = Command::new(EXECUTABLE);
+    command.args(arguments.split_whitespace()).args([
+        "--target",
+        &target.to_string(),
+        "--io",
+        name(io),
+    ]);
+    command
+}
+
+fn name(io: IoChoice) -> &'static str {
+    match io {
         IoChoice::Auto => "auto",
         IoChoice::Uring => "uring",
         IoChoice::Epoll => "epoll",
-    };
-    let mut command = Command::new(EXECUTABLE);
-    command
-        .args(arguments.split_whitespace())
-        .args(["--target", &target.to_string(), "--io", io]);
-    command
+    }
 }
 
 /// Starts that were made, and those that were left out.

@@ -5,14 +5,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use adit_engine::ring::raise_descriptor_limit;
 use anyhow::Context as _;
 use monoio::net::TcpListener;
 
 use super::connection::{self, Trouble};
 use super::watch::watch;
 use crate::args::IoChoice;
-use crate::drive::{Loop, SocketOptions};
+use crate::drive::{Loop, SocketOptions, Timer};
+use crate::report::ErrorKind;
 
 /// How the far end listens.
 #[derive(Clone, Debug)]
@@ -74,14 +77,22 @@ impl Server {
         self.counts.faults.load(Ordering::Relaxed)
     }
 
-    /// Runs until a thread fails, which none does by itself.
+    /// Runs until any thread fails, which none does by itself: the kernel would go on to give it its share of the
+    /// connections, and nobody would take them.
     #[must_use]
-    pub fn wait(self) -> anyhow::Error {
-        let mut ended = self.threads.into_iter().map(thread::JoinHandle::join);
-        match ended.next() {
-            Some(Ok(error)) => error,
-            _ => anyhow::anyhow!("a thread of the server panicked"),
-        }
+    pub fn wait(mut self) -> anyhow::Error {
+        let ended = loop {
+            match self
+                .threads
+                .iter()
+                .position(thread::JoinHandle::is_finished)
+            {
+                Some(index) => break self.threads.swap_remove(index),
+                None => thread::sleep(LOOK_INTERVAL),
+            }
+        };
+        let panicked = |_| anyhow::anyhow!("a thread of the server panicked");
+        ended.join().unwrap_or_else(panicked)
     }
 }
 
@@ -92,6 +103,7 @@ impl Server {
 /// It cannot listen.
 pub fn serve(settings: &ServeSettings) -> anyhow::Result<()> {
     use io::Write as _;
+    raise_descriptor_limit();
     let server = Server::start(settings)?;
     let watcher = thread::Builder::new().name("watch".to_owned());
     watcher.spawn(watch)?;
@@ -128,9 +140,16 @@ fn run(settings: &ServeSettings, counts: &Arc<Counts>, listening: &Listening) ->
 }
 
 async fn accept(listener: TcpListener, counts: &Arc<Counts>) -> anyhow::Error {
+    // Once descriptors are short there would be none for it.
+    let timer = match Timer::start().context("the timer of a thread") {
+        Ok(timer) => timer,
+        Err(error) => return error,
+    };
+    let mut is_short = false;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                is_short = false;
                 let counts = Arc::clone(counts);
                 monoio::spawn(async move {
                     let (stream, outcome) = connection::serve(stream).await;
@@ -140,13 +159,19 @@ async fn accept(listener: TcpListener, counts: &Arc<Counts>) -> anyhow::Error {
                 });
             }
             Err(error) if is_passing(&error) => counts.say(&format!("cannot accept: {error}")),
+            // The backlog waits for the next connection that ends.
+            Err(error) if ErrorKind::from(&error) == ErrorKind::Local => {
+                if !std::mem::replace(&mut is_short, true) {
+                    counts.say(&format!("cannot accept for now: {error}"));
+                }
+                timer.until(Instant::now() + SHORT_PAUSE).await;
+            }
             Err(error) => return anyhow::Error::from(error).context("accept"),
         }
     }
 }
 
-/// The client has gone meanwhile, or there are too many descriptors open: then the backlog waits for the next
-/// connection that ends.
+/// The client has gone meanwhile, or a signal has come.
 fn is_passing(error: &io::Error) -> bool {
     const ECONNABORTED: i32 = 103;
     const EINTR: i32 = 4;
@@ -174,5 +199,41 @@ impl Counts {
     }
 }
 
+/// Between two tries to accept where this machine is short of descriptors or memory.
+const SHORT_PAUSE: Duration = Duration::from_millis(10);
+
+/// Time between two looks whether a thread has ended.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Lines about connections that failed.
 const LINES_MAX: u64 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_server_is_over_when_any_of_its_threads_is() {
+        let ends: [fn() -> anyhow::Error; 2] =
+            [|| anyhow::anyhow!("no listener"), || panic!("on purpose")];
+        for (end, told) in ends.into_iter().zip(["no listener", "panicked"]) {
+            let (hold, held) = mpsc::channel::<()>();
+            let goes_on = thread::spawn(move || match held.recv() {
+                Ok(()) | Err(_) => anyhow::anyhow!("the test is over"),
+            });
+            let server = Server {
+                address: ([127, 0, 0, 1], 0).into(),
+                counts: Arc::default(),
+                threads: vec![goes_on, thread::spawn(end)],
+            };
+            let (over, is_over) = mpsc::channel();
+            thread::spawn(move || over.send(server.wait()));
+            let error = is_over.recv_timeout(Duration::from_secs(60));
+            drop(hold);
+            let error = error.expect("one of two threads has ended").to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+}

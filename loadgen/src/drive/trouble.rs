@@ -45,7 +45,12 @@ impl Trouble {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Dial(error) | Self::Io(error) => ErrorKind::from(error),
+            Self::Dial(error) => match ErrorKind::from(error) {
+                // Nothing had been sent that could be lost.
+                ErrorKind::TimedOut => ErrorKind::Unreachable,
+                other => other,
+            },
+            Self::Io(error) => ErrorKind::from(error),
             Self::GivenUp => ErrorKind::TimedOut,
             Self::Fault(fault) if fault.is_cut() => ErrorKind::Closed,
             Self::Fault(_) | Self::Complaint { .. } | Self::Unexpected { .. } => {
@@ -61,5 +66,23 @@ impl Trouble {
             Some(ECANCELED) => Self::GivenUp,
             _ => Self::Io(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dial_that_took_too_long_has_lost_no_bytes() {
+        const ETIMEDOUT: i32 = 110;
+        let late = || io::Error::from_raw_os_error(ETIMEDOUT);
+        let dialled = Trouble::Dial(late()).kind();
+        assert_eq!(dialled, ErrorKind::Unreachable);
+        assert!(!dialled.loses_bytes());
+        // There was a connection, and what was sent on it may be lost.
+        assert_eq!(Trouble::Io(late()).kind(), ErrorKind::TimedOut);
+        let refused = Trouble::Dial(io::ErrorKind::ConnectionRefused.into());
+        assert_eq!(refused.kind(), ErrorKind::Refused);
     }
 }

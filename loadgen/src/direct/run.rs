@@ -317,3 +317,16 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().build().context("no runtime")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::assert_directions;
+
+    #[test]
+    fn it_is_known_of_each_figure_which_way_is_better() {
+        let higher = ["far_end_connections_count", "far_end_received_bytes"];
+        let lower = ["far_end_cut_connections_count"];
+        assert_directions(&Outcome::default().figures(true), &higher, &lower);
+    }
+}

@@ -116,6 +116,7 @@ impl StallOutcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::assert_directions;
 
     #[test]
     fn windows_of_different_lengths_are_compared_by_rate() {
@@ -136,6 +137,30 @@ mod tests {
         assert_eq!(figures["others_before_bits_per_second"], 1600.0);
         assert_eq!(figures["others_kept_share"], 0.75);
         assert_eq!(figures["worst_of_others_kept_share"], 0.5);
+    }
+
+    #[test]
+    fn it_is_known_of_each_figure_which_way_is_better() {
+        let stall = StallOutcome {
+            before: vec![1],
+            during: vec![1],
+            has_stalled: true,
+            ..StallOutcome::default()
+        };
+        let all = Outcome {
+            held: Some(1),
+            stall: Some(stall),
+            ..Outcome::default()
+        };
+        let higher = [
+            "held_connections",
+            "others_before_bits_per_second",
+            "others_during_bits_per_second",
+            "others_kept_share",
+            "worst_of_others_kept_share",
+        ];
+        let lower = ["stalled_stream_was_cut_count"];
+        assert_directions(&all.figures(), &higher, &lower);
     }
 
     #[test]

@@ -180,9 +180,7 @@ impl Metric {
             | Self::Down
             | Self::Throughput
             | Self::Jain => Better::Higher,
-            Self::Figure(name) if name.ends_with("_per_s") || name.ends_with("_share") => {
-                Better::Higher
-            }
+            Self::Figure(name) => Better::of_figure(name),
             _ => Better::Lower,
         }
     }
@@ -253,13 +251,30 @@ impl Metric {
     }
 }
 
+impl Better {
+    /// By the unit in which a figure's name ends, but for those with which it is the other way round.
+    fn of_figure(name: &str) -> Self {
+        match name {
+            "held_connections"
+            | "tunnels_back_count"
+            | "far_end_connections_count"
+            | "far_end_received_bytes" => Self::Higher,
+            // What nobody asked for: work without load, and all at once after a storm.
+            "all_idle_cpu_share" | "attempts_max_per_second" => Self::Lower,
+            _ if name.ends_with("_per_second") || name.ends_with("_share") => Self::Higher,
+            _ => Self::Lower,
+        }
+    }
+}
+
 impl Kind {
     /// A figure's name ends in its unit.
     fn of_figure(name: &str) -> Self {
         match name {
+            "held_connections" => Self::Count,
             _ if name.ends_with("_ns") => Self::Time,
-            _ if name.ends_with("_bits_per_s") => Self::BitsPerSecond,
-            _ if name.ends_with("_per_s") => Self::PerSecond,
+            _ if name.ends_with("_bits_per_second") => Self::BitsPerSecond,
+            _ if name.ends_with("_per_second") => Self::PerSecond,
             _ if name.ends_with("_bytes") => Self::Bytes,
             _ if name.ends_with("_share") => Self::Share,
             _ if name.ends_with("_count") => Self::Count,
@@ -305,9 +320,47 @@ const PLAIN: [(&str, Metric); 13] = [
     ("lag", Metric::Lag),
 ];
 
+/// For the tests of whoever makes figures: these are all, with the direction in which each gets better.
+#[cfg(test)]
+pub(crate) fn assert_directions(
+    figures: &std::collections::BTreeMap<String, f64>,
+    higher: &[&'static str],
+    lower: &[&'static str],
+) {
+    let of = |better| {
+        let figures = figures.keys().map(String::as_str);
+        figures
+            .filter(|name| Metric::Figure((*name).to_owned()).better() == better)
+            .collect::<Vec<_>>()
+    };
+    let sorted = |names: &[&'static str]| {
+        let mut names = names.to_vec();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(of(Better::Higher), sorted(higher));
+    assert_eq!(of(Better::Lower), sorted(lower));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_figures_unit_is_the_end_of_its_name() {
+        for (name, kind) in [
+            ("alone_cpu_per_operation_ns", Kind::Time),
+            ("others_before_bits_per_second", Kind::BitsPerSecond),
+            ("alone_per_second", Kind::PerSecond),
+            ("far_end_received_bytes", Kind::Bytes),
+            ("kept_share", Kind::Share),
+            ("tunnels_back_count", Kind::Count),
+            ("held_connections", Kind::Count),
+            ("bytes_flow_p99_s", Kind::Number),
+        ] {
+            assert_eq!(Metric::Figure(name.to_owned()).kind(), kind, "{name}");
+        }
+    }
 
     #[test]
     fn a_name_is_read_back() {

@@ -40,6 +40,8 @@ pub use hlog::HLOG_FILE;
 pub use interrupt::watch as watch_signals;
 pub use interval::{INTERVAL_HISTOGRAM_SIZE, Interval, LATENCY_MAX_NS, StreamBytes};
 pub use latency::{Bin, Latency, Step};
+#[cfg(test)]
+pub(crate) use metric::assert_directions;
 pub use metric::{Better, Kind, Metric};
 pub(crate) use own_cpu::OwnCpu;
 pub use plot::PLOT_FILES;

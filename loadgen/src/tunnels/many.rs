@@ -194,12 +194,20 @@ fn memory_per_tunnel(
         }
         Ok(sums)
     };
-    let (few, all) = (memory(alone)?, memory(crowd)?);
-    let more = |(part, bytes): (&str, f64)| {
+    Ok(more_memory(&memory(alone)?, &memory(crowd)?, idle))
+}
+
+/// By part, of a few tunnels and of all.
+fn more_memory(
+    few: &BTreeMap<&str, f64>,
+    all: &BTreeMap<&str, f64>,
+    idle: usize,
+) -> BTreeMap<String, f64> {
+    let more = |(part, bytes): (&&str, &f64)| {
         let name = format!("{part}_user_memory_per_idle_tunnel_bytes");
         Some((name, (bytes - few.get(part)?) / idle as f64))
     };
-    Ok(all.into_iter().filter_map(more).collect())
+    all.iter().filter_map(more).collect()
 }
 
 /// As many of them, evenly over all.
@@ -352,6 +360,7 @@ fn one_tunnel(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::assert_directions;
 
     #[test]
     fn shares_are_of_the_same_round() {
@@ -361,6 +370,36 @@ mod tests {
         assert_eq!(figures["kept_most_share"], 1.0);
         assert_eq!(figures["alone_per_second"], 50.0);
         assert_eq!(compare(&[(1.0, 1.0), (1.0, 0.5)])["kept_share"], 0.75);
+    }
+
+    #[test]
+    fn it_is_known_of_each_figure_which_way_is_better() {
+        let mut figures = compare(&[(1.0, 1.0)]);
+        let driven = || {
+            let mut ledger = Ledger::new(Vec::new());
+            ledger.begin();
+            ledger.end(Some(1));
+            ledger
+        };
+        figures.extend(costs(&[driven(), driven()]));
+        let memory = ["service", "source", "destination"].map(|part| (part, 1.0));
+        figures.extend(more_memory(&memory.into(), &memory.into(), 1));
+        let higher = [
+            "alone_per_second",
+            "beside_idle_per_second",
+            "kept_least_share",
+            "kept_most_share",
+            "kept_share",
+        ];
+        let lower = [
+            "all_idle_cpu_share",
+            "alone_cpu_per_operation_ns",
+            "beside_idle_cpu_per_operation_ns",
+            "destination_user_memory_per_idle_tunnel_bytes",
+            "service_user_memory_per_idle_tunnel_bytes",
+            "source_user_memory_per_idle_tunnel_bytes",
+        ];
+        assert_directions(&figures, &higher, &lower);
     }
 
     #[test]

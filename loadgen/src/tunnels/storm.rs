@@ -1,5 +1,6 @@
 //! All tunnels are cut at once: how long until each carries verified bytes again.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -126,16 +127,9 @@ pub fn storm(settings: StormSettings) -> Result<Verdict, Error> {
     drop(recorder);
 
     let attempts = Attempts::of(&system.take_attempts(), cut);
-    let times = |of: fn(&Back) -> Instant| {
-        let back = tunnels.iter().filter_map(Progress::back);
-        Recoveries::new(back.map(|it| of(it).duration_since(cut)).collect())
-    };
-    let is_back = tunnels.iter().filter(|it| it.back().is_some()).count();
-    let mut figures = attempts.figures();
-    figures.extend(times(|it| it.linked).figures("both_links_back"));
-    figures.extend(times(|it| it.carried).figures("bytes_flow"));
-    figures.insert("tunnels_back_count".to_owned(), is_back as f64);
-    figures.insert("failed_probes_count".to_owned(), retries as f64);
+    let back: Vec<&Back> = tunnels.iter().filter_map(Progress::back).collect();
+    let is_back = back.len();
+    let figures = figures(&attempts, &back, cut, retries);
     let mut warnings = Vec::new();
     if is_back < tunnels.len() {
         let (all, time) = (tunnels.len(), settings.patience);
@@ -153,6 +147,25 @@ pub fn storm(settings: StormSettings) -> Result<Verdict, Error> {
         is_back == tunnels.len(),
         &settings.output,
     )
+}
+
+/// By name, each name ending in its unit: how hard was tried, and when tunnels were back after `cut`.
+fn figures(
+    attempts: &Attempts,
+    back: &[&Back],
+    cut: Instant,
+    retries: u64,
+) -> BTreeMap<String, f64> {
+    let times = |of: fn(&Back) -> Instant| {
+        let times = back.iter().map(|it| of(it).duration_since(cut));
+        Recoveries::new(times.collect())
+    };
+    let mut figures = attempts.figures();
+    figures.extend(times(|it| it.linked).figures("both_links_back"));
+    figures.extend(times(|it| it.carried).figures("bytes_flow"));
+    figures.insert("tunnels_back_count".to_owned(), back.len() as f64);
+    figures.insert("failed_probes_count".to_owned(), retries as f64);
+    figures
 }
 
 fn accounts(subjects: &[SubjectSpec]) -> Result<Accountant, Error> {
@@ -335,5 +348,41 @@ fn probe_some(
         if answer.send((tunnel, outcome)).is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::assert_directions;
+
+    #[test]
+    fn it_is_known_of_each_figure_which_way_is_better() {
+        let attempts = Attempts {
+            by_second: vec![1],
+            ..Attempts::default()
+        };
+        let cut = Instant::now();
+        let back = Back {
+            linked: cut,
+            carried: cut,
+        };
+        let lower = [
+            "attempts_count",
+            "attempts_in_second_000_count",
+            "attempts_max_per_second",
+            "both_links_back_max_s",
+            "both_links_back_p50_s",
+            "both_links_back_p90_s",
+            "both_links_back_p99_s",
+            "bytes_flow_max_s",
+            "bytes_flow_p50_s",
+            "bytes_flow_p90_s",
+            "bytes_flow_p99_s",
+            "failed_attempts_count",
+            "failed_probes_count",
+        ];
+        let figures = figures(&attempts, &[&back], cut, 1);
+        assert_directions(&figures, &["tunnels_back_count"], &lower);
     }
 }

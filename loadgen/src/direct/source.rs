@@ -43,6 +43,7 @@ pub(super) struct Source {
     is_ending: bool,
     /// When no more load was offered: the time was up, or the tunnel had ended before.
     offered_until: Option<Instant>,
+    has_given_up: bool,
     /// Why the tunnel ended before the source, if it did.
     pub(super) cut_short: Option<String>,
     /// Connections on which a byte was wrong.
@@ -71,6 +72,7 @@ impl Source {
             scratch: Vec::new(),
             is_ending: false,
             offered_until: None,
+            has_given_up: false,
             cut_short: None,
             faults: 0,
             first_fault: None,
@@ -182,6 +184,7 @@ impl Source {
         self.pauses.clear();
         self.skip_late();
         self.is_ending = true;
+        self.has_given_up = true;
     }
 
     /// What only the profile knows.
@@ -304,13 +307,26 @@ impl Source {
         loop {
             // Each message may end the lane.
             let Some(lane) = self.lanes.get_mut(&connection) else {
-                return;
+                return self.stray(connection, input);
             };
             match lane.next(&mut input) {
                 Ok(Some(message)) => self.take_message(connection, message, now),
                 Ok(None) => return,
                 Err(fault) => return self.fault(connection, fault.to_string()),
             }
+        }
+    }
+
+    /// Bytes behind a trailer, or for a connection that was never opened. Where connections were reset from here, as after
+    /// a fault or beyond the stall's bound, the other side may not know yet.
+    fn stray(&mut self, connection: u32, bytes: &[u8]) {
+        let stall = self.stall.as_ref();
+        let may_be_late = self.has_given_up
+            || self.faults > 0
+            || stall.is_some_and(|it| it.is_victim(connection));
+        if !bytes.is_empty() && !may_be_late {
+            let text = format!("{} bytes for a connection that is none", bytes.len());
+            self.fault(connection, text);
         }
     }
 

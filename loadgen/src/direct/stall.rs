@@ -35,7 +35,7 @@ impl Stall {
         }
     }
 
-    fn is_victim(&self, connection: u32) -> bool {
+    pub(super) fn is_victim(&self, connection: u32) -> bool {
         connection == self.victim
     }
 

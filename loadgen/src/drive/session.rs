@@ -83,11 +83,12 @@ impl Session {
         self.answered(reply).await
     }
 
-    /// The last round trip: the trailer goes with the question, and the far end's comes with the answer.
+    /// The last round trip: the trailer goes with the question, and the far end's comes with the answer. To be
+    /// [left](Self::leave) then.
     ///
     /// # Errors
-    /// Those of [`ask`](Self::ask) and of [`close`](Self::close).
-    pub async fn ask_last(mut self, size: usize, reply: usize) -> Result<(), Trouble> {
+    /// Those of [`ask`](Self::ask), or the far end's trailer did not come, or does not fit.
+    pub async fn ask_last(&mut self, size: usize, reply: usize) -> Result<(), Trouble> {
         self.sender.seeded(Kind::Ask, reply as u32, size);
         self.sender.end();
         self.answered(reply).await?;
@@ -116,11 +117,22 @@ impl Session {
     /// Ends both tracks in order.
     ///
     /// # Errors
-    /// The far end's trailer did not come, or does not fit.
+    /// The far end's trailer did not come, or does not fit, or something came behind it.
     pub async fn close(mut self) -> Result<(), Trouble> {
         self.sender.end();
         self.sender.send().await?;
-        self.receiver.trailer().await
+        self.receiver.trailer().await?;
+        self.leave().await
+    }
+
+    /// Both tracks have ended: sees to it that nothing comes behind the trailer.
+    ///
+    /// # Errors
+    /// Something does.
+    pub async fn leave(self) -> Result<(), Trouble> {
+        // This ends our direction: a far end that waits for that ends its own then.
+        drop(self.sender);
+        self.receiver.leave().await
     }
 
     /// Both halves, for tasks of their own.
@@ -193,6 +205,21 @@ impl Receiver {
             self.reader.finish()?;
         }
         Ok(())
+    }
+
+    /// Reads on behind the trailer, to the end of the connection. However it ends, or is given up, nothing is lost any
+    /// more.
+    ///
+    /// # Errors
+    /// A byte came.
+    pub async fn leave(mut self) -> Result<(), Trouble> {
+        loop {
+            self.buffered()?;
+            let read = self.input.read(&mut self.stream, &self.cancel).await;
+            if !matches!(read, Ok(true)) {
+                return Ok(());
+            }
+        }
     }
 
     /// Bytes that have come and were right.

@@ -153,7 +153,7 @@ impl Stream {
     ) -> Result<(), Trouble> {
         (self.up, self.down) = (0, receiver.offset());
         let mut has_ended = false;
-        while !has_ended {
+        loop {
             let mut acknowledged = self.up;
             while let Some(message) = receiver.buffered()? {
                 match message.kind {
@@ -164,7 +164,7 @@ impl Stream {
             }
             self.note(acknowledged, receiver.offset(), &tell);
             if has_ended {
-                return Ok(());
+                break;
             }
             if let Some(pause) = pause.as_mut().filter(|it| it.is_due()) {
                 pause.is_taken = true;
@@ -172,7 +172,7 @@ impl Stream {
             }
             receiver.read().await?;
         }
-        Ok(())
+        receiver.leave().await
     }
 
     /// What comes after the time is up is verified, but not counted.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use monoio::task::JoinHandle;
 
 use super::Sessions;
-use crate::drive::{Trouble, Worker};
+use crate::drive::{Session, Trouble, Worker};
 use crate::settings::Model;
 
 /// As many tasks as there may be connections at once; each opens one after the other.
@@ -31,27 +31,43 @@ pub(super) fn spawn(
     tasks.extend(worker.connections().map(|index| {
         let worker = Rc::clone(worker);
         monoio::spawn(async move {
+            let mut leaving: Option<JoinHandle<()>> = None;
             while let Some(intended) = worker.next_start().await {
-                visit(&worker, index, intended, (size, reply)).await;
+                let session = visit(&worker, index, intended, (size, reply)).await;
+                // The next one need not wait for it, the one after that does: there are two for a place at most.
+                if let Some(before) = leaving.take() {
+                    before.await;
+                }
+                leaving = session.map(|it| monoio::spawn(leave(Rc::clone(&worker), it)));
+            }
+            if let Some(last) = leaving {
+                last.await;
             }
         })
     }));
     tasks
 }
 
-/// Dial, and one round trip with both trailers: the operation is the whole life of a connection.
-async fn visit(worker: &Worker, index: usize, intended: Instant, (size, reply): (usize, usize)) {
+/// Dial, and one round trip with both trailers: the operation is the whole life of a connection. Gives back one that has
+/// come to its end.
+async fn visit(
+    worker: &Worker,
+    index: usize,
+    intended: Instant,
+    (size, reply): (usize, usize),
+) -> Option<Session> {
     let started = Instant::now();
     let intended = match worker.job.drive.model {
         Model::Open { .. } => intended,
         Model::Closed => started,
     };
     match live(worker, index, size, reply).await {
-        Ok(()) => {
+        Ok(session) => {
             let (up, down) = (size as u64, reply as u64);
             worker
                 .recorder
                 .ok(intended, started, Instant::now(), up, down);
+            Some(session)
         }
         Err(trouble) => {
             worker.blame(&trouble);
@@ -59,13 +75,26 @@ async fn visit(worker: &Worker, index: usize, intended: Instant, (size, reply): 
             if worker.job.drive.model == Model::Closed {
                 worker.pause().await;
             }
+            None
         }
     }
 }
 
-async fn live(worker: &Worker, index: usize, size: usize, reply: usize) -> Result<(), Trouble> {
-    let session = worker.open(index).await?;
+async fn live(
+    worker: &Worker,
+    index: usize,
+    size: usize,
+    reply: usize,
+) -> Result<Session, Trouble> {
+    let mut session = worker.open(index).await?;
     let outcome = session.ask_last(size, reply).await;
     worker.recorder.closed();
-    outcome
+    outcome.map(|()| session)
+}
+
+/// Nothing may come behind the trailer.
+async fn leave(worker: Rc<Worker>, session: Session) {
+    if let Err(trouble) = session.leave().await {
+        worker.blame_connection(&trouble);
+    }
 }

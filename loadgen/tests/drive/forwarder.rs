@@ -26,6 +26,8 @@ pub(crate) enum Lie {
     Truncate,
     /// Two KiB are sent again.
     Replay,
+    /// Some bytes more come behind the last one.
+    Trail,
     /// No lie: each piece is held for so long, wherever it is.
     Hold(Duration),
     /// No lie: the connection ends after so long, whatever is under way.
@@ -84,7 +86,7 @@ pub(crate) fn start(
 fn forward(mut from: TcpStream, mut to: TcpStream, lie: Lie, offset: usize) {
     let mut buffer = vec![0; 65_536];
     let mut passed = 0;
-    let mut has_lied = matches!(lie, Lie::None | Lie::Hold(_) | Lie::HangUp(_));
+    let mut has_lied = matches!(lie, Lie::None | Lie::Trail | Lie::Hold(_) | Lie::HangUp(_));
     while let Ok(size @ 1..) = from.read(&mut buffer) {
         if let Lie::Hold(time) = lie {
             thread::sleep(time);
@@ -104,13 +106,18 @@ fn forward(mut from: TcpStream, mut to: TcpStream, lie: Lie, offset: usize) {
             break;
         }
     }
+    if matches!(lie, Lie::Trail) {
+        // A reader that takes the trailer for the end of all has gone by then.
+        thread::sleep(Duration::from_millis(20));
+        let _ = to.write_all(b"and more");
+    }
     let _ = to.shutdown(Shutdown::Write);
 }
 
 /// Whether there was anything to lie about.
 fn tell(lie: Lie, bytes: &mut Vec<u8>, at: usize) -> bool {
     match lie {
-        Lie::None | Lie::Hold(_) | Lie::HangUp(_) => {}
+        Lie::None | Lie::Trail | Lie::Hold(_) | Lie::HangUp(_) => {}
         Lie::Flip => bytes[at] ^= 0x20,
         Lie::Drop => drop(bytes.remove(at)),
         Lie::Double => bytes.insert(at, bytes[at]),

@@ -72,6 +72,25 @@ fn round_trips_find_a_wrong_byte_in_question_or_answer() {
     }
 }
 
+/// The far end looks for them upwards.
+#[test]
+fn bytes_behind_the_trailer_are_found() {
+    for profile in [
+        "latency --closed",
+        "churn --closed",
+        "bulk --direction down",
+        "bulk --direction up",
+        "idle --connections 3",
+    ] {
+        let profile = format!("{profile} --duration 200ms");
+        let run = run(&profile, Lie::Trail, Way::Down, 0);
+        assert_eq!(run.code, 1, "{profile}: {}", run.text);
+        let summary = run.summary.expect("it ran");
+        let losses: Vec<ErrorKind> = summary.losses().into_keys().collect();
+        assert_eq!(losses, [ErrorKind::Mismatch], "{profile}: {}", run.text);
+    }
+}
+
 /// Every byte but the last eight is missed by what follows it in the same message.
 #[test]
 fn a_question_that_has_lost_its_end_is_never_answered_and_fails_the_run() {

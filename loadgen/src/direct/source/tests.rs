@@ -460,3 +460,43 @@ fn a_tunnel_may_end_once_the_time_is_up() {
     assert_eq!(told.errors.of(ErrorKind::Reset), 1);
     assert_eq!(told.connection_errors.total(), 0);
 }
+
+/// Behind the trailer in the same message, in another one, and for a connection that was never opened.
+#[test]
+fn bytes_that_belong_to_no_connection_are_a_fault() {
+    let load = Load {
+        asks: 0,
+        churns: 1,
+        ..ASKS
+    };
+    for (connection, with_trailer) in [(1, true), (1, false), (2, false)] {
+        let (mut source, intervals) = source(load);
+        source.fire(due(Instant::now()), Instant::now());
+        let mut out = answer();
+        if with_trailer {
+            out.push(0);
+        }
+        source.data(1, &out);
+        source.data(connection, &[]);
+        if !with_trailer {
+            source.data(connection, &[0]);
+        }
+        assert_eq!(source.faults, 1, "{connection}");
+        // One is enough to tell.
+        source.data(connection, &[0]);
+        assert_eq!(source.faults, 1, "{connection}");
+        let errors = told(source, &intervals).errors;
+        assert_eq!(errors.of(ErrorKind::Mismatch), 1);
+    }
+}
+
+#[test]
+fn what_comes_for_a_connection_that_was_given_up_is_late() {
+    let (mut source, intervals) = source(ASKS);
+    source.fire(due(Instant::now()), Instant::now());
+    source.finish();
+    source.give_up(ErrorKind::TimedOut);
+    source.data(1, &answer());
+    let errors = told(source, &intervals).errors;
+    assert_eq!((errors.of(ErrorKind::TimedOut), errors.total()), (1, 1));
+}

@@ -49,7 +49,7 @@ async fn send(queue: &Queue, broker: &Broker) {
         // In this order, as shuttle must be able to repeat it.
         tokio::select! {
             biased;
-            () = broker.lost.notified() => assert_eq!(queue.take_back(), 0),
+            () = broker.lost.notified() => assert_eq!(queue.take_back(Timestamp::from_millis(0)), 0),
             handed = queue.next(&Clock) => {
                 let tunnel = handed.tunnel.as_str();
                 assert!(!(had_ended && tunnel == "ended"), "it was taken back");

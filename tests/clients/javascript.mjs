@@ -53,7 +53,7 @@ assert.deepEqual(tags, [{ key: "k", value: "w" }]);
 
 const stranger = made({ credentials: { accessKeyId: process.env.AWS_ACCESS_KEY_ID, secretAccessKey: "x".repeat(40) } });
 await fails(stranger.send(new ListTunnelsCommand({})), "InvalidSignatureException", 403);
-await fails(call(OpenTunnelCommand, { description: "x".repeat(70_000) }), "RequestEntityTooLargeException", 413);
+await fails(call(OpenTunnelCommand, { description: "x".repeat(330_000) }), "RequestEntityTooLargeException", 413);
 // The protocol itself has no 404: the registry's has, for a path that there is not. It is signed for under another name.
 const lost = made({ signingName: "iot" });
 lost.middlewareStack.add((next) => (args) => {

@@ -162,7 +162,8 @@ GARBAGE = st.binary(max_size=200) | st.sampled_from(
 # Deeper than anybody reads, larger than a body may be, and larger than what is thrown away in silence.
 HEAVY = st.sampled_from(
     [b"[" * 60_000, b'{"a":' * 12_000, b'{"tags":' + b"[" * 500 + b"]" * 500 + b"}", b'"' + b"x" * 70_000 + b'"',
-     b" " * 65_536 + b"{}", b"1" * 60_000, b'{"description":"' + b"x" * 1_200_000 + b'"}']
+     b'"' + b"x" * 330_000 + b'"', b" " * 327_680 + b"{}", b"1" * 60_000,
+     b'{"description":"' + b"x" * 1_200_000 + b'"}']
 )
 
 

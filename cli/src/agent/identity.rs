@@ -7,7 +7,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use adit_engine::tls::{ClientTls, Pins, client_config, client_config_from};
+use adit_engine::link::LinkTls;
+use adit_engine::tls::{ClientTls, Pins, RecordsChoice, client_config, client_config_from};
 use adit_proto::escape::Escaped;
 use rustls::ClientConfig;
 use rustls::pki_types::pem::{self, PemObject};
@@ -35,7 +36,7 @@ pub struct Identity {
     /// With the device's certificate, towards MQTT.
     pub mqtt: Arc<ClientConfig>,
     /// Without it, towards the data plane, which wants tokens.
-    pub tunnels: Arc<ClientConfig>,
+    pub tunnels: LinkTls,
 }
 
 impl Identity {
@@ -48,11 +49,12 @@ impl Identity {
         let pair = (files.certificate.as_path(), files.key.as_path());
         let mut mqtt = mqtt_config(files.ca.as_deref(), Some(pair))?;
         mqtt.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let tunnels = client_config(&ClientTls {
+        let trust = ClientTls {
             ca_path: files.ca.clone(),
             no_verify: false,
             pins: files.pins.clone(),
-        });
+        };
+        let tunnels = LinkTls::from_settings(&trust, RecordsChoice::default());
         Ok(Self {
             mqtt: Arc::new(mqtt),
             tunnels: tunnels.map_err(|error| IdentityError::Ca(error.to_string()))?,

@@ -81,7 +81,7 @@ impl Agent {
         let shared = Arc::new(Shared {
             event_loop,
             lookups: Lookups::default(),
-            tls: Arc::clone(&settings.identity.tunnels),
+            tls: settings.identity.tunnels.clone(),
             web_proxy,
             limits: settings.limits,
             nowhere: settings.state_dir.join(NOWHERE),

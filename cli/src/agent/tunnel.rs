@@ -10,14 +10,12 @@ use adit_engine::link::{
     Notice, Outcome, WebProxy,
 };
 use adit_engine::ring::{LoopHandle, ProxyId, ProxyOptions};
-use adit_engine::tls::RecordsChoice;
 use adit_engine::tunnel::endpoint::Endpoint;
 use adit_engine::tunnel::limits::Limits;
 use adit_engine::tunnel::mapping::Mapping;
 use adit_engine::tunnel::proxy::{Proxy, ProxySettings};
 use adit_proto::{Mode, ServiceId, Subprotocol};
 use adit_service::clock::Clock;
-use rustls::ClientConfig;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
@@ -32,7 +30,7 @@ use crate::settings::service::ServiceAddress;
 pub(super) struct Shared {
     pub(super) event_loop: LoopHandle,
     pub(super) lookups: Lookups,
-    pub(super) tls: Arc<ClientConfig>,
+    pub(super) tls: LinkTls,
     pub(super) web_proxy: Option<WebProxy>,
     pub(super) limits: AgentLimits,
     /// A socket that nobody listens on: where services that this device does not know lead.
@@ -144,10 +142,7 @@ impl Tunnel {
             user_agent: concat!("adit/", env!("CARGO_PKG_VERSION")).to_owned(),
             bind: None,
             web_proxy: shared.web_proxy.clone(),
-            tls: Some(LinkTls::new(
-                Arc::clone(&shared.tls),
-                RecordsChoice::default(),
-            )),
+            tls: Some(shared.tls.clone()),
             deadlines: Deadlines::default(),
         }
     }

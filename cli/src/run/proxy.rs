@@ -1,17 +1,15 @@
 //! Runs one side of a tunnel, until it ends.
 
 use std::io;
-use std::sync::Arc;
 
 use adit_engine::link::{
     BackoffPolicy, Deadlines, DialSettings, Dialer, Keeper, KeeperSettings, LinkError, LinkTls,
     Notice as Event, Outcome, WebProxy,
 };
 use adit_engine::ring::{self, Address, ProxyId, ProxyOptions};
-use adit_engine::tls::{ClientTls, ConfigError, client_config};
+use adit_engine::tls::ClientTls;
 use adit_engine::tunnel::limits::Limits;
 use adit_engine::tunnel::proxy::{self as core, Proxy};
-use rustls::ClientConfig;
 use tracing::{error, info, warn};
 
 use super::runtime::{self, Stop};
@@ -19,7 +17,7 @@ use super::stdio::{Stdio, StdioError};
 use crate::exit::ExitCode;
 use crate::output::{self, Notice};
 use crate::personality::Personality;
-use crate::settings::{ProxySettings, TlsSettings};
+use crate::settings::ProxySettings;
 
 /// Runs one side of a tunnel, until it ends.
 pub fn proxy(settings: ProxySettings) -> ExitCode {
@@ -132,26 +130,6 @@ fn new_proxy(settings: &ProxySettings) -> Result<Proxy, ExitCode> {
     Ok(Proxy::new(settings, seed))
 }
 
-/// Towards the service and, where that has a pinned key, towards a web proxy, which has another.
-fn tls_configs(settings: &TlsSettings) -> Result<TlsConfigs, ConfigError> {
-    let unpinned = ClientTls {
-        ca_path: settings.ca_path.clone(),
-        no_verify: !settings.verify,
-        pins: None,
-    };
-    let config = client_config(&unpinned)?;
-    let Some(pins) = settings.pins.clone() else {
-        return Ok((config, None));
-    };
-    let pinned = client_config(&ClientTls {
-        pins: Some(pins),
-        ..unpinned
-    })?;
-    Ok((pinned, Some(config)))
-}
-
-type TlsConfigs = (Arc<ClientConfig>, Option<Arc<ClientConfig>>);
-
 fn dial_settings(settings: &ProxySettings) -> Result<DialSettings, ExitCode> {
     let web_proxy = settings.web_proxy.as_ref().map(|found| {
         WebProxy::parse(found.url.expose()).map_err(|fault| {
@@ -160,7 +138,12 @@ fn dial_settings(settings: &ProxySettings) -> Result<DialSettings, ExitCode> {
             ExitCode::Usage
         })
     });
-    let (config, for_web_proxy) = tls_configs(&settings.tls).map_err(|fault| {
+    let trust = ClientTls {
+        ca_path: settings.tls.ca_path.clone(),
+        no_verify: !settings.tls.verify,
+        pins: settings.tls.pins.clone(),
+    };
+    let tls = LinkTls::from_settings(&trust, settings.records.into()).map_err(|fault| {
         error!("--capath: {fault}");
         ExitCode::BadConfiguration
     })?;
@@ -174,11 +157,7 @@ fn dial_settings(settings: &ProxySettings) -> Result<DialSettings, ExitCode> {
         user_agent: runtime::USER_AGENT.to_owned(),
         bind: None,
         web_proxy: web_proxy.transpose()?,
-        tls: Some(LinkTls {
-            config,
-            web_proxy: for_web_proxy,
-            records: settings.records.into(),
-        }),
+        tls: Some(tls),
         deadlines: Deadlines::default(),
     })
 }

@@ -245,11 +245,13 @@ fn tls(
 
 fn pins(given: &Given) -> Result<Pins, BadInput> {
     given.value.parse().map_err(|error: PinError| {
-        let hint = "write it as sha256// and the base64 of the SHA-256 of the service's public key, with ; \
-                    between several; `adit proxy --help` says how to calculate it";
-        BadInput::value(Opt::Pin, &given.origin, error.to_string(), hint)
+        BadInput::value(Opt::Pin, &given.origin, error.to_string(), PIN_HINT)
     })
 }
+
+/// What to do about pins that cannot be read.
+pub(crate) const PIN_HINT: &str = "write sha256// and the base64 of the SHA-256 of the service's public key, with ; \
+                                   between several; `adit proxy --help` says how to calculate it";
 
 fn ca_path(
     args: &ProxyArgs,

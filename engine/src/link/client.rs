@@ -20,7 +20,9 @@ use super::channel::Channel;
 use super::dial::{happy_eyeballs, resolve};
 use super::socket::{IntoFd, tune};
 use super::{Link, LinkError, ProxyError, ProxyScheme, Step, WebProxy, bridge, proxy};
-use crate::tls::{self, PlainRecords, Records, RecordsChoice};
+use crate::tls::{
+    self, ClientTls, ConfigError, PlainRecords, Records, RecordsChoice, client_config,
+};
 
 /// Everything that is needed to connect to a service.
 #[derive(Debug, Clone)]
@@ -68,6 +70,26 @@ impl LinkTls {
             web_proxy: None,
             records,
         }
+    }
+
+    /// By these settings, whose pins are the service's alone.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when authorities cannot be read, or there are none.
+    pub fn from_settings(
+        settings: &ClientTls,
+        records: RecordsChoice,
+    ) -> Result<Self, ConfigError> {
+        let unpinned = ClientTls {
+            pins: None,
+            ..settings.clone()
+        };
+        let web_proxy = settings.pins.as_ref().map(|_| client_config(&unpinned));
+        Ok(Self {
+            web_proxy: web_proxy.transpose()?,
+            ..Self::new(client_config(settings)?, records)
+        })
     }
 }
 

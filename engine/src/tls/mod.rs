@@ -18,6 +18,8 @@ pub(crate) mod tests;
 
 use std::ops::Range;
 
+#[cfg(test)]
+pub(crate) use config::pin_of;
 pub use config::{
     ClientTls, ConfigError, PinError, Pins, ServerTls, client_config, client_config_from,
     server_config, server_config_from, server_config_with,

@@ -45,7 +45,7 @@ use super::settings::{AgentLimits, AgentSettings, Thing};
 use crate::args::command::AgentArgs;
 use crate::fault::BadInput;
 use crate::log::{Format, LogSettings, Verbosity};
-use crate::settings::check::web_proxy;
+use crate::settings::check::{PIN_HINT, web_proxy};
 use crate::settings::limits::CONNECTIONS;
 use crate::settings::service::{ServiceAddress, parse_address};
 use crate::world::World;
@@ -159,13 +159,7 @@ fn region(entry: &Entry<'_>) -> Result<Region, BadInput> {
 }
 
 fn pins(entry: &Entry<'_>) -> Result<Pins, BadInput> {
-    let problem = |error: PinError| {
-        entry.fault(
-            error,
-            "write it as sha256// and the base64 of the SHA-256 of the service's public key, with ; \
-             between several",
-        )
-    };
+    let problem = |error: PinError| entry.fault(error, PIN_HINT);
     entry.text()?.parse().map_err(problem)
 }
 

@@ -115,7 +115,7 @@ fn everything_can_be_said() {
     assert_eq!(settings.state_dir, PathBuf::from("/var/lib/x"));
     assert_eq!(settings.on_tunnel, Some(bench.path("bin/hook")));
     assert_eq!(settings.identity.mqtt.alpn_protocols, [b"mqtt"]);
-    assert!(settings.identity.tunnels.alpn_protocols.is_empty());
+    assert!(settings.identity.tunnels.config.alpn_protocols.is_empty());
     assert_eq!(
         settings.limits,
         AgentLimits {

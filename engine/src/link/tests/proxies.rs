@@ -15,8 +15,8 @@ use super::super::{
 use super::support::{
     End, PATIENCE, Relay, TOKEN, converse, read_head, read_rest, scripted, settings, tls,
 };
-use crate::tls::RecordsChoice;
-use crate::tls::tests::support::{Certificate, configs, tls13_suites};
+use crate::tls::tests::support::{Certificate, configs, configs_from, identity, tls13_suites};
+use crate::tls::{ClientTls, RecordsChoice, pin_of};
 
 /// Reads a CONNECT, connects to `relay` whatever it asks for, and copies. Gives back the CONNECT.
 async fn forward<S>(mut client: S, relay: SocketAddr) -> String
@@ -129,6 +129,41 @@ async fn the_end_of_the_far_side_comes_through_a_tls_proxy_behind_its_last_bytes
         start.elapsed() < Duration::from_secs(3),
         "{:?}",
         start.elapsed()
+    );
+}
+
+/// Which has a key of its own, whatever the service must have.
+#[tokio::test]
+async fn a_pinned_key_is_not_asked_of_a_tls_proxy() {
+    let service = identity(Certificate::Good);
+    let trust = ClientTls {
+        no_verify: true,
+        pins: Some(pin_of(&service.0).unwrap().to_string().parse().unwrap()),
+        ..ClientTls::default()
+    };
+    let tls = LinkTls::from_settings(&trust, RecordsChoice::InPlace).unwrap();
+    let (_, config) = configs_from(tls13_suites()[0], service);
+    let mut relay = Relay::start(super::super::ServeConfig {
+        tls: Some(config),
+        ..Default::default()
+    })
+    .await;
+    let (_, others) = configs(tls13_suites()[0]);
+    let (proxy, _task) = tls_proxy(others, relay.address).await;
+    let (near, far) = relay
+        .connect(through("https://localhost:PROXY", proxy, tls.clone()))
+        .await;
+    converse(near, far, 1 << 10).await;
+    let (proxy, _task) = tls_proxy(configs(tls13_suites()[0]).1, relay.address).await;
+    let swapped = LinkTls {
+        web_proxy: Some(Arc::clone(&tls.config)),
+        ..tls
+    };
+    let refused = Dialer::new(through("https://localhost:PROXY", proxy, swapped));
+    let error = refused.dial().await.unwrap_err();
+    assert!(
+        error.to_string().contains("not one of those pinned"),
+        "{error}"
     );
 }
 

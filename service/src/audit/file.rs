@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use adit_engine::failpoint::failpoint;
+use adit_engine::failpoint::fallible;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{AuditError, AuditSink, Record};
@@ -102,7 +102,7 @@ impl Writer {
             rotate(&self.path)?;
             (file, size) = open(&self.path)?;
         }
-        failpoint("audit-write", &"file");
+        fallible("audit-write", &"file")?;
         file.write_all(bytes)?;
         self.open = Some((file, size + bytes.len() as u64));
         Ok(())

@@ -105,7 +105,9 @@ pub(crate) mod data_dir {
 }
 
 pub(crate) mod failpoint {
-    pub(crate) fn failpoint(_: &str, _: &dyn std::fmt::Display) {}
+    pub(crate) fn fallible(_: &str, _: &dyn std::fmt::Display) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 pub(crate) mod handshake {

@@ -1,14 +1,13 @@
-//! at each step of making something durable the process panics, dies, or stands still for a second. What was
-//! acknowledged before and meanwhile is there afterwards, also in the process that is started again, and the service
+//! at each step of making something durable the process panics, dies, fails, or stands still for a second. What
+//! was acknowledged before and meanwhile is there afterwards, also in the process that is started again, and the service
 //! goes on or comes back.
 //!
 //! A process that dies does so at the very step, by `abort`: nothing is unwound, flushed or closed, so that files are
-//! left as a `kill -9` leaves them (kills from outside, at any moment, are R-01's). There is no fault `error`, as a
-//! failpoint has no result that its place could take for a failure; calls that fail on the store's and the audit's
-//! files are R-04's (`disk`).
+//! left as a `kill -9` leaves them (kills from outside, at any moment, are R-01's). An error is what the disk would
+//! answer; calls of the kernel that fail on the store's and the audit's files are R-04's (`disk`).
 //!
-//! Failpoints are in debug builds alone. `ADIT_STEPS` is how often each pair of step and fault is tried (a release: 170,
-//! which is 2,040 runs).
+//! Failpoints are in debug builds alone. `ADIT_STEPS` is how often each pair of step and fault is tried (a release: 125,
+//! which is 2,000 runs).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,7 +35,7 @@ const STEPS: [&str; 4] = [
     "audit-write",
 ];
 
-const FAULTS: [&str; 3] = ["panic", "kill", "delay"];
+const FAULTS: [&str; 4] = ["panic", "kill", "error", "delay"];
 
 /// Tunnels whose promises are looked at after each end of the process: those of the last ten to twenty runs.
 const KEPT_MAX: usize = 200;

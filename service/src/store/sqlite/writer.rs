@@ -13,7 +13,7 @@ use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use adit_engine::failpoint::failpoint;
+use adit_engine::failpoint::fallible;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tracing::{error, info};
@@ -176,21 +176,23 @@ fn transaction(
     if connection.is_autocommit() {
         return Err(lost());
     }
-    failpoint("store-commit", &"sqlite");
-    connection.execute_batch("COMMIT").inspect_err(|_| {
+    let may_commit = fallible("store-commit", &"sqlite").map_err(failed);
+    let committed = may_commit.and_then(|()| connection.execute_batch("COMMIT"));
+    committed.inspect_err(|_| {
         // Fails when the failure itself has rolled back, which is as good.
         let _ = connection.execute_batch("ROLLBACK");
     })?;
-    failpoint("store-committed", &"sqlite");
-    Ok(())
+    fallible("store-committed", &"sqlite").map_err(failed)
 }
 
 /// A failure of the disk in the middle of a transaction undoes all of it, and so does a panic.
 fn lost() -> rusqlite::Error {
-    rusqlite::Error::SqliteFailure(
-        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR),
-        Some("the transaction was rolled back".to_owned()),
-    )
+    failed("the transaction was rolled back")
+}
+
+fn failed(why: impl Display) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
+    rusqlite::Error::SqliteFailure(code, Some(why.to_string()))
 }
 
 fn in_savepoint<T, E: Unavailable, D: Display>(
@@ -205,9 +207,11 @@ fn in_savepoint<T, E: Unavailable, D: Display>(
     }
     // A panic half-way is undone as a refusal is, and costs its own change alone: the thread writes on.
     let result = catch_unwind(AssertUnwindSafe(|| {
-        let result = apply(connection);
-        failpoint("store-change", &"sqlite");
-        result
+        let value = apply(connection)?;
+        match fallible("store-change", &"sqlite") {
+            Ok(()) => Ok(value),
+            Err(_) => Err(Fault::Refused(E::unavailable())),
+        }
     }));
     let end = match &result {
         Ok(Ok(_)) => "RELEASE operation",

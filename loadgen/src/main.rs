@@ -1,5 +1,6 @@
 //! The command `adit-loadgen`; everything but the allocator is in the library.
 
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

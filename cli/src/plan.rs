@@ -15,7 +15,8 @@ use rustls::pki_types::ServerName;
 
 use crate::agent;
 use crate::agent::settings::AgentSettings;
-use crate::args::command::{self, AgentArgs, DemoArgs, LogArgs, Request, ServeArgs};
+use crate::args::command::{self, AgentArgs, DemoArgs, Request, ServeArgs};
+use crate::args::log::LogArgs;
 use crate::args::options::{OPTIONS, Opt};
 use crate::args::{Given, ProxyArgs, environment, file, reference};
 use crate::fault::BadInput;

@@ -11,6 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_pars
 
 use super::broker::BrokerArgs;
 use super::fleet::{self, ConnectArgs, SshArgs, ThingArgs, TunnelArgs};
+use super::log::LogArgs;
 use super::options::{OPTIONS, Opt, Spelling};
 use super::{Origin, ProxyArgs, reference};
 use crate::fault::BadInput;
@@ -177,28 +178,6 @@ pub struct DemoArgs {
     /// How and how much to log
     #[command(flatten)]
     pub log: LogArgs,
-}
-
-/// What `serve` and `demo` have in common with `proxy`.
-#[derive(Args, Debug)]
-pub struct LogArgs {
-    /// 0 off, 1 fatal, 2 error, 3 warning, 4 info, 5 debug, 6 trace
-    #[arg(
-        short,
-        long,
-        value_name = "LEVEL",
-        default_value_t = 4,
-        help_heading = "Output"
-    )]
-    pub verbose: u16,
-    /// Form of the log on standard error
-    #[arg(
-        long,
-        value_name = "text|json",
-        default_value = "text",
-        help_heading = "Output"
-    )]
-    pub log_format: crate::log::Format,
 }
 
 /// Reads the arguments behind the program's name.

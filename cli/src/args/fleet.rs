@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Command, Subcommand};
 
-use super::command::LogArgs;
+use super::log::LogArgs;
 use adit_engine::ring::IoChoice;
 
 /// Which service, and who calls it.

@@ -18,6 +18,7 @@ pub mod command;
 pub mod environment;
 pub mod file;
 pub mod fleet;
+pub mod log;
 pub mod options;
 pub mod reference;
 

@@ -5,7 +5,7 @@ use adit_proto::escape::Escaped;
 use adit_service::access::sigv4::Credentials;
 
 use super::profile::Section;
-use super::sources::Sources;
+use super::sources::{Sources, text};
 use crate::fault::BadInput;
 use crate::world::World;
 
@@ -59,21 +59,6 @@ fn from_environment(world: &World) -> Result<Option<Credentials>, BadInput> {
         (None, None) => Ok(None),
         (Some(_), None) => Err(half(ACCESS_KEY_ID, SECRET_ACCESS_KEY)),
         (None, Some(_)) => Err(half(SECRET_ACCESS_KEY, ACCESS_KEY_ID)),
-    }
-}
-
-/// The value of a variable; an empty one counts as unset, as it does for AWS's tools.
-pub(super) fn text<'a>(world: &'a World, name: &str) -> Result<Option<&'a str>, BadInput> {
-    let Some(value) = world.variable(name) else {
-        return Ok(None);
-    };
-    match value.to_str() {
-        Some("") => Ok(None),
-        Some(text) => Ok(Some(text)),
-        None => Err(BadInput::fatal(
-            format!("{name}: the value is not valid UTF-8"),
-            "write it in UTF-8, or unset it",
-        )),
     }
 }
 

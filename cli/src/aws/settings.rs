@@ -15,9 +15,9 @@ use adit_proto::escape::Escaped;
 use adit_service::access::sigv4::Credentials;
 use serde::Deserialize;
 
-use super::credentials::{self, text};
+use super::credentials;
 use super::endpoint::{Api, Endpoint, aws_suffix};
-use super::sources::Sources;
+use super::sources::{Sources, text};
 use crate::args::fleet::ApiArgs;
 use crate::fault::BadInput;
 use crate::settings::service::{DEFAULT_PORT, REGION_SIZE_MAX, ServiceAddress, parse_address};

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use adit_proto::escape::Escaped;
 use zeroize::Zeroizing;
 
-use super::credentials::text;
 use super::profile::{Kind, Profiles};
 use crate::fault::BadInput;
 use crate::world::{FILE_SIZE_MAX, World, read_text};
@@ -136,4 +135,19 @@ fn is_absent(error: &io::Error) -> bool {
 fn shown(path: Option<&Path>) -> String {
     path.map(|path| Escaped(&path.to_string_lossy()).to_string())
         .unwrap_or_default()
+}
+
+/// The value of a variable; an empty one counts as unset, as it does for AWS's tools.
+pub(super) fn text<'a>(world: &'a World, name: &str) -> Result<Option<&'a str>, BadInput> {
+    let Some(value) = world.variable(name) else {
+        return Ok(None);
+    };
+    match value.to_str() {
+        Some("") => Ok(None),
+        Some(text) => Ok(Some(text)),
+        None => Err(BadInput::fatal(
+            format!("{name}: the value is not valid UTF-8"),
+            "write it in UTF-8, or unset it",
+        )),
+    }
 }

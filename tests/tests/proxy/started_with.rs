@@ -198,6 +198,11 @@ fn source(scenario: &Scenario, service: &ScriptedService) -> Result<Proxy> {
         .without_token())
 }
 
+/// For each start: a proxy that is refused comes back before it is ended, and the next one would be taken for it.
+async fn service_of_its_own(scenario: &Scenario) -> Result<ScriptedService> {
+    ScriptedService::start(scenario).await
+}
+
 /// Waits for a proxy that has read its token, since it asks the service for its tunnel with it. From its connection
 /// on nobody sees the token.
 async fn knock(service: &ScriptedService, process: &Process, watch: &Watch) -> Result<()> {
@@ -233,12 +238,12 @@ fn under_a_name(scenario: &Scenario, proxy: Proxy, name: &str) -> (Proxy, String
 /// How long it can be seen is a matter of the machine, and is printed. That it cannot be once the proxy is at work is
 /// not; what comes first is told by the order of its system calls, below.
 async fn a_token_on_the_command_line_is_overwritten_at_once(scenario: Scenario) -> Result<()> {
-    let service = ScriptedService::start(&scenario).await?;
     let mut seen = Seen::default();
     let count = starts()?;
     for number in 0..count {
         let spellings = SPELLINGS.iter().cycle().skip(number);
         for (name, spelling) in ["localproxy", "adit"].into_iter().zip(spellings) {
+            let service = service_of_its_own(&scenario).await?;
             let proxy = source(&scenario, &service)?.args(spelling.iter().copied());
             let (proxy, path) = under_a_name(&scenario, proxy, name);
             let begin = Instant::now();
@@ -275,12 +280,12 @@ async fn a_token_on_the_command_line_is_overwritten_before_anything_else(
     let Some([strace]) = programs::find(&scenario, ["strace"])? else {
         return Ok(());
     };
-    let service = ScriptedService::start(&scenario).await?;
     let directory = scenario.directory().to_string_lossy().into_owned();
     let config = scenario.write("settings.ini", "")?;
     let config = config.to_string_lossy().into_owned();
     for (number, spelling) in SPELLINGS.into_iter().enumerate() {
         for name in ["localproxy", "adit"] {
+            let service = service_of_its_own(&scenario).await?;
             let proxy = source(&scenario, &service)?
                 .args(["--config", &config])
                 .args(spelling.iter().copied());
@@ -328,7 +333,6 @@ fn calls_before_the_mask<'a>(
 }
 
 async fn no_other_way_to_give_a_token_shows_it(scenario: Scenario) -> Result<()> {
-    let service = ScriptedService::start(&scenario).await?;
     let file = scenario.write("token", format!("{TOKEN}\n"))?;
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(&file, private)?;
@@ -338,6 +342,7 @@ async fn no_other_way_to_give_a_token_shows_it(scenario: Scenario) -> Result<()>
     let mut seen = Seen::default();
     for _ in 0..starts()? {
         for way in ["environment", "file", "standard input", "credential"] {
+            let service = service_of_its_own(&scenario).await?;
             let proxy =
                 source(&scenario, &service)?.env("AWSIOT_TUNNEL_CLIENT_TOKEN", CLIENT_TOKEN);
             let proxy = match way {

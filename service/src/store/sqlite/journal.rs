@@ -115,10 +115,11 @@ impl Sums {
     }
 }
 
-/// Whether a frame was written in this round of the journal. Others have salts of chance; a few bits that differ are
-/// damage.
+/// Whether a frame was written in this round of the journal, be one of its salts damaged. Of the rounds before, whose
+/// frames are behind those of this one, neither is the same: the first salt counts rounds, the second is of chance.
 fn is_of(round: u64, salts: u64) -> bool {
-    (round ^ salts).count_ones() <= 8
+    let differs = round ^ salts;
+    differs >> 32 == 0 || differs & u64::from(u32::MAX) == 0
 }
 
 fn salts(bytes: &[u8], at: usize) -> u64 {
@@ -146,3 +147,47 @@ const FRAME_HEADER_SIZE: usize = 24;
 
 /// Its lowest bit says that sums are over big-endian numbers.
 const MAGIC: u32 = 0x377f_0682;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::Connection;
+
+    /// Of two rounds: some frames of the first one are behind those of the second.
+    fn two_rounds() -> Vec<u8> {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("db");
+        let connection = Connection::open(&path).unwrap();
+        let write = |count| {
+            for _ in 0..count {
+                let insert = "INSERT INTO it VALUES (randomblob(5000))";
+                connection.execute_batch(insert).unwrap();
+            }
+        };
+        let begin = "PRAGMA journal_mode = WAL; CREATE TABLE it (bytes);";
+        connection.execute_batch(begin).unwrap();
+        write(9);
+        let restart = "PRAGMA wal_checkpoint(RESTART)";
+        connection.query_row(restart, [], |_| Ok(())).unwrap();
+        write(2);
+        std::fs::read(parent.path().join("db-wal")).unwrap()
+    }
+
+    #[test]
+    fn what_is_left_of_the_round_before_is_no_damage_however_alike_its_salts_are() {
+        let mut journal = two_rounds();
+        let (round, page) = (salts(&journal, 16), word(&journal, 8) as usize);
+        let mut older = 0;
+        for bit in 0..32 {
+            // The first salt counts rounds, the second is of chance: it may differ in one bit alone.
+            let alike = round.wrapping_sub(1 << 32) ^ (1 << bit);
+            let frames = journal[HEADER_SIZE..].chunks_exact_mut(FRAME_HEADER_SIZE + page);
+            for frame in frames.filter(|frame| salts(frame, 8) != round) {
+                frame[8..16].copy_from_slice(&alike.to_be_bytes());
+                older += 1;
+            }
+            assert!(!look(&mut journal.as_slice()).unwrap(), "bit {bit}");
+        }
+        assert!(older >= 10 * 32, "{older} frames");
+    }
+}

@@ -3,6 +3,7 @@
 use super::backend::{Backend, Outgoing, Ready};
 use super::buffers::{BUFFER_SIZE, Buffers, OUTPUT_MARK};
 use super::io::Io;
+use super::way::Way;
 use crate::pages::Pages;
 use crate::tls::{MAX_PLAINTEXT, Opened, RecordError, Records};
 use crate::tunnel::limits::MAX_RECORD_PLAINTEXT;
@@ -41,6 +42,7 @@ pub(super) struct LinkIo {
     /// Bytes that ever came.
     received: u64,
     bytes_moved: u64,
+    pub(super) way: Way,
 }
 
 /// 0 <= record <= plain.start <= plain.end <= start <= filled <= buffer size, while it is open
@@ -114,6 +116,7 @@ impl LinkIo {
             reads_short: false,
             received: filled as u64,
             bytes_moved: 0,
+            way: Way::default(),
         }
     }
 

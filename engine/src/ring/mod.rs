@@ -49,6 +49,7 @@ mod tests;
 mod token;
 mod uring;
 mod waker;
+mod way;
 
 pub use backend::{BATCH, Backend, Counters, Outgoing, Ready};
 pub use choice::{AnyBackend, IoChoice, Settings, TaskRun, UnknownIoChoice, open};

@@ -151,6 +151,9 @@ impl ProxyIo {
     /// One turn: a bounded share of everything. Returns whether more is to be done at once.
     pub(super) fn turn(&mut self, io: &mut Io) -> bool {
         failpoint("proxy-turn", &self.tunnel);
+        if let Some(link) = &mut self.link {
+            link.way.look(io.now, io.fd(link.socket));
+        }
         // First what has happened, then what has not: a process that got no time for a while finds both
         // at once, and nobody is given up whose answer is here.
         self.flush_writable(io);

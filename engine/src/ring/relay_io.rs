@@ -192,6 +192,7 @@ impl RelayIo {
             if side.silence.look(io.now, || socket::echo(fd)) {
                 side.fault = Some(LinkFault::Silent);
             }
+            side.link.way.look(io.now, fd);
         }
         self.relay.tick(io.now);
         let mut again = false;

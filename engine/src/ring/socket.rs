@@ -131,20 +131,33 @@ const UNPACED: &[u8] = b"reno";
 ///
 /// The system doubles it up to two minutes: a link on which some packets in a row are lost is silent for as long again as
 /// it was, after the way is good again too. Its retransmissions before it gives up are counted, 15 of them: with this
-/// limit they last 61 s at least, longer than any outage after which a link goes on (50 s).
+/// limit they last 61 s at least, longer than any outage after which a link goes on (50 s). On a slow way that is not
+/// enough, see [`Way`](super::way::Way).
 const RETRANSMISSION_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The system's own (`TCP_RTO_MAX`).
+const RETRANSMISSION_WAIT_OF_SYSTEM: Duration = Duration::from_secs(120);
 
 /// An option of Linux 6.15, which the libc crate does not know yet.
 const TCP_RTO_MAX_MS: libc::c_int = 44;
 
 /// Sets [`RETRANSMISSION_WAIT_MAX`] on a TCP socket. Linux has that since 6.15; an older one goes on as it always did.
 pub fn limit_retransmission_wait(socket: impl AsFd) {
-    let millis = RETRANSMISSION_WAIT_MAX.as_millis() as libc::c_int;
+    set_retransmission_wait(socket.as_fd().as_raw_fd(), RETRANSMISSION_WAIT_MAX);
+}
+
+/// Takes [`RETRANSMISSION_WAIT_MAX`] away again.
+pub(super) fn lift_retransmission_wait(fd: RawFd) {
+    set_retransmission_wait(fd, RETRANSMISSION_WAIT_OF_SYSTEM);
+}
+
+fn set_retransmission_wait(fd: RawFd, wait: Duration) {
+    let millis = wait.as_millis() as libc::c_int;
     // WHY: neither std nor socket2 knows this option.
-    // SAFETY: `socket` keeps the descriptor open during the call, which reads one integer of the size it is told.
+    // SAFETY: the call reads one integer of the size it is told; a descriptor that is not open is refused.
     unsafe {
         libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
+            fd,
             libc::IPPROTO_TCP,
             TCP_RTO_MAX_MS,
             (&raw const millis).cast(),
@@ -305,6 +318,8 @@ pub(super) struct Echo {
     pub(super) probes: u8,
     /// Since it sent or acknowledged anything, be it once more what it had before, as an answer to a probe does.
     pub(super) silent_for: Duration,
+    /// Smoothed, with what packets wait in front of the line.
+    pub(super) round_trip: Duration,
 }
 
 impl Echo {
@@ -369,6 +384,7 @@ pub(super) fn echo(fd: RawFd) -> Echo {
             silent_for: Duration::from_millis(
                 info.tcpi_last_ack_recv.min(info.tcpi_last_data_recv).into(),
             ),
+            round_trip: Duration::from_micros(info.tcpi_rtt.into()),
         },
         _ => Echo::default(),
     }
@@ -491,7 +507,10 @@ mod tests {
             eprintln!("not tested: this kernel has no limit of retransmission waits");
             return;
         }
+        let of_system = wait();
         limit_retransmission_wait(&socket);
         assert_eq!(wait(), Some(RETRANSMISSION_WAIT_MAX));
+        lift_retransmission_wait(socket.as_raw_fd());
+        assert_eq!(wait(), of_system);
     }
 }

@@ -214,6 +214,7 @@ mod tests {
         retransmissions: UNANSWERED_IN_VAIN,
         probes: 0,
         silent_for: SILENCE_MAX,
+        round_trip: Duration::ZERO,
     };
 
     #[test]

@@ -98,14 +98,10 @@ impl Service {
             mailbox: settings.mqtt.mailbox,
         };
         let sealer = sealer(data_dir.as_deref())?;
-        let store = AnyStore::open(choice, data_dir.as_ref(), limits, &clock).await?;
         // With an external broker, nothing waits in the store.
-        if settings.mqtt.external.is_none()
-            && let Err(error) = share_key(&store, &sealer, data_dir.as_deref()).await
-        {
-            store.shut_down().await;
-            return Err(error);
-        }
+        let key = settings.mqtt.external.is_none().then(|| sealer.check());
+        let store = AnyStore::open(choice, data_dir.as_ref(), limits, key, &clock).await;
+        let store = store.map_err(|error| refusal(error, data_dir.as_deref()))?;
         let (store, links) = (Arc::new(store), Arc::new(Links::default()));
         let (audit, rows, rows_writer) = audit(data_dir.as_deref())?;
         let (told, heard) = news();
@@ -431,17 +427,15 @@ fn sealer(dir: Option<&DataDir>) -> Result<Sealer, SealError> {
     }
 }
 
-/// Refuses a key that the other nodes on this store do not have.
-async fn share_key(
-    store: &AnyStore,
-    sealer: &Sealer,
-    dir: Option<&DataDir>,
-) -> Result<(), StartError> {
-    if store.share_key(sealer.check()).await? {
-        return Ok(());
+/// Names the file of a key that the other nodes on the store do not have.
+fn refusal(error: StoreError, dir: Option<&DataDir>) -> StartError {
+    match error {
+        StoreError::OtherKey => {
+            let path = dir.map_or_else(|| NOTIFY_KEY.into(), |dir| dir.file(NOTIFY_KEY));
+            SealError::OtherKey(path).into()
+        }
+        other => other.into(),
     }
-    let path = dir.map_or_else(|| NOTIFY_KEY.into(), |dir| dir.file(NOTIFY_KEY));
-    Err(SealError::OtherKey(path).into())
 }
 
 fn broker(

@@ -105,6 +105,11 @@ impl Desk {
         }
     }
 
+    /// What notifications meet now.
+    pub(super) fn services(&self) -> &ServiceMap {
+        &self.services
+    }
+
     /// From now on, notifications meet this map. Tunnels that are open keep theirs.
     pub(super) fn set_services(&mut self, services: ServiceMap) {
         info!(services = services.names(), "the services were read again");

@@ -219,7 +219,7 @@ async fn passed(due: Option<Instant>) {
 
 /// A file that cannot be used changes nothing.
 fn read_again(desk: &mut Desk, config: &Path) {
-    match config::read_services(config) {
+    match config::read_services(config, desk.services()) {
         Ok(services) => desk.set_services(services),
         Err(fault) => {
             error!("{}; the services stay as they are", fault.message());

@@ -11,6 +11,8 @@ pub struct ServiceMap {
     named: BTreeMap<ServiceId, Endpoint>,
     /// The entry `"*"`: for every name that has none of its own.
     wildcard: Option<Endpoint>,
+    /// Nobody has said what there is.
+    is_default: bool,
 }
 
 /// What a map has for the services of one tunnel.
@@ -25,7 +27,16 @@ pub struct Chosen {
 impl ServiceMap {
     /// A map with these entries, at most [`SERVICES_MAX`].
     pub fn new(named: BTreeMap<ServiceId, Endpoint>, wildcard: Option<Endpoint>) -> Self {
-        Self { named, wildcard }
+        Self {
+            named,
+            wildcard,
+            is_default: false,
+        }
+    }
+
+    /// Whether nobody has said what there is: these are the services of every agent.
+    pub fn is_default(&self) -> bool {
+        self.is_default
     }
 
     /// Looks services up.
@@ -66,7 +77,10 @@ impl Default for ServiceMap {
             let name: ServiceId = name.parse().expect("letters are a service id");
             (name, local(port))
         });
-        Self::new(named.into(), None)
+        Self {
+            is_default: true,
+            ..Self::new(named.into(), None)
+        }
     }
 }
 

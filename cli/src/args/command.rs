@@ -364,9 +364,9 @@ The configuration; paths start at the file's own directory:
   DB = \"db.lan:5432\"
   APP = \"unix:/run/app.sock\"
 
-SIGHUP reads [services] again. The program of --on-tunnel gets no arguments and no token. What
-happened is in ADIT_EVENT (opened, connected, closed), ADIT_TUNNEL, ADIT_THING, ADIT_SERVICES,
-ADIT_REGION, ADIT_TUNNEL_ENDPOINT and ADIT_REASON.";
+SIGHUP reads [services] again; where they were and are not any more, nothing changes. The program
+of --on-tunnel gets no arguments and no token. What happened is in ADIT_EVENT (opened, connected,
+closed), ADIT_TUNNEL, ADIT_THING, ADIT_SERVICES, ADIT_REGION, ADIT_TUNNEL_ENDPOINT and ADIT_REASON.";
 
 const PROXY_EXAMPLES: &str = "\
 Examples:

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use adit_engine::link::{Relay, RelayControl, ServeConfig};
 use adit_engine::tls::server_config_with;
-use adit_service::access::keys::CREDENTIALS_FILE;
+use adit_service::access::keys::{CREDENTIALS_FILE, KeysError};
 use adit_service::data_dir::{DataDirError, shell_word};
 use adit_service::endpoints::Endpoints;
 use adit_service::settings::NotLoopback;
@@ -118,7 +118,12 @@ fn reload<R: RelayControl>(running: &Running<R>) {
     match running.reload() {
         Ok(Some(keys)) => info!(keys, "access keys read again"),
         Ok(None) => info!("there are no access keys to read again"),
-        Err(fault) => error!("the access keys stay as they were: {fault}"),
+        Err(fault) => {
+            error!("the access keys stay as they were: {fault}");
+            error!(
+                "hint: mend the file and send SIGHUP again; until then, the keys that were read last count"
+            );
+        }
     }
 }
 
@@ -170,6 +175,10 @@ fn refuse(fault: &StartError) -> ExitCode {
         StartError::Listen { .. } => error!(
             "hint: end what has the address, or give another one with --api-listen, --tunnel-listen or \
              --mqtt-listen"
+        ),
+        StartError::AccessKeys(KeysError::Missing(_)) => error!(
+            "hint: give a file that exists, or leave --access-keys out and a first key is made in the data \
+             directory"
         ),
         StartError::DataDir(DataDirError::Io { .. }) => {
             error!("hint: give a directory that this user can write, with --data-dir");

@@ -114,6 +114,11 @@ impl Lane {
         }
     }
 
+    /// Whether this end said that no more comes, or is about to.
+    pub(super) fn has_said_end(&self) -> bool {
+        self.has_said_end
+    }
+
     /// Moves what is to be sent in this turn to `out`; nothing: there is none.
     pub(super) fn fill(&mut self, out: &mut Vec<u8>) {
         if self.pending.is_empty() && self.purpose == Purpose::Push && !self.has_said_end {

@@ -414,6 +414,10 @@ impl Source {
                     self.open_for(place, Purpose::Ask);
                 }
             }
+            // What was to go on until it is told to end was cut, however well that verifies.
+            (Purpose::Push | Purpose::Pull | Purpose::Hold, None) if !lane.has_said_end() => {
+                self.recorder.error(ErrorKind::Closed);
+            }
             (_, None) => {}
         }
         self.vacate(&lane, now);

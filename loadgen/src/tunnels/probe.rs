@@ -1,8 +1,8 @@
 //! One connection that carries verified round trips, one at a time, on a thread that waits for it.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use adit_verify::{Direction, Fault, Kind, Message, Reader, Track, Writer};
 use thiserror::Error;
@@ -89,11 +89,33 @@ impl Probe {
         self.await_message(Kind::Reply)
     }
 
-    /// Ends the connection in order: both trailers tell of the same bytes.
+    /// Ends the connection in order: both trailers tell of the same bytes, and nothing comes behind the far end's, until
+    /// the connection ends or [`END_PATIENCE`] is over.
     pub(super) fn end(mut self) -> Result<(), ProbeError> {
         self.writer.end(&mut self.out);
         self.send()?;
-        self.await_message(Kind::End)
+        self.await_message(Kind::End)?;
+        self.leave()
+    }
+
+    /// Reads on behind the trailer. However the connection ends, or does not, nothing is lost any more.
+    fn leave(mut self) -> Result<(), ProbeError> {
+        // A far end that waits for that ends its own direction then.
+        let _ = self.stream.shutdown(Shutdown::Write);
+        let until = Instant::now() + END_PATIENCE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.stream.set_read_timeout(Some(left)).is_err() {
+                return Ok(());
+            }
+            match self.stream.read(&mut self.input) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => return Ok(()),
+                Ok(size) => {
+                    self.reader.next(&mut &self.input[..size])?;
+                }
+            }
+        }
     }
 
     fn send(&mut self) -> io::Result<()> {
@@ -129,11 +151,14 @@ fn is(message: &Message, kind: Kind) -> Result<bool, ProbeError> {
     }
 }
 
+/// How long the end of a connection is waited for behind the far end's trailer.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Bytes read at once.
 const INPUT_SIZE: usize = 64 * 1024;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::args::IoChoice;
     use crate::server::{ServeSettings, Server};
@@ -159,6 +184,54 @@ mod tests {
             probe.round_trip(size, reply).unwrap();
         }
         probe.end().unwrap();
+    }
+
+    /// Something in front of a server that says one byte more, so long after the server's last one; `None`: it never
+    /// does, and keeps the connection open.
+    pub(in crate::tunnels) fn talkative(after: Option<Duration>) -> SocketAddr {
+        let target = server();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let between = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let mut client = client.unwrap();
+                let mut far = TcpStream::connect(target).unwrap();
+                let up = (client.try_clone().unwrap(), far.try_clone().unwrap());
+                thread::spawn(move || carry(up, None, false));
+                thread::spawn(move || {
+                    // To its end.
+                    io::copy(&mut far, &mut client).unwrap();
+                    match after {
+                        Some(after) => {
+                            thread::sleep(after);
+                            let _ = client.write_all(&[0]);
+                        }
+                        None => thread::park(),
+                    }
+                });
+            }
+        });
+        between
+    }
+
+    #[test]
+    fn a_byte_behind_the_trailer_is_a_fault_whenever_it_comes() {
+        for after in [Duration::ZERO, Duration::from_millis(300)] {
+            let mut probe = Probe::connect(talkative(Some(after)), 1, 9, PATIENCE).unwrap();
+            probe.round_trip(1_000, 1_000).unwrap();
+            let fault = probe.end().unwrap_err();
+            assert!(fault.is_fault(), "{after:?}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_does_not_end_behind_its_trailer_is_waited_for_a_while() {
+        let mut probe = Probe::connect(talkative(None), 1, 9, PATIENCE).unwrap();
+        probe.round_trip(1_000, 1_000).unwrap();
+        let begun = Instant::now();
+        probe.end().unwrap();
+        let waited = begun.elapsed();
+        assert!(waited >= END_PATIENCE && waited < PATIENCE, "{waited:?}");
     }
 
     /// Something between the two that changes one byte, in one direction or the other.
@@ -194,7 +267,7 @@ mod tests {
                 .filter(|it| *it < size)
             {
                 if cuts {
-                    let _ = to.shutdown(std::net::Shutdown::Both);
+                    let _ = to.shutdown(Shutdown::Both);
                     return;
                 }
                 buffer[index] ^= 1;

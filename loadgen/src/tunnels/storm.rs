@@ -339,11 +339,13 @@ fn probe_some(
         let stream = streams + tunnel as u64;
         let carried = Probe::connect(targets[tunnel], seed, stream, PROBE_PATIENCE)
             .and_then(|mut probe| probe.round_trip(SIZES.0, SIZES.1).map(|()| probe));
-        let outcome = carried.map(|probe| {
+        let outcome = carried.and_then(|probe| {
             let carried = Instant::now();
-            // Its end is not what is waited for.
-            let _ = probe.end();
-            carried
+            // Its end is not what is waited for: only a wrong byte counts there.
+            match probe.end() {
+                Err(fault) if fault.is_fault() => Err(fault),
+                Ok(()) | Err(_) => Ok(carried),
+            }
         });
         if answer.send((tunnel, outcome)).is_err() {
             return;
@@ -355,6 +357,21 @@ fn probe_some(
 mod tests {
     use super::*;
     use crate::report::assert_directions;
+    use crate::tunnels::probe::tests::talkative;
+
+    /// Once the tunnel is back, with the byte in a segment of its own.
+    #[test]
+    fn a_probe_that_gets_more_than_was_sent_is_a_fault() {
+        let targets = [talkative(Some(Duration::from_millis(300)))];
+        let (ask, asked) = channel();
+        ask.send(0).unwrap();
+        drop(ask);
+        let (answer, answers) = channel();
+        probe_some(&targets, &Mutex::new(asked), &answer, 7, 1);
+        let (tunnel, outcome) = answers.recv().unwrap();
+        assert_eq!(tunnel, 0);
+        assert!(outcome.unwrap_err().is_fault());
+    }
 
     #[test]
     fn it_is_known_of_each_figure_which_way_is_better() {

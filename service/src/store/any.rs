@@ -97,20 +97,22 @@ impl InMemory {
 }
 
 impl AnyStore {
-    /// Opens what was chosen; without a choice, SQLite where there is a directory, else memory.
+    /// Opens what was chosen; without a choice, SQLite where there is a directory, else memory. `key` is what
+    /// notifications are sealed with, if any wait in the store: all nodes on a server have the same.
     ///
     /// # Errors
-    /// SQLite without a directory; a file or a server that cannot be used.
+    /// SQLite without a directory; a file or a server that cannot be used; nodes with another key.
     pub async fn open(
         choice: Option<&StoreChoice>,
         dir: Option<&Arc<DataDir>>,
         limits: impl Into<StoreLimits>,
+        key: Option<KeyCheck>,
         clock: &Clock,
     ) -> Result<Self, StoreError> {
         let limits = limits.into();
         match (choice, dir) {
             (Some(StoreChoice::Postgres(url)), _) => {
-                let store = PostgresStore::open(url, limits, clock.clone()).await?;
+                let store = PostgresStore::join(url, limits, key, clock.clone()).await?;
                 Ok(Self::Postgres(Box::new(store)))
             }
             (Some(StoreChoice::Sqlite) | None, Some(dir)) => {
@@ -124,17 +126,6 @@ impl AnyStore {
             (Some(StoreChoice::Memory), _) | (None, None) => {
                 Ok(Self::Memory(Box::new(InMemory::new(limits))))
             }
-        }
-    }
-}
-
-impl AnyStore {
-    /// Whether notifications are sealed with the key of the other nodes on this store.
-    pub(crate) async fn share_key(&self, check: KeyCheck) -> Result<bool, StoreError> {
-        match self {
-            // There are no others.
-            Self::Memory(_) | Self::Sqlite(_) => Ok(true),
-            Self::Postgres(store) => store.share_key(check).await,
         }
     }
 }

@@ -151,7 +151,8 @@ async fn open(place: &str) -> AnyStore {
         let dir = DataDir::open(place.as_ref()).unwrap();
         (None, Some(Arc::new(dir)))
     };
-    let opened = AnyStore::open(choice.as_ref(), dir.as_ref(), Limits::default(), &clock);
+    let limits = Limits::default();
+    let opened = AnyStore::open(choice.as_ref(), dir.as_ref(), limits, None, &clock);
     opened.await.unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -42,6 +42,12 @@ pub enum StoreError {
         /// The newest format that is known.
         known: i64,
     },
+    /// The nodes that live seal notifications with another key.
+    #[error(
+        "the nodes that share this store have another notify.key; copy it from the data directory of one that \
+         runs, or if none does, start again in 15 s"
+    )]
+    OtherKey,
 }
 
 /// Errors of operations that have a word for "the store cannot answer now".

@@ -25,13 +25,16 @@ const REFUSED: &str = "the services stay as they are";
 /// What applications say to which the service `PLACE` leads by turns.
 const GREETINGS: [&[u8]; 2] = [b"the one", b"the other"];
 
-/// Files that are of no use, made from one that is; `None`: there is no file.
+/// Files that are of no use, made from one that is; `None`: there is no file. The second one is whole by itself.
 fn broken(good: &[u8]) -> Vec<Option<Vec<u8>>> {
+    let named: &[u8] = b"services.";
+    let services = good.windows(named.len()).position(|at| at == named);
     // With the quote of its last value.
     let end = good.trim_ascii_end().len() - 1;
     let with = |more: &[u8]| Some([good, more].concat());
     vec![
         Some(Vec::new()),
+        services.map(|at| good[..at].to_vec()),
         Some(good[..end].to_vec()),
         with(b"services.VNC = 0\n"),
         with(b"servicse.VNC = 5900\n"),

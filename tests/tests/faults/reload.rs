@@ -3,6 +3,7 @@
 //!
 //! `ADIT_RELOADS` is how many (a release: 1,000).
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use adit_tests::api::Tunnel;
@@ -21,6 +22,7 @@ const LIMIT: Duration = Duration::from_secs(1_800);
 
 pub(crate) const TAKEN: &str = "access keys read again";
 pub(crate) const REFUSED: &str = "the access keys stay as they were";
+const NEXT_STEP: &str = "hint: mend the file and send SIGHUP again";
 
 /// Opens a tunnel as somebody does who has the data directory.
 pub(crate) async fn open(scenario: &Scenario, serve: &Serve) -> Result<Tunnel> {
@@ -43,24 +45,31 @@ async fn reloads_cut_nothing_and_broken_files_change_nothing(scenario: Scenario)
     let load = pair.load(4, 200_000);
     let keys = serve.data().join("access-keys.json");
     let good = std::fs::read(&keys)?;
-    let broken: [&[u8]; 5] = [
-        b"",
-        b"{",
-        &good[..good.len() / 2],
-        b"[1, 2, 3]",
-        b"\xff\xfe\x00",
+    // `None`: there is no file.
+    let broken: [Option<&[u8]>; 6] = [
+        Some(b""),
+        Some(b"{"),
+        Some(&good[..good.len() / 2]),
+        Some(b"[1, 2, 3]"),
+        Some(b"\xff\xfe\x00"),
+        None,
     ];
     let times = count("ADIT_RELOADS", 40)?;
     for number in 0..times {
         let (content, words) = match number % 2 {
             0 => (broken[number / 2 % broken.len()], REFUSED),
-            _ => (&good[..], TAKEN),
+            _ => (Some(&good[..]), TAKEN),
         };
         // In one step, as an operator should; and the next signal after the last one was obeyed, since
         // signals of one kind fold into one.
-        let draft = scenario.write("keys", content)?;
-        std::fs::set_permissions(&draft, std::fs::metadata(&keys)?.permissions())?;
-        std::fs::rename(&draft, &keys)?;
+        match content {
+            Some(content) => {
+                let draft = scenario.write("keys", content)?;
+                std::fs::set_permissions(&draft, PermissionsExt::from_mode(0o600))?;
+                std::fs::rename(&draft, &keys)?;
+            }
+            None => std::fs::remove_file(&keys)?,
+        }
         let before = said(&serve.process, words);
         serve.process.signal(Signal::Hangup).await?;
         let what = format!("reload {number} to be obeyed");
@@ -73,6 +82,9 @@ async fn reloads_cut_nothing_and_broken_files_change_nothing(scenario: Scenario)
     serve.process.still_runs()?;
     let complete = load.stop_whole().await?;
     ensure!(said(&serve.process, REFUSED) == times.div_ceil(2));
+    ensure!(said(&serve.process, NEXT_STEP) == times.div_ceil(2));
+    let log = serve.process.output().text(Channel::Stderr);
+    ensure!(!log.contains("--access-keys"), "advice for a start: {log}");
     eprintln!("{times} reloads, {complete} exchanges, none cut");
     Ok(())
 }

@@ -101,15 +101,23 @@ pub fn read(
     })
 }
 
-/// Reads the services again, for a running agent. A file that no agent would start with is refused: in one that was
-/// cut off, no services would mean those of every agent.
-pub fn read_services(file: &Path) -> Result<ServiceMap, BadInput> {
+/// Reads the services again, for a running agent with those `in_force`. A file that no agent would start with is
+/// refused: in one that was cut off, no services would mean those of every agent. For the same reason a file that names
+/// none is refused where one before it did, although an agent would start with it.
+pub fn read_services(file: &Path, in_force: &ServiceMap) -> Result<ServiceMap, BadInput> {
     let document = Document::read(&file.to_string_lossy(), file)?;
     let mut root = document.root(&KEYS)?;
     for needed in [ENDPOINT, THING, CERTIFICATE, KEY] {
         root.need(needed)?;
     }
-    Ok(read_alone(&document)?.0)
+    let (services, _) = read_alone(&document)?;
+    if services.is_default() && !in_force.is_default() {
+        return Err(document.fault(
+            "[services] is missing, which was there before",
+            "put [services] back and send SIGHUP again; where SSH = 22 and VNC = 5900 are meant, write them there",
+        ));
+    }
+    Ok(services)
 }
 
 fn map(root: &mut Table<'_>) -> Result<ServiceMap, BadInput> {

@@ -350,15 +350,19 @@ fn keys_of_a_hostile_file_move_no_cursor() {
     assert!(!fault.message().contains('\u{1b}'), "{fault:?}");
 }
 
+/// As a running agent does that was not told which services there are.
+fn read_again(bench: &Bench, text: &str) -> Result<ServiceMap, BadInput> {
+    bench.write("agent.toml", text, 0o644);
+    read_services(&bench.path("agent.toml"), &ServiceMap::default())
+}
+
 #[test]
 fn services_are_read_again_alone() {
     let bench = Bench::new();
-    bench.write("agent.toml", &format!("{SMALLEST}[services]\nX = 1"), 0o644);
     fs::remove_file(bench.path("device.key")).unwrap();
-    let map = read_services(&bench.path("agent.toml")).unwrap();
+    let map = read_again(&bench, &format!("{SMALLEST}[services]\nX = 1")).unwrap();
     assert_eq!(map.names(), "X");
-    bench.write("agent.toml", &format!("{SMALLEST}[services]\nX = 0"), 0o644);
-    assert!(read_services(&bench.path("agent.toml")).is_err());
+    assert!(read_again(&bench, &format!("{SMALLEST}[services]\nX = 0")).is_err());
 }
 
 /// An editor or a full disk may leave a part of a file, which names no service and means no change.
@@ -369,17 +373,38 @@ fn services_of_a_file_that_was_cut_off_are_not_taken() {
     let mut text = needed.to_owned();
     while let Some(end) = text.trim_end().rfind('\n') {
         text.truncate(end + 1);
-        bench.write("agent.toml", &text, 0o644);
-        let fault = read_services(&bench.path("agent.toml")).unwrap_err();
+        let fault = read_again(&bench, &text).unwrap_err();
         assert!(fault.message().contains(" is missing"), "{fault:?}");
     }
-    bench.write("agent.toml", "", 0o644);
-    assert!(read_services(&bench.path("agent.toml")).is_err());
+    assert!(read_again(&bench, "").is_err());
     // What else is wrong would keep the next agent from starting.
-    bench.write(
-        "agent.toml",
-        &format!("{SMALLEST}[limits]\ntunnels = 0"),
-        0o644,
+    assert!(read_again(&bench, &format!("{SMALLEST}[limits]\ntunnels = 0")).is_err());
+}
+
+/// Whole by itself: only what was in force before tells it from a file that never had any.
+#[test]
+fn services_that_a_file_has_lost_are_not_taken_for_those_of_every_agent() {
+    let bench = Bench::new();
+    let whole = format!("{SMALLEST}[services]\nSSH = 2222\n");
+    let in_force = bench.read(&whole).unwrap().services;
+    let again = |text: &str, in_force: &ServiceMap| {
+        bench.write("agent.toml", text, 0o644);
+        read_services(&bench.path("agent.toml"), in_force)
+    };
+    let fault = again(SMALLEST, &in_force).unwrap_err();
+    let message = fault.message();
+    assert!(
+        message.contains("agent.toml: [services] is missing"),
+        "{message}"
     );
-    assert!(read_services(&bench.path("agent.toml")).is_err());
+    assert!(fault.hint().contains("send SIGHUP again"), "{fault:?}");
+    // Said in so many words, the same is taken, and can be lost as well.
+    let said = format!("{SMALLEST}[services]\nSSH = 22\nVNC = 5900\n");
+    let in_force = again(&said, &in_force).unwrap();
+    assert_eq!(in_force.lines(), ServiceMap::default().lines());
+    assert!(again(SMALLEST, &in_force).is_err());
+    // A short file is as good as ever where none was in force, also at a reload.
+    let in_force = bench.read(SMALLEST).unwrap().services;
+    assert_eq!(again(SMALLEST, &in_force).unwrap(), ServiceMap::default());
+    assert_eq!(again(&whole, &in_force).unwrap().names(), "SSH");
 }

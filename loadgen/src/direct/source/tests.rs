@@ -461,6 +461,49 @@ fn a_tunnel_may_end_once_the_time_is_up() {
     assert_eq!(told.connection_errors.total(), 0);
 }
 
+/// It verifies so far, and would be taken for a transfer that came to its end.
+#[test]
+fn bulk_or_a_held_connection_that_the_far_end_ends_early_was_cut() {
+    let load = Load::none(SHAPE, None);
+    let loads = [
+        Load { pushes: 2, ..load },
+        Load { pulls: 2, ..load },
+        Load { holds: 2, ..load },
+    ];
+    for load in loads {
+        let (mut source, intervals) = source(load);
+        source.data(1, &says(1, |writer, out| writer.end(out)));
+        // The others end in order.
+        source.finish();
+        let rest = says(2, |writer, out| {
+            if load.holds > 0 {
+                writer.seeded(Kind::Reply, 0, idle::SIZE, out);
+            }
+            writer.end(out);
+        });
+        source.data(2, &rest);
+        assert!(source.is_over() && source.faults == 0);
+        assert_eq!(source.outcome().held, (load.holds > 0).then_some(1));
+        let errors = told(source, &intervals).errors;
+        assert_eq!((errors.of(ErrorKind::Closed), errors.total()), (1, 1));
+    }
+}
+
+/// Nobody looks at what comes for it before the time is up.
+#[test]
+fn a_connection_that_stalls_and_was_ended_early_was_cut() {
+    let (mut source, intervals) = stalled();
+    source.data(1, &says(1, |writer, out| writer.end(out)));
+    source.finish();
+    for stream in 2..=3 {
+        let end = says(stream, |writer, out| writer.end(out));
+        source.data(stream as u32, &end);
+    }
+    assert!(source.is_over());
+    let errors = told(source, &intervals).errors;
+    assert_eq!((errors.of(ErrorKind::Closed), errors.total()), (1, 1));
+}
+
 /// Behind the trailer in the same message, in another one, and for a connection that was never opened.
 #[test]
 fn bytes_that_belong_to_no_connection_are_a_fault() {

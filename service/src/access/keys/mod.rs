@@ -49,10 +49,7 @@ pub enum KeysError {
     #[error(transparent)]
     File(#[from] DataDirError),
     /// There is no such file.
-    #[error(
-        "{} does not exist; leave --access-keys out and a first key is made in the data directory",
-        .0.display()
-    )]
+    #[error("{} does not exist", .0.display())]
     Missing(PathBuf),
     /// Others may replace the file.
     #[error(

@@ -42,7 +42,6 @@ pub use url::PostgresUrl;
 /// away, operations fail as unavailable within ten seconds, and work again when it is back.
 pub struct PostgresStore {
     pool: Pool,
-    url: PostgresUrl,
     limits: Limits,
     registry_limits: Arc<RegistryLimits>,
     mailbox_limits: MailboxLimits,
@@ -56,13 +55,27 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Brings the tables of the database to the current version, and joins the nodes that use it.
+    /// Brings the tables of the database to the current version, and joins the nodes that use it, as one that seals
+    /// nothing.
     ///
     /// # Errors
     /// A server that cannot be reached or refuses; tables of a newer version.
     pub async fn open(
         url: &PostgresUrl,
         limits: impl Into<StoreLimits>,
+        clock: Clock,
+    ) -> Result<Self, StoreError> {
+        Self::join(url, limits, None, clock).await
+    }
+
+    /// [`open`](Self::open), as a node that seals notifications with this key; the first node decides which one it is.
+    ///
+    /// # Errors
+    /// Also when the nodes that live have another key: [`StoreError::OtherKey`].
+    pub(crate) async fn join(
+        url: &PostgresUrl,
+        limits: impl Into<StoreLimits>,
+        key: Option<KeyCheck>,
         clock: Clock,
     ) -> Result<Self, StoreError> {
         let all = limits.into();
@@ -73,7 +86,7 @@ impl PostgresStore {
         };
         let tls = Tls::new(url).map_err(|error| fault(error.to_string()))?;
         let pool = pool(url, &tls).map_err(|error| fault(error.to_string()))?;
-        let begun = tokio::time::timeout(BEGIN_MAX, node::begin(&pool, url, &limits, &clock));
+        let begun = tokio::time::timeout(BEGIN_MAX, node::begin(&pool, url, &limits, key, &clock));
         let begun = begun
             .await
             .unwrap_or_else(|_| Err(fault("it does not answer".to_owned())))?;
@@ -98,7 +111,6 @@ impl PostgresStore {
         tasks.spawn(tables::pass_on(heard, registry_changes.clone()));
         Ok(Self {
             pool,
-            url: url.clone(),
             limits,
             registry_limits: Arc::new(all.registry),
             mailbox_limits: all.mailbox,
@@ -108,11 +120,6 @@ impl PostgresStore {
             unanswered: Mutex::default(),
             tasks: Mutex::new(tasks),
         })
-    }
-
-    /// Whether notifications are sealed with the key of the other nodes; the first node decides which one that is.
-    pub(crate) async fn share_key(&self, check: KeyCheck) -> Result<bool, StoreError> {
-        node::share_key(&self.pool, &self.url, self.begun.node, check).await
     }
 
     /// The same moment by the time that all nodes share.

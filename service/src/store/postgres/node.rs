@@ -47,11 +47,13 @@ impl Begun {
     }
 }
 
-/// Brings the tables to the current version and enters this node, one node at a time.
+/// Brings the tables to the current version and enters this node, one node at a time. One whose key is not that of the
+/// nodes that live is not entered, so that among those that start together it is in nobody's way.
 pub(super) async fn begin(
     pool: &Pool,
     url: &PostgresUrl,
     limits: &Limits,
+    key: Option<KeyCheck>,
     clock: &Clock,
 ) -> Result<Begun, StoreError> {
     let fault = |problem: String| StoreError::Server {
@@ -81,9 +83,35 @@ pub(super) async fn begin(
     }
     let set = "UPDATE adit_schema SET version = $1";
     transaction.execute(set, &[&known]).await.map_err(failed)?;
+    if let Some(key) = key
+        && !share_key(&transaction, key).await.map_err(failed)?
+    {
+        return Err(StoreError::OtherKey);
+    }
     let begun = enter(&transaction, limits, clock).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
     Ok(begun)
+}
+
+/// Whether this key is that of the nodes that live; when none does, it is theirs from now on.
+async fn share_key(
+    transaction: &deadpool_postgres::Transaction<'_>,
+    key: KeyCheck,
+) -> Result<bool, tokio_postgres::Error> {
+    let row = transaction.query_one(NOTIFY_KEY, &[]).await?;
+    let (known, is_alone): (Option<Vec<u8>>, bool) = (row.try_get(0)?, row.try_get(1)?);
+    let own = key.as_bytes().as_slice();
+    match known {
+        Some(known) if known == own => return Ok(true),
+        Some(_) if !is_alone => return Ok(false),
+        Some(_) => warn!(
+            "notify.key is another one than the last node's: notifications that wait for devices \
+             do not open any more; rotation sends new ones"
+        ),
+        None => {}
+    }
+    transaction.execute(SET_NOTIFY_KEY, &[&own]).await?;
+    Ok(true)
 }
 
 /// The time of the nodes that live, of the one that is furthest; when none does, that which this machine has had since
@@ -175,50 +203,6 @@ async fn recount(
         transaction.batch_execute(counts::RECOUNT).await?;
     }
     Ok(())
-}
-
-/// Whether this key is that of the nodes that live; when no other one does, it is theirs from now on.
-pub(super) async fn share_key(
-    pool: &Pool,
-    url: &PostgresUrl,
-    node: NodeId,
-    check: KeyCheck,
-) -> Result<bool, StoreError> {
-    let sharing = async {
-        let mut client = pool.get().await.map_err(|error| with_causes(&error))?;
-        let failed = |error: tokio_postgres::Error| with_causes(&error);
-        let transaction = client.transaction().await.map_err(failed)?;
-        transaction.batch_execute(LOCK).await.map_err(failed)?;
-        let row = transaction.query_one(KEY, &[&node.0]).await;
-        let (known, alone) = row
-            .and_then(|row| {
-                Ok((
-                    row.try_get::<_, Option<Vec<u8>>>(0)?,
-                    row.try_get::<_, bool>(1)?,
-                ))
-            })
-            .map_err(failed)?;
-        let own = check.as_bytes().as_slice();
-        match known {
-            Some(known) if known == own => return Ok(true),
-            Some(_) if !alone => return Ok(false),
-            Some(_) => warn!(
-                "notify.key is another one than the last node's: notifications that wait for devices \
-                 do not open any more; rotation sends new ones"
-            ),
-            None => {}
-        }
-        let set = "UPDATE adit_schema SET notify_key = $1";
-        transaction.execute(set, &[&own]).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
-        Ok(true)
-    };
-    let shared = tokio::time::timeout(OPERATION_MAX, sharing).await;
-    let shared = shared.unwrap_or_else(|_| Err("it does not answer".to_owned()));
-    shared.map_err(|problem| StoreError::Server {
-        server: url.to_string(),
-        problem,
-    })
 }
 
 /// Says every few seconds that this node lives, for ever.
@@ -405,9 +389,10 @@ const TIMES: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigi
 const OTHERS: &str = "SELECT max(steady_ms + (extract(epoch FROM clock_timestamp() - beat) * 1000)::bigint) FROM nodes \
                       WHERE id <> $1 AND beat BETWEEN clock_timestamp() - interval '15 seconds' \
                       AND clock_timestamp() + interval '15 seconds'";
-const KEY: &str = "SELECT notify_key, NOT EXISTS (SELECT 1 FROM nodes WHERE id <> $1 \
-                   AND beat BETWEEN clock_timestamp() - interval '15 seconds' \
-                   AND clock_timestamp() + interval '15 seconds') FROM adit_schema";
+const NOTIFY_KEY: &str = "SELECT notify_key, NOT EXISTS (SELECT 1 FROM nodes \
+                          WHERE beat BETWEEN clock_timestamp() - interval '15 seconds' \
+                          AND clock_timestamp() + interval '15 seconds') FROM adit_schema";
+const SET_NOTIFY_KEY: &str = "UPDATE adit_schema SET notify_key = $1";
 const BOOTED: &str = "SELECT booted_ms FROM boots WHERE boot = $1";
 const FORGET_BOOTS: &str = "DELETE FROM boots";
 const FORGET_BOOT: &str = "DELETE FROM boots WHERE boot = $1";

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::json;
+use tokio::task::{JoinSet, LocalSet};
 
 use super::*;
 use crate::data_dir::DataDir;
@@ -40,6 +41,40 @@ impl Nodes {
         match Service::start(self.settings(name), relay).await {
             Ok(_) => panic!("the start of {name} should have been refused"),
             Err(error) => error.to_string(),
+        }
+    }
+
+    /// Starts them in the same moment. Those that run, and what the others are refused with.
+    async fn start_together(
+        &self,
+        names: &[&str],
+    ) -> (Vec<(String, Running<FakeRelay>)>, Vec<String>) {
+        let (local, mut starts) = (LocalSet::new(), JoinSet::new());
+        for name in names {
+            let (name, settings) = ((*name).to_owned(), self.settings(name));
+            let start = async move {
+                let relay = async |_, _, _| Ok(FakeRelay::default());
+                (name, Service::start(settings, relay).await)
+            };
+            starts.spawn_local_on(start, &local);
+        }
+        let (mut running, mut refused) = (Vec::new(), Vec::new());
+        for (name, started) in local.run_until(starts.join_all()).await {
+            match started {
+                Ok(node) => running.push((name, node)),
+                Err(error) => refused.push(error.to_string()),
+            }
+        }
+        (running, refused)
+    }
+
+    /// Gives a new key to all of them.
+    fn agree(&self, names: &[&str]) {
+        let [first, others @ ..] = names else { return };
+        drop(sealer_in(&self.parent.path().join(first)));
+        for name in others {
+            drop(DataDir::open(&self.parent.path().join(name)).unwrap());
+            fs::copy(self.key(first), self.key(name)).unwrap();
         }
     }
 
@@ -102,6 +137,55 @@ async fn a_node_with_another_notification_key_is_refused_until_it_has_that_of_th
     assert!(text.contains("copy notify.key"), "{text}");
     c.stop().await.unwrap();
     nodes.start("a").await.stop().await.unwrap();
+}
+
+/// A database where nodes with a key that none of the others will have ran before.
+async fn after_others(database: &Database) -> Nodes {
+    let nodes = Nodes {
+        url: database.url().await,
+        parent: tempfile::tempdir().unwrap(),
+    };
+    nodes.start("before").await.stop().await.unwrap();
+    nodes
+}
+
+#[tokio::test]
+async fn nodes_that_start_together_with_one_new_key_all_run() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let nodes = after_others(&database).await;
+    for names in [&["a", "b"][..], &["c", "d", "e", "f"]] {
+        nodes.agree(names);
+        let (running, refused) = nodes.start_together(names).await;
+        assert_eq!(refused, [""; 0]);
+        for (_, node) in running {
+            node.stop().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_nodes_that_start_together_with_two_new_keys_those_with_one_run() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let nodes = after_others(&database).await;
+    let keys = [["a", "b"], ["c", "d"]];
+    keys.iter().for_each(|names| nodes.agree(names));
+    let (running, refused) = nodes.start_together(&["a", "c", "b", "d"]).await;
+    let mut names: Vec<_> = running.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    assert!(keys.iter().any(|those| names == *those), "{names:?} run");
+    assert_eq!(refused.len(), 2);
+    let mut texts = refused.iter();
+    assert!(
+        texts.all(|text| text.contains("copy notify.key")),
+        "{refused:?}"
+    );
+    // They left nothing that keeps anybody out.
+    let entered = database.number("SELECT count(*) FROM nodes").await;
+    assert_eq!(entered, names.len() as i64);
 }
 
 fn sealer_in(path: &Path) -> Sealer {

@@ -36,7 +36,7 @@ async fn store(limits: StoreLimits) -> OwnStore {
         None => StoreChoice::Memory,
     };
     let clock = ManualClock::new().clock();
-    let store = AnyStore::open(Some(&choice), None, limits, &clock).await;
+    let store = AnyStore::open(Some(&choice), None, limits, None, &clock).await;
     OwnStore {
         store: store.unwrap_or_else(|error| panic!("{error}")),
         _database: database,

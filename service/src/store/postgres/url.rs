@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 use crate::store::StoreError;
 
@@ -23,7 +23,7 @@ impl PostgresUrl {
     /// Reads the URL that `psql` takes, with its parameters. `sslmode` is `disable` or `require`; without
     /// it, TLS is required unless the server is on this machine. With TLS the server's certificate and
     /// name are always checked, against the system's authorities and those of `sslrootcert=FILE`;
-    /// `verify-full` is another word for `require`.
+    /// `verify-full` is another word for `require`. Of several hosts, the first is taken that can be written.
     ///
     /// # Errors
     /// What is wrong, without the URL, which may hold a password.
@@ -49,6 +49,8 @@ impl PostgresUrl {
             }
         };
         config.ssl_mode(mode);
+        // One that only copies another refuses every change, and what it answers may be of yesterday.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         bound_waits(&mut config);
         Ok(Self {
             shown: shown(&config),

@@ -219,6 +219,50 @@ async fn what_a_pooler_says_of_a_commit_whose_answer_it_lost_is_uncertain() {
     assert_eq!(store.has_token(&id, Mode::Source, token).await, Ok(true));
 }
 
+/// A server that copies another one: it answers what is asked of it, and writes nothing. Gives its port.
+async fn standby() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut asked = [0; 8_192];
+                // Anybody is welcome.
+                let _who = stream.read(&mut asked).await?;
+                stream.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await?;
+                loop {
+                    let size = stream.read(&mut asked).await?;
+                    if &asked[..size] != b"Q\0\0\0\x1fSHOW transaction_read_only\0" {
+                        return std::io::Result::Ok(());
+                    }
+                    stream.write_all(READ_ONLY).await?;
+                }
+            });
+        }
+    });
+    port
+}
+
+/// `transaction_read_only`, a text: `on`.
+const READ_ONLY: &[u8] = b"T\0\0\0\x1a\0\x01x\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0\
+    D\0\0\0\x0c\0\x01\0\0\0\x02onC\0\0\0\x09SHOW\0Z\0\0\0\x05I";
+
+/// After a failover the first of two servers is one, and would refuse every change.
+#[tokio::test]
+async fn of_several_servers_the_one_that_can_be_written_is_taken() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    database.url().await;
+    let (first, second, name) = (standby().await, database.server.port, database.name());
+    let url = format!("postgres://tester@127.0.0.1:{first},127.0.0.1:{second}/{name}");
+    let url = PostgresUrl::parse(&url).unwrap();
+    let clock = ManualClock::new();
+    let store = PostgresStore::open(&url, Limits::default(), clock.clock()).await;
+    let store = store.unwrap_or_else(|error| panic!("{error}"));
+    open(&store, clock.now(), "t").await;
+}
+
 #[tokio::test]
 async fn what_is_registered_by_a_commit_whose_answer_is_lost_is_answered_as_done() {
     let Some(database) = Database::new() else {

@@ -1,6 +1,7 @@
 //! `postgres://…`: which server, and how it is reached.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -38,7 +39,9 @@ impl PostgresUrl {
         if config.get_hosts().is_empty() {
             return Err(fault("it names no host".to_owned()));
         }
-        let is_local = config.get_hosts().iter().all(is_on_this_machine);
+        // Addresses beside the names are what is connected to.
+        let is_local = config.get_hosts().iter().all(is_on_this_machine)
+            && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
         let mode = match own.mode.as_deref() {
             None if is_local => SslMode::Disable,
             Some("disable") => SslMode::Disable,
@@ -118,7 +121,7 @@ fn is_on_this_machine(host: &Host) -> bool {
     match host {
         Host::Unix(_) => true,
         Host::Tcp(name) => {
-            let address = name.parse::<std::net::IpAddr>();
+            let address = name.parse::<IpAddr>();
             name == "localhost" || address.is_ok_and(|address| address.is_loopback())
         }
     }
@@ -195,6 +198,14 @@ mod tests {
             ("postgresql://u@%2Frun%2Fpostgresql/d", SslMode::Disable),
             ("postgres://u@localhost/d?sslmode=require", SslMode::Require),
             ("postgres://u@localhost,db.example/d", SslMode::Require),
+            (
+                "postgres://u@localhost/d?hostaddr=192.0.2.1",
+                SslMode::Require,
+            ),
+            (
+                "postgres://u@localhost/d?hostaddr=127.0.0.2",
+                SslMode::Disable,
+            ),
         ] {
             let parsed = PostgresUrl::parse(url).unwrap();
             assert_eq!(parsed.config.get_ssl_mode(), mode, "{url}");

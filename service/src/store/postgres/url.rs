@@ -55,6 +55,7 @@ impl PostgresUrl {
         // One that only copies another refuses every change, and what it answers may be of yesterday.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         bound_waits(&mut config);
+        set_options(&mut config);
         Ok(Self {
             shown: shown(&config),
             root_certificates: own.root_certificates,
@@ -142,15 +143,21 @@ fn bound_waits(config: &mut Config) {
     if config.get_application_name().is_none() {
         config.application_name("adit");
     }
-    let own =
-        "-c statement_timeout=8s -c lock_timeout=8s -c idle_in_transaction_session_timeout=10s";
+}
+
+/// What every session goes by, whatever the server, the database and the role are set to.
+fn set_options(config: &mut Config) {
     let options = match config.get_options() {
         // The later ones win, so that an operator can set others.
-        Some(given) => format!("{own} {given}"),
-        None => own.to_owned(),
+        Some(given) => format!("{OPTIONS} {given}"),
+        None => OPTIONS.to_owned(),
     };
     config.options(options);
 }
+
+/// What was answered survives a crash of the server; and it bounds its waits as well.
+const OPTIONS: &str = "-c synchronous_commit=on -c statement_timeout=8s -c lock_timeout=8s \
+                       -c idle_in_transaction_session_timeout=10s";
 
 fn shown(config: &Config) -> String {
     let hosts = config.get_hosts().iter().map(|host| match host {

@@ -219,6 +219,22 @@ async fn what_a_pooler_says_of_a_commit_whose_answer_it_lost_is_uncertain() {
     assert_eq!(store.has_token(&id, Mode::Source, token).await, Ok(true));
 }
 
+/// As some servers are set up for speed: what was committed in the last half second is gone after a crash of theirs.
+#[tokio::test]
+async fn commits_are_on_disk_whatever_the_database_is_set_to() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    database.url().await;
+    let name = database.name();
+    let hasty = format!("ALTER DATABASE {name} SET synchronous_commit = off");
+    database.run(&hasty).await;
+    let store = database.node(&ManualClock::new()).await;
+    let client = store.pool.get().await.unwrap();
+    let waits = client.query_one("SHOW synchronous_commit", &[]).await;
+    assert_eq!(waits.unwrap().get::<_, String>(0), "on");
+}
+
 /// A server that copies another one: it answers what is asked of it, and writes nothing. Gives its port.
 async fn standby() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

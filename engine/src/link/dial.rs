@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::ring::unpace_loopback;
+use crate::ring::{refuse_itself, unpace_loopback};
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -99,6 +99,7 @@ pub async fn happy_eyeballs(
     let wanted = |address: &&SocketAddr| bind.is_none_or(|it| it.is_ipv4() == address.is_ipv4());
     let usable: Vec<SocketAddr> = addresses.iter().filter(wanted).copied().collect();
     let order = interleave(&usable);
+    let local = bind.map(|ip| SocketAddr::new(ip, 0));
     let mut waiting = order.iter().copied();
     let mut attempts = JoinSet::new();
     let mut failed: Vec<(SocketAddr, io::Error)> = Vec::new();
@@ -122,7 +123,7 @@ pub async fn happy_eyeballs(
             }
             () = sleep_until(next_start), if may_start => {
                 if let Some(address) = waiting.next() {
-                    attempts.spawn(async move { (address, attempt(address, bind).await) });
+                    attempts.spawn(async move { (address, attempt(address, local).await) });
                 }
                 next_start = Instant::now() + CONNECTION_ATTEMPT_DELAY;
             }
@@ -158,18 +159,19 @@ pub async fn dial_tcp(host: &str, port: u16, deadline: Duration) -> Result<TcpSt
     happy_eyeballs(&addresses, None, deadline.saturating_sub(start.elapsed())).await
 }
 
-async fn attempt(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
+async fn attempt(address: SocketAddr, local: Option<SocketAddr>) -> io::Result<TcpStream> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    if let Some(local) = bind {
-        socket.bind(SocketAddr::new(local, 0))?;
+    if let Some(local) = local {
+        socket.bind(local)?;
     }
     unpace_loopback(&socket, address.ip());
     // As for the loop's own dials: a byte sent as urgent stays in its place, from the first one on.
     SockRef::from(&socket).set_out_of_band_inline(true)?;
     let stream = socket.connect(address).await?;
+    refuse_itself(&stream)?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -216,6 +218,16 @@ mod tests {
         let mut heard = String::new();
         stream.read_to_string(&mut heard).await.unwrap();
         assert_eq!(heard, "before!behind");
+    }
+
+    /// From a port that the system may give away for any dial.
+    #[tokio::test]
+    async fn a_dial_to_nobody_does_not_meet_itself() {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = nobody.local_addr().unwrap();
+        drop(nobody);
+        let error = attempt(address, Some(address)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 
     #[test]

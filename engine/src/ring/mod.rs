@@ -64,7 +64,7 @@ pub use socket::{
     Address, LISTEN_BACKLOG, limit_retransmission_wait, listen, local_address, peer_address,
     unpace_loopback,
 };
-pub(crate) use socket::{SILENCE_CHECK, is_silent};
+pub(crate) use socket::{SILENCE_CHECK, is_silent, refuse_itself};
 pub use token::Token;
 pub use uring::Uring;
 pub use waker::{WakeSource, Waker};

@@ -225,18 +225,33 @@ pub(super) fn connect(address: &Address) -> io::Result<OwnedFd> {
 }
 
 pub(super) fn connect_result(fd: RawFd) -> io::Result<()> {
-    with_socket(fd, |socket| {
-        if let Some(error) = socket.take_error()? {
+    with_borrowed(fd, |fd| {
+        if let Some(error) = SockRef::from(&fd).take_error()? {
             return Err(error);
         }
-        match socket.peer_addr() {
-            Ok(_) => Ok(()),
+        match refuse_itself(fd) {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {
                 Err(io::ErrorKind::WouldBlock.into())
             }
-            Err(error) => Err(error),
+            result => result,
         }
     })
+}
+
+/// Refuses a TCP connection whose two ends are the same socket, which then keeps its port from nobody.
+///
+/// A dial to a port of this machine that nobody listens on meets itself where the system gives it that very port to
+/// dial from (RFC 9293 §3.5, both ends open at once): Linux goes through the ports that it gives away in order, so one
+/// in some ten thousand. Whatever is sent would come back as if a service had said it.
+pub(crate) fn refuse_itself(socket: impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(&socket);
+    let peer = socket.peer_addr()?.as_socket();
+    if peer.is_none() || peer != socket.local_addr()?.as_socket() {
+        return Ok(());
+    }
+    // Without a state that the system would keep, as the end of both ends at once leaves one.
+    let _ = socket.set_linger(Some(Duration::ZERO));
+    Err(io::Error::from_raw_os_error(libc::ECONNREFUSED))
 }
 
 pub(super) fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
@@ -484,6 +499,25 @@ fn with_borrowed<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As a dial to a port that nobody listens on is, where the system gives it this very port to dial from.
+    #[test]
+    fn a_connection_to_itself_is_refused_and_gives_its_port_back() {
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            let any: SocketAddr = any.parse().expect("an address");
+            let socket = new_socket(&any.into()).expect("a socket");
+            socket.bind(&any.into()).expect("bind");
+            let own = socket.local_addr().expect("an address");
+            let _ = socket.connect(&own);
+            let error = connect_result(socket.as_raw_fd()).expect_err("it is nobody else");
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+            drop(socket);
+            // Without address reuse, which a service may not ask for.
+            let service = Socket::new(Domain::for_address(any), Type::STREAM, None);
+            let service = service.expect("a socket");
+            service.bind(&own).expect("the port is free");
+        }
+    }
 
     #[test]
     fn a_link_never_waits_long_before_it_retransmits() {

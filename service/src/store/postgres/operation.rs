@@ -4,15 +4,16 @@ use std::future::Future;
 use std::time::Duration;
 
 use deadpool_postgres::{PoolError, Transaction};
+use tokio_postgres::error::SqlState;
 use tracing::{debug, error};
 
 use super::url;
 use crate::store::error::{self, Unavailable};
 
-/// Commits. What the server says is certain; that it says nothing is not.
+/// Commits. What the server says is certain; that it says nothing is not, nor what a pooler says that has lost it.
 pub(super) async fn commit<E>(transaction: Transaction<'_>) -> Result<(), Fault<E>> {
     transaction.commit().await.map_err(|error| {
-        let said = error.as_db_error().is_some();
+        let said = error.code().is_some_and(is_of_the_server);
         let problem = url::with_causes(&error);
         if said {
             Fault::Database(problem)
@@ -20,6 +21,11 @@ pub(super) async fn commit<E>(transaction: Transaction<'_>) -> Result<(), Fault<
             Fault::Lost(problem)
         }
     })
+}
+
+fn is_of_the_server(state: &SqlState) -> bool {
+    let code = state.code();
+    !ON_THE_WAY.iter().any(|class| code.starts_with(class))
 }
 
 /// Lets an operation that only reads take so long and no longer; what fails inside is for the log.
@@ -77,6 +83,9 @@ impl<E> From<PoolError> for Fault<E> {
         Self::Database(url::with_causes(&error))
     }
 }
+
+/// Classes of what goes wrong on the way to the server, or outside of it.
+const ON_THE_WAY: [&str; 2] = ["08", "58"];
 
 /// The server's own bounds are a little shorter, and say more.
 pub(super) const OPERATION_MAX: Duration = Duration::from_secs(10);

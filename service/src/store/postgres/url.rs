@@ -1,12 +1,13 @@
 //! `postgres://…`: which server, and how it is reached.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 use crate::store::StoreError;
 
@@ -23,7 +24,7 @@ impl PostgresUrl {
     /// Reads the URL that `psql` takes, with its parameters. `sslmode` is `disable` or `require`; without
     /// it, TLS is required unless the server is on this machine. With TLS the server's certificate and
     /// name are always checked, against the system's authorities and those of `sslrootcert=FILE`;
-    /// `verify-full` is another word for `require`.
+    /// `verify-full` is another word for `require`. Of several hosts, the first is taken that can be written.
     ///
     /// # Errors
     /// What is wrong, without the URL, which may hold a password.
@@ -38,7 +39,9 @@ impl PostgresUrl {
         if config.get_hosts().is_empty() {
             return Err(fault("it names no host".to_owned()));
         }
-        let is_local = config.get_hosts().iter().all(is_on_this_machine);
+        // Addresses beside the names are what is connected to.
+        let is_local = config.get_hosts().iter().all(is_on_this_machine)
+            && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
         let mode = match own.mode.as_deref() {
             None if is_local => SslMode::Disable,
             Some("disable") => SslMode::Disable,
@@ -49,7 +52,10 @@ impl PostgresUrl {
             }
         };
         config.ssl_mode(mode);
+        // One that only copies another refuses every change, and what it answers may be of yesterday.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         bound_waits(&mut config);
+        set_options(&mut config);
         Ok(Self {
             shown: shown(&config),
             root_certificates: own.root_certificates,
@@ -116,7 +122,7 @@ fn is_on_this_machine(host: &Host) -> bool {
     match host {
         Host::Unix(_) => true,
         Host::Tcp(name) => {
-            let address = name.parse::<std::net::IpAddr>();
+            let address = name.parse::<IpAddr>();
             name == "localhost" || address.is_ok_and(|address| address.is_loopback())
         }
     }
@@ -137,15 +143,21 @@ fn bound_waits(config: &mut Config) {
     if config.get_application_name().is_none() {
         config.application_name("adit");
     }
-    let own =
-        "-c statement_timeout=8s -c lock_timeout=8s -c idle_in_transaction_session_timeout=10s";
+}
+
+/// What every session goes by, whatever the server, the database and the role are set to.
+fn set_options(config: &mut Config) {
     let options = match config.get_options() {
         // The later ones win, so that an operator can set others.
-        Some(given) => format!("{own} {given}"),
-        None => own.to_owned(),
+        Some(given) => format!("{OPTIONS} {given}"),
+        None => OPTIONS.to_owned(),
     };
     config.options(options);
 }
+
+/// What was answered survives a crash of the server; and it bounds its waits as well.
+const OPTIONS: &str = "-c synchronous_commit=on -c statement_timeout=8s -c lock_timeout=8s \
+                       -c idle_in_transaction_session_timeout=10s";
 
 fn shown(config: &Config) -> String {
     let hosts = config.get_hosts().iter().map(|host| match host {
@@ -193,6 +205,14 @@ mod tests {
             ("postgresql://u@%2Frun%2Fpostgresql/d", SslMode::Disable),
             ("postgres://u@localhost/d?sslmode=require", SslMode::Require),
             ("postgres://u@localhost,db.example/d", SslMode::Require),
+            (
+                "postgres://u@localhost/d?hostaddr=192.0.2.1",
+                SslMode::Require,
+            ),
+            (
+                "postgres://u@localhost/d?hostaddr=127.0.0.2",
+                SslMode::Disable,
+            ),
         ] {
             let parsed = PostgresUrl::parse(url).unwrap();
             assert_eq!(parsed.config.get_ssl_mode(), mode, "{url}");

@@ -22,6 +22,8 @@ struct Network {
     cut: broadcast::Sender<()>,
     /// The answer to the next commit is lost, with its connection.
     loses_commit: Arc<AtomicBool>,
+    /// Says so then in the server's place, as a pooler does.
+    is_pooler: Arc<AtomicBool>,
     /// How often something came for the server: what is sent together comes together.
     asked: Arc<AtomicUsize>,
     /// Whether new connections are taken, and never answered; how many have been.
@@ -40,6 +42,8 @@ impl Network {
         let (is_up, cuts) = (Arc::clone(&up), cut.clone());
         let loses_commit = Arc::new(AtomicBool::new(false));
         let losing = Arc::clone(&loses_commit);
+        let is_pooler = Arc::new(AtomicBool::new(false));
+        let pooling = Arc::clone(&is_pooler);
         let asked = Arc::new(AtomicUsize::new(0));
         let asking = Arc::clone(&asked);
         let is_mute = Arc::new(AtomicBool::new(false));
@@ -51,6 +55,7 @@ impl Network {
             while let Ok((mut near, _)) = listener.accept().await {
                 let (is_up, mut cut) = (Arc::clone(&is_up), cuts.subscribe());
                 let (losing, asking) = (Arc::clone(&losing), Arc::clone(&asking));
+                let pooling = Arc::clone(&pooling);
                 let delaying = Arc::clone(&delaying);
                 let (mute, ignored) = (Arc::clone(&mute), Arc::clone(&ignored));
                 tokio::spawn(async move {
@@ -66,7 +71,11 @@ impl Network {
                     let mut far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
                     tokio::select! {
                         _ = cut.recv() => {}
-                        _ = carry(&mut near, &mut far, &losing, &asking, &delaying) => {}
+                        lost = carry(&mut near, &mut far, &losing, &asking, &delaying) => {
+                            if lost.is_ok_and(|lost| lost) && pooling.load(Ordering::SeqCst) {
+                                let _ = near.write_all(CONNECTION_LOST).await;
+                            }
+                        }
                     }
                 });
             }
@@ -76,6 +85,7 @@ impl Network {
             up,
             cut,
             loses_commit,
+            is_pooler,
             asked,
             is_mute,
             unanswered,
@@ -91,14 +101,14 @@ impl Network {
     }
 }
 
-/// Carries bytes both ways, until an end or the commit whose answer is to be lost.
+/// Carries bytes both ways, until an end or the commit whose answer is to be lost; then `true`.
 async fn carry(
     near: &mut TcpStream,
     far: &mut TcpStream,
     losing: &AtomicBool,
     asking: &AtomicUsize,
     delay: &AtomicU64,
-) -> std::io::Result<()> {
+) -> std::io::Result<bool> {
     let (mut asked, mut answered) = ([0; 8_192], [0; 8_192]);
     loop {
         tokio::select! {
@@ -109,23 +119,26 @@ async fn carry(
                 far.write_all(asked).await?;
                 let commits = asked.windows(6).any(|word| word == b"COMMIT");
                 if asked.is_empty() {
-                    return Ok(());
+                    return Ok(false);
                 }
                 if commits && losing.swap(false, Ordering::SeqCst) {
                     // It is committed now, and nobody hears of it.
-                    return far.read(&mut answered).await.map(drop);
+                    return far.read(&mut answered).await.map(|_| true);
                 }
             }
             size = far.read(&mut answered) => {
                 let answered = &answered[..size?];
                 if answered.is_empty() {
-                    return Ok(());
+                    return Ok(false);
                 }
                 near.write_all(answered).await?;
             }
         }
     }
 }
+
+/// As PgBouncer has it.
+const CONNECTION_LOST: &[u8] = b"E\0\0\0\x2dSFATAL\0VFATAL\0C08P01\0Mserver conn crash\0\0";
 
 /// A node that reaches its server through a network.
 async fn behind_a_network(database: &Database, clock: &ManualClock) -> (Network, PostgresStore) {
@@ -187,6 +200,83 @@ async fn a_commit_whose_answer_is_lost_is_uncertain_until_it_is_asked_for() {
     for ended in [vec![id], Vec::new()] {
         assert_eq!(store.expire(clock.now()).await.unwrap().ended, ended);
     }
+}
+
+#[tokio::test]
+async fn what_a_pooler_says_of_a_commit_whose_answer_it_lost_is_uncertain() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let (network, store) = behind_a_network(&database, &clock).await;
+    network.is_pooler.store(true, Ordering::SeqCst);
+    let now = clock.now();
+    let (_, new) = prepare("t");
+    let (id, token) = (new.id.clone(), new.source);
+    network.loses_commit.store(true, Ordering::SeqCst);
+    let opened = store.open_tunnel(now, new).await;
+    assert_eq!(opened, Err(TunnelError::Uncertain));
+    assert_eq!(store.has_token(&id, Mode::Source, token).await, Ok(true));
+}
+
+/// As some servers are set up for speed: what was committed in the last half second is gone after a crash of theirs.
+#[tokio::test]
+async fn commits_are_on_disk_whatever_the_database_is_set_to() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    database.url().await;
+    let name = database.name();
+    let hasty = format!("ALTER DATABASE {name} SET synchronous_commit = off");
+    database.run(&hasty).await;
+    let store = database.node(&ManualClock::new()).await;
+    let client = store.pool.get().await.unwrap();
+    let waits = client.query_one("SHOW synchronous_commit", &[]).await;
+    assert_eq!(waits.unwrap().get::<_, String>(0), "on");
+}
+
+/// A server that copies another one: it answers what is asked of it, and writes nothing. Gives its port.
+async fn standby() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut asked = [0; 8_192];
+                // Anybody is welcome.
+                let _who = stream.read(&mut asked).await?;
+                stream.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await?;
+                loop {
+                    let size = stream.read(&mut asked).await?;
+                    if &asked[..size] != b"Q\0\0\0\x1fSHOW transaction_read_only\0" {
+                        return std::io::Result::Ok(());
+                    }
+                    stream.write_all(READ_ONLY).await?;
+                }
+            });
+        }
+    });
+    port
+}
+
+/// `transaction_read_only`, a text: `on`.
+const READ_ONLY: &[u8] = b"T\0\0\0\x1a\0\x01x\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0\
+    D\0\0\0\x0c\0\x01\0\0\0\x02onC\0\0\0\x09SHOW\0Z\0\0\0\x05I";
+
+/// After a failover the first of two servers is one, and would refuse every change.
+#[tokio::test]
+async fn of_several_servers_the_one_that_can_be_written_is_taken() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    database.url().await;
+    let (first, second, name) = (standby().await, database.server.port, database.name());
+    let url = format!("postgres://tester@127.0.0.1:{first},127.0.0.1:{second}/{name}");
+    let url = PostgresUrl::parse(&url).unwrap();
+    let clock = ManualClock::new();
+    let store = PostgresStore::open(&url, Limits::default(), clock.clock()).await;
+    let store = store.unwrap_or_else(|error| panic!("{error}"));
+    open(&store, clock.now(), "t").await;
 }
 
 #[tokio::test]

@@ -95,6 +95,17 @@ fn a_database_of_another_program_is_left_alone() {
     assert!(text.contains("another program"), "{text}");
 }
 
+/// Left by `ANALYZE`, and by `PRAGMA optimize` of whoever has looked into the file.
+#[test]
+fn what_the_planner_knows_of_the_tables_is_no_damage() {
+    let rig = Rig::new();
+    drop(rig.start());
+    let connection = Connection::open(rig.path()).unwrap();
+    connection.execute_batch("ANALYZE").unwrap();
+    drop(connection);
+    drop(rig.start());
+}
+
 #[test]
 fn a_newer_version_is_not_called_damaged() {
     let rig = Rig::new();

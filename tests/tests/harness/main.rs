@@ -4,5 +4,6 @@
 mod coverage;
 mod links;
 mod processes;
+mod results;
 mod sources;
 mod unsafe_code;

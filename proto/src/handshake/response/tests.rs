@@ -309,6 +309,16 @@ fn chunks_are_put_together() {
 }
 
 #[test]
+fn chunks_fill_a_kibibyte_and_are_not_waited_for_behind_it() {
+    let part = format!("300\r\n{}\r\n", "x".repeat(0x300));
+    // The second one has room for a part, and the last byte of the other is the last one that came.
+    for body in [part.repeat(2), format!("400\r\n{}", "x".repeat(0x400))] {
+        let bytes = refusal(&["Transfer-Encoding: chunked"], &body);
+        assert_eq!(refused(&bytes).0.body, "x".repeat(1_024));
+    }
+}
+
+#[test]
 fn broken_chunks_end_the_body() {
     for (body, kept) in [
         ("zz\r\nhello", ""),

@@ -104,6 +104,8 @@ mod tests {
             let mut bytes = Vec::new();
             credit.encode(&mut bytes);
             assert_eq!(bytes.len(), credit.size());
+            let prefix = u16::from_be_bytes([bytes[0], bytes[1]]);
+            assert_eq!(usize::from(prefix), bytes.len() - LENGTH_PREFIX_SIZE);
             let message = Message::decode(&bytes[LENGTH_PREFIX_SIZE..]).unwrap();
             assert!(message.ignorable);
             assert_eq!(message.r#type, Kind::Credit.raw());

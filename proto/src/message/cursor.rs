@@ -215,6 +215,8 @@ mod tests {
     fn varints_over_64_bits_are_refused() {
         let mut bytes = [0xff; 11];
         assert_eq!(varint(&bytes), Err(DecodeError::Varint));
+        // No byte that may come would make one of these.
+        assert_eq!(varint(&bytes[..10]), Err(DecodeError::Varint));
         bytes[9] = 0x02;
         assert_eq!(varint(&bytes), Err(DecodeError::Varint));
     }

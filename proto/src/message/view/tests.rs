@@ -205,3 +205,37 @@ fn debug_shows_no_payload_and_no_control_characters() {
     );
     assert!(!text.contains(char::is_control), "{text}");
 }
+
+/// What fuzzing holds the reader to has to notice each field that differs.
+#[test]
+fn a_message_that_differs_in_one_field_is_not_the_same() {
+    use crate::wire::Message;
+    use prost::Message as _;
+
+    let same = Message {
+        r#type: 1,
+        stream_id: 2,
+        connection_id: 3,
+        ignorable: true,
+        service_id: "SSH".to_owned(),
+        payload: b"hi".to_vec(),
+        available_service_ids: vec!["a".to_owned()],
+    };
+    let bytes = same.encode_to_vec();
+    let view = parse(&bytes);
+    assert!(view.is_same_as(&same));
+    let changes: [fn(&mut Message); 7] = [
+        |it| it.r#type = 2,
+        |it| it.stream_id = 3,
+        |it| it.connection_id = 2,
+        |it| it.ignorable = false,
+        |it| it.service_id.clear(),
+        |it| it.payload = b"ho".to_vec(),
+        |it| it.available_service_ids.push("b".to_owned()),
+    ];
+    for (number, change) in changes.iter().enumerate() {
+        let mut other = same.clone();
+        change(&mut other);
+        assert!(!view.is_same_as(&other), "field {number}");
+    }
+}

@@ -236,6 +236,13 @@ mod tests {
     }
 
     #[test]
+    fn a_control_frame_has_up_to_125_bytes() {
+        assert_is(&[0x89, 0x7d], header(Opcode::Ping, None, 125));
+        let longer = FrameHeader::parse(&[0x89, 0x7e, 0x00, 0x7e]);
+        assert_eq!(longer, Err(FrameError::ControlTooBig));
+    }
+
+    #[test]
     fn fin_and_opcodes() {
         for (first, opcode) in [
             (0x80, Opcode::Continuation),

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 /// Finds out that a way is slow, where a link must not have its retransmissions hurried.
 ///
 /// The system gives up once it has been making good for losses for as long as 15 retransmissions would take, whether or
-/// not some of it arrives meanwhile. With the bound of [`limit_retransmission_wait`](socket::limit_retransmission_wait)
-/// that is a minute. A line of 64 kbit/s with more in front of it than it carries in a second has losses to make good for
-/// longer than that, and the link that carries all of it was given up: two of four exchanges of 2 MiB.
+/// not some of it arrives meanwhile (`retransmits_timed_out` of Linux). With the bound of
+/// [`limit_retransmission_wait`](socket::limit_retransmission_wait) that is a minute. A line of 64 kbit/s with more in front
+/// of it than it carries in a second has losses to make good for longer than that: in two of four runs of 1 MiB each way a
+/// link that carried all of it was given up.
 #[derive(Default)]
 pub(super) struct Way {
     /// `None` before the first look.

@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| adit_fuzz::run("agent_config", bytes));
+const RUN: fn(&[u8]) = adit_fuzz::target("agent_config");
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| RUN(bytes));

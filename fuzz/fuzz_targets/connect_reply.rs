@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| adit_fuzz::run("connect_reply", bytes));
+const RUN: fn(&[u8]) = adit_fuzz::target("connect_reply");
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| RUN(bytes));

@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| adit_fuzz::run("frames", bytes));
+const RUN: fn(&[u8]) = adit_fuzz::target("frames");
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| RUN(bytes));

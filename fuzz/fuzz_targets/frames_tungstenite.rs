@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| adit_fuzz::run("frames_tungstenite", bytes));
+const RUN: fn(&[u8]) = adit_fuzz::target("frames_tungstenite");
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| RUN(bytes));

@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| adit_fuzz::run("services_file", bytes));
+const RUN: fn(&[u8]) = adit_fuzz::target("services_file");
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| RUN(bytes));

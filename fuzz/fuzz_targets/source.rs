@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| adit_fuzz::run("source", bytes));
+const RUN: fn(&[u8]) = adit_fuzz::target("source");
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| RUN(bytes));

@@ -145,42 +145,46 @@ const _: () = assert!(RETAINED_SIZE_MAX < MAX_MESSAGE_SIZE);
 /// Cuts any bytes into messages, in one piece, byte by byte and in pieces that the bytes themselves
 /// choose: the same messages must come out, and they must be the input again.
 pub fn fuzz_messages(bytes: &[u8]) {
-    let whole = read_all([bytes]);
-    assert_eq!(whole, read_all(bytes.chunks(1)));
+    let whole = read_again([bytes]);
+    assert_eq!(whole, read_again(bytes.chunks(1)));
     let size = bytes.first().map_or(1, |byte| usize::from(*byte) + 1);
-    assert_eq!(whole, read_all(bytes.chunks(size)));
-    let (messages, has_partial) = whole;
-    let mut again = Vec::new();
-    for message in messages {
-        again.extend((message.len() as u16).to_be_bytes());
-        again.extend(message);
-    }
+    assert_eq!(whole, read_again(bytes.chunks(size)));
+    let (again, has_partial) = whole;
     assert!(bytes.starts_with(&again));
     assert_eq!(has_partial, again.len() < bytes.len());
 }
 
-/// Every whole message, and whether something was left.
-fn read_all<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, bool) {
+/// Every whole message with its prefix, one behind the other, and whether something was left.
+fn read_again<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, bool) {
+    let mut again = Vec::new();
+    let has_partial = read_each(chunks, |message| {
+        again.extend((message.len() as u16).to_be_bytes());
+        again.extend(message);
+    });
+    (again, has_partial)
+}
+
+/// Takes every whole message; true if something was left.
+fn read_each<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, mut take: impl FnMut(&[u8])) -> bool {
     let mut reader = MessageReader::new();
-    let mut messages = Vec::new();
     for chunk in chunks {
         let mut position = 0;
         while let Some(located) = reader.next(chunk, &mut position) {
-            messages.push(match located {
-                Located::InChunk(range) => chunk[range].to_vec(),
+            match located {
+                Located::InChunk(range) => take(&chunk[range]),
                 Located::Assembled => {
                     let message = reader.assembled();
                     let (prefix, rest) =
                         reader.assembled_with_prefix().split_at(LENGTH_PREFIX_SIZE);
                     assert_eq!(prefix, (message.len() as u16).to_be_bytes());
                     assert_eq!(rest, message);
-                    message.to_vec()
+                    take(message);
                 }
-            });
+            }
         }
         assert_eq!(position, chunk.len());
     }
-    (messages, reader.has_partial())
+    reader.has_partial()
 }
 
 #[cfg(test)]
@@ -195,6 +199,13 @@ mod tests {
         let mut bytes = (size as u16).to_be_bytes().to_vec();
         bytes.extend((0..size).map(|index| (size + index) as u8));
         bytes
+    }
+
+    /// Every whole message, and whether something was left.
+    fn read_all<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, bool) {
+        let mut messages = Vec::new();
+        let has_partial = read_each(chunks, |message| messages.push(message.to_vec()));
+        (messages, has_partial)
     }
 
     fn stream(sizes: &[usize]) -> Vec<u8> {

@@ -3,5 +3,6 @@
 
 fn main() {
     let name = std::env::args().nth(1).expect("the name of a target");
-    afl::fuzz(true, |bytes| adit_fuzz::run(&name, bytes));
+    let run = adit_fuzz::target(&name);
+    afl::fuzz(true, |bytes| run(bytes));
 }

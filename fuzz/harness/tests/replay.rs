@@ -48,7 +48,7 @@ fn every_target_has_a_program_and_a_corpus_and_the_other_way_round() {
         let program = format!("fuzz_targets/{}.rs", target.name);
         let program = fs::read_to_string(fuzz_directory().join(program)).expect("a program");
         assert!(
-            program.contains(&format!("run(\"{}\"", target.name)),
+            program.contains(&format!("target(\"{}\")", target.name)),
             "{program}"
         );
         let sizes = corpus(&target).into_iter().map(|(_, bytes)| bytes.len());

@@ -6,9 +6,9 @@ use crate::limits::MAX_FRAME_PAYLOAD_SIZE;
 /// Reads frames from any bytes, in one piece and byte by byte: the same events must come out.
 pub fn fuzz_frames(bytes: &[u8]) {
     for role in [Role::Client, Role::Server] {
-        let whole = Transcript::read(role, &mut [bytes.to_vec()]);
-        let mut single: Vec<_> = bytes.iter().map(|byte| vec![*byte]).collect();
-        assert_eq!(whole, Transcript::read(role, &mut single));
+        let whole = Transcript::read(role, [bytes.to_vec()]);
+        let mut single = bytes.to_vec();
+        assert_eq!(whole, Transcript::read(role, single.chunks_mut(1)));
     }
 }
 
@@ -22,10 +22,11 @@ pub(super) struct Transcript {
 }
 
 impl Transcript {
-    pub(super) fn read(role: Role, buffers: &mut [Vec<u8>]) -> Self {
+    pub(super) fn read(role: Role, buffers: impl IntoIterator<Item: AsMut<[u8]>>) -> Self {
         let mut reader = FrameReader::new(role, MAX_FRAME_PAYLOAD_SIZE);
         let mut transcript = Self::default();
-        for buffer in buffers {
+        for mut buffer in buffers {
+            let buffer = buffer.as_mut();
             let mut position = 0;
             loop {
                 match reader.next(buffer, &mut position) {

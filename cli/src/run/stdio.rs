@@ -3,12 +3,14 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use adit_engine::tunnel::proxy::Counters;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use tokio::sync::oneshot;
 
 /// Bytes moved at once.
@@ -81,7 +83,9 @@ impl Stdio {
             .name("adit-stdin".into())
             .spawn(move || {
                 // What the tunnel does not take any more is no news: its end is told elsewhere.
-                if let Err(CopyError::Read(error)) = copy(&mut io::stdin().lock(), &mut &writer) {
+                if let Err(CopyError::Read(error)) =
+                    copy(&mut Patient(io::stdin().as_fd()), &mut &writer)
+                {
                     *fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 }
                 let _ = writer.shutdown(Shutdown::Write);
@@ -90,7 +94,7 @@ impl Stdio {
         thread::Builder::new()
             .name("adit-stdout".into())
             .spawn(move || {
-                let written = copy(&mut &ours, &mut io::stdout().lock());
+                let written = copy(&mut &ours, &mut Patient(io::stdout().as_fd()));
                 // What cannot be written need not be carried on.
                 let _ = ours.shutdown(Shutdown::Both);
                 let _ = report.send(written);
@@ -153,11 +157,76 @@ fn copy(from: &mut dyn Read, to: &mut dyn Write) -> Result<(), CopyError> {
         match from.read(&mut chunk) {
             Ok(0) => return Ok(()),
             Ok(count) => {
-                let written = to.write_all(&chunk[..count]).and_then(|()| to.flush());
-                written.map_err(CopyError::Write)?;
+                to.write_all(&chunk[..count]).map_err(CopyError::Write)?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(CopyError::Read(error)),
         }
+    }
+}
+
+/// Reads and writes a file that need not be a blocking one: that is a matter of the open file, which this program
+/// shares with whoever started it, and which others may change at any time.
+struct Patient<'a>(BorrowedFd<'a>);
+
+impl Patient<'_> {
+    /// Until something can be done, or has gone wrong.
+    fn wait(&self, what: PollFlags) -> io::Result<()> {
+        match poll(&mut [PollFd::from_borrowed_fd(self.0, what)], None) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Read for Patient<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match rustix::io::read(self.0, &mut *buffer) {
+                Err(Errno::AGAIN) => self.wait(PollFlags::IN)?,
+                read => return Ok(read?),
+            }
+        }
+    }
+}
+
+impl Write for Patient<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match rustix::io::write(self.0, bytes) {
+                Err(Errno::AGAIN) => self.wait(PollFlags::OUT)?,
+                written => return Ok(written?),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What ssh shares with its ProxyCommand, or a shell with its jobs, may have been made non-blocking.
+    #[test]
+    fn files_that_do_not_block_are_waited_for() -> Result<(), Box<dyn std::error::Error>> {
+        let (mut user, input) = UnixStream::pair()?;
+        let (output, mut reader) = UnixStream::pair()?;
+        input.set_nonblocking(true)?;
+        output.set_nonblocking(true)?;
+        let copying =
+            thread::spawn(move || copy(&mut Patient(input.as_fd()), &mut Patient(output.as_fd())));
+        // More than the sockets hold, so that both ends have to be waited for.
+        let sent: Vec<u8> = (0..4 << 20).map(|at: u32| (at % 251) as u8).collect();
+        let typed = sent.clone();
+        let typing = thread::spawn(move || user.write_all(&typed));
+        let mut received = Vec::new();
+        reader.read_to_end(&mut received)?;
+        assert!(typing.join().is_ok_and(|typed| typed.is_ok()));
+        assert!(matches!(copying.join(), Ok(Ok(()))));
+        assert!(received == sent);
+        Ok(())
     }
 }

@@ -76,10 +76,11 @@ pub(super) fn contradiction(connection: &Connection) -> rusqlite::Result<Option<
 }
 
 /// Everything that was ever said to make the tables, in the order of their names. What SQLite itself keeps of their
-/// statistics has no part in what is in them.
+/// statistics has no part in what is in them, nor has what Litestream makes beside them to be alone with the journal.
 fn schema(connection: &Connection) -> rusqlite::Result<Vec<(String, Option<String>)>> {
     let mut select = connection.prepare(
-        "SELECT name, sql FROM sqlite_schema WHERE name NOT GLOB 'sqlite_stat*' ORDER BY name",
+        "SELECT name, sql FROM sqlite_schema
+         WHERE name NOT GLOB 'sqlite_stat*' AND name NOT GLOB '_litestream_*' ORDER BY name",
     )?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     rows.collect()

@@ -106,6 +106,24 @@ fn what_the_planner_knows_of_the_tables_is_no_damage() {
     drop(rig.start());
 }
 
+/// Litestream copies the journal elsewhere as it is written. It makes these in any database that it watches, and a copy
+/// that was brought back has them.
+#[test]
+fn the_tables_of_what_copies_the_file_elsewhere_are_no_damage() {
+    let rig = Rig::new();
+    drop(rig.start());
+    let connection = Connection::open(rig.path()).unwrap();
+    connection
+        .execute_batch(
+            "CREATE TABLE IF NOT EXISTS _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER);
+             CREATE TABLE IF NOT EXISTS _litestream_lock (id INTEGER);
+             INSERT INTO _litestream_seq (id, seq) VALUES (1, 1);",
+        )
+        .unwrap();
+    drop(connection);
+    drop(rig.start());
+}
+
 #[test]
 fn a_newer_version_is_not_called_damaged() {
     let rig = Rig::new();

@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use super::calls::describe;
 use super::settings::SessionSettings;
 use super::table::span;
 use super::trouble::Trouble;
-use super::tunnel::describe;
 use crate::aws::{CallFault, Client};
 use crate::exit::ExitCode;
 

@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use super::calls::close;
 use super::trouble::Trouble;
-use super::tunnel::{close, report};
 use crate::aws::{CallFault, Client};
 use crate::exit::ExitCode;
 
@@ -83,13 +83,14 @@ impl Custody {
         let mut opening = std::mem::take(&mut *locked(&self.opening));
         let all = async { while opening.join_next().await.is_some() {} };
         if timeout(END_DEADLINE, all).await.is_err() {
-            report(&Trouble::new(
+            Trouble::new(
                 format_args!(
                     "OpenTunnel has no answer within {END_DEADLINE:?}: a tunnel may stay open"
                 ),
                 "`adit tunnel list --open` shows it, `adit tunnel close ID` closes it",
                 ExitCode::Unreachable,
-            ));
+            )
+            .tell();
         }
         let held = std::mem::take(&mut *locked(&self.held));
         let mut closing = JoinSet::new();
@@ -99,10 +100,9 @@ impl Custody {
                 match timeout(END_DEADLINE, close(&client, &id, false)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(fault)) => tell_of(&id, fault),
-                    Err(_) => report(&unclosed(
-                        &id,
-                        format_args!("no answer within {END_DEADLINE:?}"),
-                    )),
+                    Err(_) => {
+                        unclosed(&id, format_args!("no answer within {END_DEADLINE:?}")).tell();
+                    }
                 }
             });
         }
@@ -113,7 +113,7 @@ impl Custody {
 fn tell_of(id: &str, fault: CallFault) {
     // Closed and forgotten by somebody else is closed as well.
     if !fault.is_not_found() {
-        report(&unclosed(id, fault));
+        unclosed(id, fault).tell();
     }
 }
 

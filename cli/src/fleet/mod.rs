@@ -10,6 +10,7 @@
 
 mod arrival;
 mod bundle;
+mod calls;
 mod connect;
 mod custody;
 mod files;

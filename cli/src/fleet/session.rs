@@ -7,10 +7,10 @@ use adit_proto::AccessToken;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::calls::{describe, list, now, seconds};
 use super::custody::Custody;
 use super::settings::{SessionSettings, minutes};
 use super::trouble::Trouble;
-use super::tunnel::{describe, list, now, seconds};
 use crate::aws::{CallFault, Client};
 
 /// A tunnel whose source this process may be.

@@ -4,12 +4,12 @@ use adit_proto::escape::Escaped;
 use serde_json::{Value, json};
 
 use super::bundle::{AGENT, Agent, Bundle, CA, CERTIFICATE, KEY};
+use super::calls::{now, seconds};
 use super::files::read;
 use super::registry::{Registry, certificate_id};
 use super::settings::{CreateSettings, ThingAction, ThingSettings};
 use super::table::{Cell, Paper, Table, fields, print, span};
 use super::trouble::Trouble;
-use super::tunnel::{now, report, seconds};
 use crate::aws::Client;
 use crate::exit::ExitCode;
 
@@ -317,7 +317,7 @@ async fn remove(
 }
 
 fn report_note(note: &str) {
-    report(&Trouble::note(note));
+    Trouble::note(note).tell();
 }
 
 struct Show {

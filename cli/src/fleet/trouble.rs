@@ -1,6 +1,7 @@
 //! Why a command could not do what it was asked for.
 
 use std::fmt;
+use std::io::{self, Write as _};
 
 use adit_proto::escape::Escaped;
 
@@ -24,7 +25,7 @@ impl Trouble {
     }
 
     /// Signals cannot be watched for, so the command would leave things behind.
-    pub(super) fn signals(fault: std::io::Error) -> Self {
+    pub(super) fn signals(fault: io::Error) -> Self {
         Self::failure(format_args!("cannot watch for signals: {fault}"))
     }
 
@@ -37,7 +38,7 @@ impl Trouble {
     }
 
     /// A file that cannot be used; `doing` like `write`.
-    pub(super) fn file(doing: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
+    pub(super) fn file(doing: &str, path: &std::path::Path, error: &io::Error) -> Self {
         let path = path.to_string_lossy();
         Self::failure(format_args!("cannot {doing} {}: {error}", Escaped(&path)))
     }
@@ -69,6 +70,11 @@ impl Trouble {
             "" => format!("error: {}\n", self.message),
             hint => format!("error: {}\nhint: {hint}\n", self.message),
         }
+    }
+
+    /// Prints it while the command goes on.
+    pub(super) fn tell(&self) {
+        let _ = io::stderr().write_all(self.report().as_bytes());
     }
 }
 

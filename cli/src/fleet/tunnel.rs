@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use adit_proto::escape::Escaped;
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 
+use super::calls::{close, describe, list, now, seconds};
 use super::custody::Custody;
 use super::files::{make_dir, write_secret};
 use super::settings::{TunnelAction, TunnelSettings, tag_list};
 use super::table::{Cell, Look, Paper, Table, fields, print, span};
 use super::trouble::Trouble;
-use crate::aws::{CallFault, Client};
+use crate::aws::Client;
 use crate::exit::ExitCode;
 use crate::run::Stop;
 
@@ -69,56 +69,6 @@ async fn open(
     shown
 }
 
-/// The summaries of all tunnels, newest first.
-pub(super) async fn list(client: &Client, thing: Option<&str>) -> Result<Vec<Value>, Trouble> {
-    let mut summaries = Vec::new();
-    let mut input = json!({ "maxResults": PAGE_SIZE });
-    if let Some(thing) = thing {
-        input["thingName"] = json!(thing);
-    }
-    for _ in 0..PAGES_MAX {
-        let mut page = client.tunneling("ListTunnels", &input).await?;
-        match page["tunnelSummaries"].take() {
-            Value::Array(more) => summaries.extend(more),
-            _ => return Err(Trouble::answer("ListTunnels", "tunnelSummaries")),
-        }
-        match page["nextToken"].as_str() {
-            Some(token) => input["nextToken"] = json!(token),
-            None => return Ok(summaries),
-        }
-    }
-    Err(Trouble::failure(format_args!(
-        "ListTunnels: more than {PAGES_MAX} pages"
-    )))
-}
-
-/// `{"tunnel": …}`.
-pub(super) async fn describe(client: &Client, id: &str) -> Result<Value, CallFault> {
-    client
-        .tunneling("DescribeTunnel", &json!({ "tunnelId": id }))
-        .await
-}
-
-/// Closes one tunnel.
-pub(super) async fn close(client: &Client, id: &str, delete: bool) -> Result<(), CallFault> {
-    let mut input = json!({ "tunnelId": id });
-    if delete {
-        input["delete"] = json!(true);
-    }
-    client.tunneling("CloseTunnel", &input).await.map(drop)
-}
-
-/// Seconds since the epoch.
-pub(super) fn now() -> i64 {
-    OffsetDateTime::now_utc().unix_timestamp()
-}
-
-/// A time member of an answer, in seconds.
-pub(super) fn seconds(value: &Value) -> Option<i64> {
-    // Whole seconds are all that is shown; the cast saturates.
-    value.as_f64().map(|seconds| seconds as i64)
-}
-
 /// Each of them, though one fails: the last failure is the command's.
 async fn close_all(
     client: &Client,
@@ -126,7 +76,7 @@ async fn close_all(
     delete: bool,
     show: &Show,
 ) -> Result<(), Trouble> {
-    let mut outcome = Ok(());
+    let mut outcome: Result<(), Trouble> = Ok(());
     let mut closed = Vec::new();
     for id in ids {
         match close(client, id, delete).await {
@@ -143,7 +93,7 @@ async fn close_all(
             }
             Err(fault) => {
                 if let Err(earlier) = std::mem::replace(&mut outcome, Err(fault.into())) {
-                    report(&earlier);
+                    earlier.tell();
                 }
             }
         }
@@ -194,12 +144,6 @@ fn tag_lines(tags: &Value) -> String {
 fn tag_text(tag: &Value) -> String {
     let text = |member: &str| Escaped(tag[member].as_str().unwrap_or_default()).to_string();
     format!("{}={}", text("key"), text("value"))
-}
-
-/// Says that one of several things failed, while the command goes on.
-pub(super) fn report(trouble: &Trouble) {
-    use std::io::Write as _;
-    let _ = std::io::stderr().write_all(trouble.report().as_bytes());
 }
 
 struct Show {
@@ -345,11 +289,6 @@ const TOKENS: [(&str, &str); 2] = [
 
 /// Of any tunnel.
 const LIFETIME_MAX: Duration = Duration::from_secs(12 * 3_600);
-
-const PAGE_SIZE: u32 = 100;
-
-/// A million tunnels; a service that goes on is playing games.
-const PAGES_MAX: usize = 10_000;
 
 #[cfg(test)]
 mod tests {

@@ -75,8 +75,13 @@ fn prepare(path: &Path, connection: &mut Connection) -> Result<(), DataDirError>
     {
         return Err(damaged(path, &what));
     }
+    let journal: String = connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
+        .map_err(failed)?;
+    if journal != "wal" {
+        return Err(DataDirError::io("use", path, no_journal(&journal)));
+    }
     let mut configure = || {
-        connection.pragma_update(None, "journal_mode", "WAL")?;
         // What was answered survives a loss of power.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
@@ -130,6 +135,14 @@ pub(super) fn fault(path: &Path, error: rusqlite::Error) -> DataDirError {
     }
 }
 
+/// Asked for a journal that the file system cannot have, SQLite stays with another and says so, which is no error to it.
+fn no_journal(instead: &str) -> std::io::Error {
+    std::io::Error::other(format!(
+        "SQLite keeps no write-ahead journal there (but \"{instead}\"): the file system shares no memory between \
+         processes, as some on a network do not; put the data directory on a local disk"
+    ))
+}
+
 fn damaged(path: &Path, what: &str) -> DataDirError {
     DataDirError::damaged(path, format!("{what}; {ADVICE}"))
 }
@@ -150,3 +163,23 @@ const JOURNAL_SIZE_MAX: i64 = 16 << 20;
 
 const ADVICE: &str = "restore the file from a backup, or move it away (adit.db-wal and adit.db-shm with \
                       it) to start with nothing";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A database in memory has no such journal, and says so without an error.
+    #[test]
+    fn a_place_without_the_journal_is_refused() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let refused = prepare(Path::new("/mnt/adit.db"), &mut connection).unwrap_err();
+        let text = refused.to_string();
+        let told =
+            "cannot use /mnt/adit.db: SQLite keeps no write-ahead journal there (but \"memory\")";
+        assert!(text.starts_with(told), "{text}");
+        assert!(
+            text.ends_with("put the data directory on a local disk"),
+            "{text}"
+        );
+    }
+}

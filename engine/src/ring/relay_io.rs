@@ -159,14 +159,18 @@ impl RelayIo {
         self.relay = Relay::new(services);
     }
 
-    /// Closes one side, if its session is this one or an earlier one: its token was replaced.
+    /// Closes one side, if its session is this one or an earlier one: its token was replaced, or the client is at another
+    /// relay by now.
     pub(super) fn end_side(&mut self, io: &mut Io, mode: Mode, newest: u64) {
         let present = self.sides[index_of(mode)].as_ref();
         if present.is_none_or(|side| side.admitted.grant.session > newest) {
             return;
         }
-        self.relay
-            .close(mode, CloseCode::Normal, "access token rotated");
+        self.relay.close(
+            mode,
+            CloseCode::Normal,
+            "access token rotated, or used elsewhere",
+        );
         self.drop_side(io, mode, true);
     }
 

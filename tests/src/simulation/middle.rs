@@ -150,8 +150,11 @@ impl Middle {
         if seat.is_none_or(|seat| seat.session > newest) {
             return Ok(());
         }
-        self.relay
-            .close(mode, CloseCode::Normal, "access token rotated");
+        self.relay.close(
+            mode,
+            CloseCode::Normal,
+            "access token rotated, or used elsewhere",
+        );
         self.drop_side(scene, mode, true)
     }
 

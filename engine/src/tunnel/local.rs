@@ -37,6 +37,23 @@ impl Proxy {
         }
     }
 
+    /// The local socket was offered bytes and failed. What its application sent before is still read: the system of one
+    /// that answers and closes over bytes that it has not read resets the connection right behind the answer.
+    pub(crate) fn takes_no_more(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.find_mut(key) else {
+            return;
+        };
+        if connection.state != State::Open {
+            return self.local_failed(key);
+        }
+        connection.is_gone = true;
+        connection.is_deaf = true;
+        // No edge tells of what is there already.
+        connection.reads_short = true;
+        self.schedule.ready(key, &mut connection.turn);
+        self.drop_queue(key);
+    }
+
     /// The local application sends no more (specification 9.3).
     ///
     /// The protocol cannot say so. Where the application may still await something, the connection

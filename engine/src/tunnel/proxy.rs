@@ -415,6 +415,14 @@ impl Proxy {
         if let Some(service) = self.services.get_mut(connection.service as usize) {
             service.remove(connection.id, key);
         }
+        self.drop_queue(key);
+    }
+
+    /// Gives back what a connection's queue holds.
+    pub(crate) fn drop_queue(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.find_mut(key) else {
+            return;
+        };
         self.pool.clear(&mut connection.queue);
         if std::mem::take(&mut connection.is_full) {
             self.full_queues -= 1;

@@ -151,6 +151,41 @@ fn what_came_within_the_grace_time_arrives_however_late_it_is_read() {
     });
 }
 
+/// An application answers and closes while it is still being sent to, as a server that takes no upload does: its
+/// system resets the connection for what was not read. The answer was there before.
+#[test]
+fn what_an_application_said_before_it_reset_the_connection_arrives_though_it_is_sent_to() {
+    both(|io| {
+        for is_queued in [false, true] {
+            let (bench, mut service, _listener, mut application) =
+                with_application(io, Limits::default());
+            service.says(&data(b"upload"));
+            while application.peek(&mut [0; 6]).expect("it comes") < 6 {}
+            while is_queued && bench.status().queued_size == 0 {
+                service.says(&data(&[7; 16_000]));
+            }
+            let held = hold(&bench.event_loop);
+            let answer = vec![8; 30_000];
+            application.write_all(&answer).expect("write");
+            drop(application);
+            service.says(&data(b"more of it"));
+            drop(held);
+            let mut heard = Vec::new();
+            loop {
+                let message = service.hears();
+                let view = MessageView::parse(&message).expect("a message");
+                match view.kind {
+                    Kind::Data => heard.extend_from_slice(view.payload),
+                    Kind::ConnectionReset => break,
+                    _ => {}
+                }
+            }
+            assert_eq!(heard.len(), answer.len(), "queued: {is_queued}");
+            assert_eq!(bench.status().connections, 0);
+        }
+    });
+}
+
 /// The same with the end of the time that an application has to take something.
 #[test]
 fn an_application_that_took_all_meanwhile_holds_up_nobody() {

@@ -287,7 +287,6 @@ fn a_connection_that_dies_within_a_batch_costs_the_others_nothing() {
         connection_start(1, "A", 4),
         data(1, "A", 4, b"new"),
     ]);
-    assert_eq!(lab.ending(ios[0]), Some(Ended::Cut));
     assert_eq!(lab.ending(ios[1]), Some(Ended::Orderly));
     assert_eq!(lab.reads(ios[1], 99), b"kept whole");
     assert_eq!(lab.reads(ios[2], 99), b"x");
@@ -295,4 +294,33 @@ fn a_connection_that_dies_within_a_batch_costs_the_others_nothing() {
     let new = lab.dialled().unwrap();
     assert_eq!(lab.reads(new, 99), b"new");
     lab.says(&[connection_reset(1, "A", 1)]);
+    assert_eq!(lab.ending(ios[0]), Some(Ended::Cut));
+}
+
+/// Whatever the system's reason was: what it has not said ends with what is there to be read, be it that the socket shows
+/// no end.
+#[test]
+fn a_socket_that_fails_is_read_and_then_cut() {
+    for is_queued in [false, true] {
+        let mut lab = Lab::destination(&["A"]);
+        lab.gets(&[stream_start(1, "A", 1)]);
+        let io = lab.dialled().unwrap();
+        lab.writes(io, b"answer");
+        if is_queued {
+            lab.gets(&[data(1, "A", 1, &[7; 60_000]), data(1, "A", 1, &[7; 60_000])]);
+            assert!(lab.proxy.queued_size() > 0);
+        }
+        lab.socket(io).is_broken = true;
+        match is_queued {
+            true => lab.writable(io),
+            false => lab.gets(&[data(1, "A", 1, b"lost")]),
+        }
+        assert_eq!(lab.proxy.queued_size(), 0);
+        lab.gets(&[data(1, "A", 1, b"thrown away")]);
+        lab.socket(io).is_broken = false;
+        assert_eq!(lab.ending(io), None);
+        lab.says(&[data(1, "A", 1, b"answer"), connection_reset(1, "A", 1)]);
+        assert_eq!(lab.ending(io), Some(Ended::Cut));
+        lab.is_empty();
+    }
 }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -163,8 +162,10 @@ async fn bind(endpoint: &Endpoint, bind_host: &str) -> io::Result<Vec<OwnedFd>> 
     };
     let addresses = resolve(host, port).await.map_err(io::Error::other)?;
     let (mut sockets, mut failure) = (Vec::new(), None);
-    for address in addresses {
-        match ring::listen(&Address::Ip(SocketAddr::new(address.ip(), port))) {
+    for mut address in addresses {
+        // Only that: an address of a link holds which link it is.
+        address.set_port(port);
+        match ring::listen(&Address::Ip(address)) {
             Ok(socket) => {
                 if let (0, Ok(Address::Ip(bound))) = (port, ring::local_address(&socket)) {
                     port = bound.port();
@@ -225,6 +226,21 @@ mod tests {
         assert_eq!(bound.sockets.unwrap_err().kind(), io::ErrorKind::AddrInUse);
         listening.end();
         assert!(listening.next().await.is_none());
+    }
+
+    /// An address of one link alone is one only together with that link.
+    #[tokio::test]
+    async fn an_address_of_a_link_is_listened_on() {
+        let interfaces = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+        let mut lines = interfaces.lines().map(|line| line.split_whitespace());
+        let Some(fields) = lines.find(|fields| fields.clone().nth(3) == Some("20")) else {
+            eprintln!("not tested: no interface here has such an address");
+            return;
+        };
+        let fields: Vec<&str> = fields.collect();
+        let digits = u128::from_str_radix(fields[0], 16).unwrap();
+        let host = format!("{}%{}", std::net::Ipv6Addr::from(digits), fields[5]);
+        bind(&tcp(0), &host).await.unwrap();
     }
 
     #[tokio::test]

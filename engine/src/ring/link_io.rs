@@ -39,6 +39,8 @@ pub(super) struct LinkIo {
     writable: bool,
     /// See [`Ready::reads_short`].
     reads_short: bool,
+    /// Its peer takes nothing any more: whatever is composed for it is thrown away.
+    is_deaf: bool,
     /// Bytes that ever came.
     received: u64,
     bytes_moved: u64,
@@ -114,6 +116,7 @@ impl LinkIo {
             readable: true,
             writable: true,
             reads_short: false,
+            is_deaf: false,
             received: filled as u64,
             bytes_moved: 0,
             way: Way::default(),
@@ -369,9 +372,33 @@ impl LinkIo {
         self.records.close_notify(&mut self.output.own);
     }
 
+    /// Its socket has failed to send. What the peer said before that can still be read.
+    pub(super) fn deafen(&mut self) {
+        self.is_deaf = true;
+        // No edge tells of what is there already.
+        self.readable = true;
+        self.reads_short = true;
+    }
+
+    /// Whether that was so.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.is_deaf
+    }
+
+    fn throw_output_away(&mut self) -> usize {
+        let output = &mut self.output;
+        let size = output.end - output.start + output.own.len();
+        (output.start, output.end) = (0, 0);
+        output.own.clear();
+        size
+    }
+
     /// Sends what waits, as much as the socket takes now; gives how many bytes that was, those of the record layer's own
     /// included.
     pub(super) fn flush(&mut self, io: &mut Io) -> io::Result<usize> {
+        if self.is_deaf {
+            return Ok(self.throw_output_away());
+        }
         let fd = self.slot_fd(io);
         let mut taken = 0;
         loop {

@@ -206,7 +206,7 @@ impl RelayIo {
             was_held[index_of(mode)] = self.is_held(mode);
         }
         for mode in SIDES {
-            self.send(io, mode);
+            again |= self.send(io, mode);
         }
         for mode in SIDES {
             again |= was_held[index_of(mode)] && !self.is_held(mode);
@@ -260,8 +260,9 @@ impl RelayIo {
         };
         match side.link.receive(io) {
             Ok(Received::Some) => self.forward_opened(io, from),
-            Ok(Received::Nothing) => Ok(false),
-            Ok(Received::Ended) => Err(LinkEnd::of(&LinkFault::Ended)),
+            Ok(Received::Nothing) if !side.link.is_deaf() => Ok(false),
+            // Of one that takes nothing that was all.
+            Ok(Received::Nothing | Received::Ended) => Err(LinkEnd::of(&LinkFault::Ended)),
             Err(error) => Err(LinkEnd::of(&LinkFault::Io(error))),
         }
     }
@@ -358,21 +359,30 @@ impl RelayIo {
         }
     }
 
-    /// Sends what a side has waiting.
-    fn send(&mut self, io: &mut Io, to: Mode) {
+    /// Sends what a side has waiting. Returns whether it is to be read at once, since it has failed.
+    fn send(&mut self, io: &mut Io, to: Mode) -> bool {
         loop {
             self.compose_outbox(io, to);
             let Some(side) = &mut self.sides[index_of(to)] else {
-                return;
+                return false;
             };
             let has_sent = side.flush(io);
-            if let Some(fault) = side.fault.take() {
-                return self.end_link(io, to, &LinkEnd::of(&fault));
+            match side.fault.take() {
+                None => {}
+                // Its peer is gone, but may have said all that it had to say, and the other side not have taken it yet.
+                Some(LinkFault::Io(_)) => {
+                    side.link.deafen();
+                    return true;
+                }
+                Some(fault) => {
+                    self.end_link(io, to, &LinkEnd::of(&fault));
+                    return false;
+                }
             }
             // Sending may have made the room that composing lacked, and a socket that took
             // everything reports no edge.
             if !has_sent || !self.relay.outbox(to).is_waiting() {
-                return;
+                return false;
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The relay's driver.
 
+use super::super::socket::unacknowledged;
 use super::super::{IoChoice, LinkNews};
 use super::support::{Bench, both, control, data, data_of, frames};
 use crate::tls::tests::support as tls;
@@ -11,6 +12,7 @@ use adit_proto::websocket::Role;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::num::NonZeroU64;
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 /// A stream with one connection.
@@ -97,6 +99,45 @@ fn answers_and_data(io: IoChoice, size: usize) {
             kind => panic!("{kind:?}"),
         }
     }
+}
+
+/// A source has sent all that it had to say, and its system has seen it acknowledged; then it is gone. The destination is
+/// slower, and something is on its way from there.
+#[test]
+fn what_a_side_sent_before_it_was_gone_arrives_though_it_is_sent_to() {
+    both(|io| {
+        let mut bench = Bench::new(io, &["A"]);
+        let mut source = bench.attach(Mode::Source);
+        let plain = Records::Plain(PlainRecords);
+        let mut destination = bench.attach_with(Mode::Destination, Some(2_048), plain);
+        assert_eq!(destination.hears_kind(), Kind::ServiceIds);
+        open_stream(&mut source, &mut destination);
+        // More than the relay has room for in its output, and no more than it takes in besides.
+        let (count, size) = (28, 16_000);
+        for _ in 0..count {
+            source.says(&data(&vec![7; size]));
+        }
+        while unacknowledged(source.stream.as_raw_fd()) > 0 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        drop(source);
+        for _ in 0..3 {
+            destination.says(&data(b"an answer"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let mut heard = 0;
+        loop {
+            let message = destination.hears();
+            let view = MessageView::parse(&message).expect("a message");
+            match view.kind {
+                Kind::Data => heard += view.payload.len(),
+                Kind::StreamReset => break,
+                kind => panic!("{kind:?}"),
+            }
+        }
+        assert_eq!(heard, count * size);
+        while !matches!(bench.hears(), LinkNews::Gone(grant) if grant.mode == Mode::Source) {}
+    });
 }
 
 /// More answers than the outbox holds pause the reading; nothing but the relay itself is there

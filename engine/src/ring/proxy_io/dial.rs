@@ -221,13 +221,14 @@ impl ProxyIo {
         self.proxy.dial_failed(key);
     }
 
-    /// Tries again what failed a while ago and is still wanted.
+    /// Tries again what failed a while ago and is still wanted, as far as this turn may dial.
     pub(super) fn redial(&mut self, io: &mut Io) {
-        while let Some(&(at, key)) = self.redials.front() {
-            if at > io.now {
-                return;
-            }
+        while self.dials_left > 0
+            && let Some(&(at, key)) = self.redials.front()
+            && at <= io.now
+        {
             self.redials.pop_front();
+            self.dials_left -= 1;
             self.dial_if_wanted(io, key);
         }
     }
@@ -251,10 +252,12 @@ fn literal_addresses(host: &str, port: u16) -> Option<Vec<Address>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ring::DialRetries;
     use crate::ring::tests::support::{Alone, control};
     use crate::tunnel::limits::Limits;
     use adit_proto::ids::Mode;
     use adit_proto::message::Kind;
+    use socket2::{Domain, Socket, Type};
     use std::iter;
     use std::net::TcpListener;
 
@@ -289,5 +292,44 @@ mod tests {
             alone.proxy.dials.is_empty(),
             "what is near is there at once"
         );
+    }
+
+    /// So it is where all of them failed, and the time has come to try them again.
+    #[test]
+    fn a_turn_tries_a_few_again_and_the_next_ones_the_rest() {
+        const COUNT: u32 = 1_000;
+        let bound = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        bound
+            .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
+            .expect("bind");
+        let address = bound.local_addr().expect("an address").as_socket();
+        let mapping = format!("A={}", address.expect("an address"));
+        let mut alone = Alone::new(Mode::Destination, &mapping, Limits::default());
+        let delay = Duration::from_secs(1);
+        alone.proxy.options.dial_retries = Some(DialRetries { count: None, delay });
+        let mut service = alone.link_up("A");
+        let mut starts = Vec::new();
+        control(Kind::StreamStart, 1, 1, &mut starts);
+        for id in 2..=COUNT {
+            control(Kind::ConnectionStart, 1, id, &mut starts);
+        }
+        service.says(&starts);
+        alone.turns();
+        assert_eq!(alone.proxy.redials.len(), COUNT as usize);
+        bound.listen(2 * COUNT as i32).expect("listen");
+        let listener = TcpListener::from(bound);
+        listener.set_nonblocking(true).expect("a socket");
+        alone.io.now += delay;
+        let mut counts = Vec::new();
+        while alone
+            .proxy
+            .next_timeout()
+            .is_some_and(|at| at <= alone.io.now)
+        {
+            alone.proxy.turn(&mut alone.io);
+            counts.push(iter::from_fn(|| listener.accept().ok()).count());
+        }
+        assert!(counts.iter().all(|count| *count <= DIALS_PER_TURN));
+        assert_eq!(counts.iter().sum::<usize>(), COUNT as usize);
     }
 }

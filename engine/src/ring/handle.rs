@@ -30,7 +30,7 @@ pub struct ProxyOptions {
     /// Whether each local connection is logged at info, with its addresses, else at debug.
     pub announces_connections: bool,
     /// Whether a destination tries again where an application does not answer. Without, its
-    /// connection is reset at once.
+    /// connection is reset at once, unless only the queue of a Unix socket was full.
     pub dial_retries: Option<DialRetries>,
 }
 

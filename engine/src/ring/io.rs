@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long one address may take to answer a dial.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sockets that may linger: at twice as many in the list the oldest are closed, down to this.
 const LINGERING_MAX: usize = if cfg!(test) { 64 } else { 4096 };

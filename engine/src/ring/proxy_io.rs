@@ -9,7 +9,7 @@ mod link;
 mod reading;
 
 use self::accept::{DOWN_PATIENCE, Listener};
-use self::dial::DIALS_PER_TURN;
+use self::dial::{DIALS_PER_TURN, Tries};
 use self::reading::Reading;
 use super::backend::Ready;
 use super::complaints::Complaints;
@@ -48,8 +48,8 @@ pub(super) struct ProxyIo {
     dials: HashMap<ConnectionKey, u32>,
     /// Dials that failed and are tried again, in order: the pause is the same for all.
     redials: VecDeque<(Instant, ConnectionKey)>,
-    /// How often each of those was tried again.
-    tries: HashMap<ConnectionKey, u32>,
+    /// How each of those was tried again.
+    tries: HashMap<ConnectionKey, Tries>,
     /// Dials that wait for a further turn; as many as there are connections at most.
     later_dials: VecDeque<ConnectionKey>,
     /// Sockets that were dialled on this machine in this turn.

@@ -5,20 +5,28 @@ use super::announce::peer_text;
 use crate::failpoint::failpoint;
 use crate::ring::backend::Backend;
 use crate::ring::handle::TunnelEvent;
-use crate::ring::io::{Io, Owner};
+use crate::ring::io::{DIAL_TIMEOUT, Io, Owner};
 use crate::ring::socket::Address;
 use crate::tunnel::endpoint::Endpoint;
 use crate::tunnel::key::ConnectionKey;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Dials begun in one turn: a peer may ask for thousands in a few reads, and others of the loop get their turns between.
 pub(super) const DIALS_PER_TURN: usize = 64;
 
 /// Least pause before a further dial: one that fails at once would be tried for ever within a turn.
 const REDIAL_DELAY_MIN: Duration = Duration::from_millis(10);
+
+/// How a dial was tried again.
+#[derive(Default)]
+pub(super) struct Tries {
+    count: u32,
+    /// Up to when a full queue is no failure; `None` before it was met.
+    full_until: Option<Instant>,
+}
 
 impl ProxyIo {
     /// The dialler outside of the loop is done.
@@ -197,16 +205,10 @@ impl ProxyIo {
 
     pub(super) fn dial_failed(&mut self, io: &mut Io, key: ConnectionKey, error: &io::Error) {
         let dialled = self.proxy.dialled_service(key);
-        if let Some(retries) = self.options.dial_retries
-            && dialled.is_some()
-        {
-            let tries = self.tries.entry(key).or_default();
-            if retries.count.is_none_or(|count| *tries < count) {
-                *tries += 1;
-                let delay = retries.delay.max(REDIAL_DELAY_MIN);
-                self.redials.push_back((io.now + delay, key));
-                return;
-            }
+        if dialled.is_some() && self.may_try_again(io.now, key, error) {
+            let retries = self.options.dial_retries;
+            let delay = retries.map_or(REDIAL_DELAY_MIN, |it| it.delay.max(REDIAL_DELAY_MIN));
+            return self.redials.push_back((io.now + delay, key));
         }
         // `None`: the peer has ended the connection meanwhile, and nobody misses it.
         if let Some(service) = dialled
@@ -219,6 +221,23 @@ impl ProxyIo {
         }
         self.tries.remove(&key);
         self.proxy.dial_failed(key);
+    }
+
+    /// Whether a dial that failed is made once more. One that found the queue of a Unix socket full is, for as long as the
+    /// system itself tries where that of a TCP port is.
+    fn may_try_again(&mut self, now: Instant, key: ConnectionKey, error: &io::Error) -> bool {
+        let is_full = error.kind() == io::ErrorKind::WouldBlock;
+        if !is_full && self.options.dial_retries.is_none() {
+            return false;
+        }
+        let tries = self.tries.entry(key).or_default();
+        if is_full && now < *tries.full_until.get_or_insert(now + DIAL_TIMEOUT) {
+            return true;
+        }
+        let count = self.options.dial_retries.map_or(Some(0), |it| it.count);
+        let may = count.is_none_or(|count| tries.count < count);
+        tries.count += u32::from(may);
+        may
     }
 
     /// Tries again what failed a while ago and is still wanted, as far as this turn may dial.

@@ -272,6 +272,42 @@ fn a_loop_goes_on_beside_dials_that_fail_at_once() {
     });
 }
 
+/// A connect that waits for its turn waits for a place in the queue of a Unix socket; one that does not wait is told that
+/// there is none.
+#[test]
+fn a_service_whose_queue_is_full_is_tried_again() {
+    const COUNT: u32 = 5;
+    both(|io| {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("socket");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        listener
+            .bind(&SockAddr::unix(&path).expect("a path"))
+            .expect("bind");
+        listener.listen(0).expect("listen");
+        listener.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        let mapping = format!("A={}", path.display());
+        let (bench, mut service) =
+            ProxyBench::new(io, Mode::Destination, &mapping, Limits::default());
+        let mut starts = Vec::new();
+        control(Kind::StreamStart, 1, 1, &mut starts);
+        for id in 2..=COUNT {
+            control(Kind::ConnectionStart, 1, id, &mut starts);
+        }
+        service.says(&starts);
+        // Meanwhile all of them were dialled.
+        thread::sleep(Duration::from_millis(50));
+        let accepted: Vec<_> = (0..COUNT)
+            .map(|at| {
+                listener
+                    .accept()
+                    .unwrap_or_else(|error| panic!("{at}: {error}"))
+            })
+            .collect();
+        assert_eq!(bench.status().connections, accepted.len());
+    });
+}
+
 /// The application is ended while it still sends, and reads later than the loop is told to end.
 #[test]
 fn a_loop_that_finishes_loses_nothing_of_what_it_has_sent() {

@@ -41,6 +41,8 @@ pub(super) struct LinkIo {
     reads_short: bool,
     /// Its peer takes nothing any more: whatever is composed for it is thrown away.
     is_deaf: bool,
+    /// What showed that, until it is reported.
+    failure: Option<io::Error>,
     /// Bytes that ever came.
     received: u64,
     bytes_moved: u64,
@@ -117,6 +119,7 @@ impl LinkIo {
             writable: true,
             reads_short: false,
             is_deaf: false,
+            failure: None,
             received: filled as u64,
             bytes_moved: 0,
             way: Way::default(),
@@ -182,7 +185,13 @@ impl LinkIo {
         if wanted == 0 {
             return Ok(Received::Nothing);
         }
-        match io.backend.recv(fd, room) {
+        let received = io.backend.recv(fd, room);
+        if !matches!(received, Ok(1..))
+            && let Some(failure) = self.failure.take()
+        {
+            return Err(failure);
+        }
+        match received {
             Ok(0) => Ok(Received::Ended),
             Ok(count) => {
                 input.filled += count;
@@ -372,17 +381,19 @@ impl LinkIo {
         self.records.close_notify(&mut self.output.own);
     }
 
-    /// Its socket has failed to send. What the peer said before that can still be read.
-    pub(super) fn deafen(&mut self) {
+    /// Its socket has failed to send. What the peer said before that is still [received](Self::receive), and then the
+    /// failure.
+    pub(super) fn deafen(&mut self, failure: io::Error) {
         self.is_deaf = true;
+        self.failure = Some(failure);
         // No edge tells of what is there already.
         self.readable = true;
         self.reads_short = true;
     }
 
-    /// Whether that was so.
-    pub(super) fn is_deaf(&self) -> bool {
-        self.is_deaf
+    /// Why its socket failed to send, once.
+    pub(super) fn take_failure(&mut self) -> Option<io::Error> {
+        self.failure.take()
     }
 
     fn throw_output_away(&mut self) -> usize {

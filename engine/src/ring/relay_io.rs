@@ -260,9 +260,8 @@ impl RelayIo {
         };
         match side.link.receive(io) {
             Ok(Received::Some) => self.forward_opened(io, from),
-            Ok(Received::Nothing) if !side.link.is_deaf() => Ok(false),
-            // Of one that takes nothing that was all.
-            Ok(Received::Nothing | Received::Ended) => Err(LinkEnd::of(&LinkFault::Ended)),
+            Ok(Received::Nothing) => Ok(false),
+            Ok(Received::Ended) => Err(LinkEnd::of(&LinkFault::Ended)),
             Err(error) => Err(LinkEnd::of(&LinkFault::Io(error))),
         }
     }
@@ -370,8 +369,8 @@ impl RelayIo {
             match side.fault.take() {
                 None => {}
                 // Its peer is gone, but may have said all that it had to say, and the other side not have taken it yet.
-                Some(LinkFault::Io(_)) => {
-                    side.link.deafen();
+                Some(LinkFault::Io(failure)) => {
+                    side.link.deafen(failure);
                     return true;
                 }
                 Some(fault) => {

@@ -204,7 +204,9 @@ mod tests {
     /// The system refuses descriptors, and the tunnel has been down for long.
     #[test]
     fn a_pause_of_accepting_is_one_while_the_tunnel_is_down() {
-        let Alone { mut io, mut proxy } = source();
+        let Alone {
+            mut io, mut proxy, ..
+        } = source();
         // Nothing can be accepted from it.
         let (no_listener, _other) = UnixStream::pair().expect("a pair");
         proxy.add_listener(&mut io, 0, no_listener.into());

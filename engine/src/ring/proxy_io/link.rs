@@ -91,7 +91,14 @@ impl ProxyIo {
             }
             match self.receive_once(io) {
                 Ok(true) => {}
-                Ok(false) => return false,
+                Ok(false) => {
+                    // Nobody has room for what else it has said.
+                    let failure = self.link.as_mut().and_then(LinkIo::take_failure);
+                    if let Some(failure) = failure {
+                        self.end_link(io, LinkEnd::of(&LinkFault::Io(failure)));
+                    }
+                    return false;
+                }
                 Err(end) => {
                     self.end_link(io, end);
                     return false;
@@ -158,6 +165,13 @@ impl ProxyIo {
             match self.fill_and_flush(io) {
                 Ok(0) => return false,
                 Ok(size) => moved += size,
+                // What the service said before that is read first: the tunnel may be over.
+                Err(LinkFault::Io(failure)) => {
+                    if let Some(link) = &mut self.link {
+                        link.deafen(failure);
+                    }
+                    return true;
+                }
                 Err(fault) => {
                     self.end_link(io, LinkEnd::of(&fault));
                     return false;

@@ -1,7 +1,7 @@
 //! The proxies' driver.
 
-use super::super::{DialRetries, IoChoice, ProxyOptions};
-use super::support::{PATIENCE, Peer, ProxyBench, both, control, data, data_of, hold};
+use super::super::{DialRetries, IoChoice, LinkEnd, ProxyOptions, TunnelEvent};
+use super::support::{Alone, PATIENCE, Peer, ProxyBench, both, control, data, data_of, hold};
 use crate::tunnel::limits::Limits;
 use adit_proto::ids::Mode;
 use adit_proto::message::{Kind, MessageView};
@@ -245,6 +245,32 @@ fn reading_goes_on_once_a_stalled_connection_is_reset() {
         until("all of it is read", || says.is_finished());
         assert_eq!(bench.status().counters.stalled, 1);
     });
+}
+
+/// The service ends the tunnel and closes over bytes that it has not read, so its system resets the connection behind the
+/// close frame; and something is sent before anybody has looked.
+#[test]
+fn a_close_frame_is_read_though_sending_fails_before() {
+    let mut alone = Alone::new(Mode::Source, "", Limits::default());
+    let mut service = alone.link_up("A");
+    alone.turns();
+    let (near, mut application) = UnixStream::pair().expect("a pair");
+    near.set_nonblocking(true).expect("non-blocking");
+    alone.proxy.add_local(&mut alone.io, 0, near.into());
+    alone.turns();
+    application.write_all(b"question").expect("write");
+    alone.events();
+    service
+        .stream
+        .write_all(&[0x88, 2, 0x03, 0xe8])
+        .expect("write");
+    drop(service);
+    while alone.proxy.turn(&mut alone.io) {}
+    let ended = std::iter::from_fn(|| alone.told.try_recv().ok()).find_map(|event| match event {
+        TunnelEvent::LinkEnded(end) => Some(end),
+        _ => None,
+    });
+    assert_eq!(ended, Some(LinkEnd::Closed(Some(1000))));
 }
 
 /// A dial that fails at once and is tried again without a pause takes no turn from others.

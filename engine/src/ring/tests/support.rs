@@ -183,6 +183,8 @@ pub(in crate::ring) fn link_by_itself(
 pub(in crate::ring) struct Alone {
     pub(in crate::ring) io: Io,
     pub(in crate::ring) proxy: ProxyIo,
+    /// What it has told.
+    pub(in crate::ring) told: UnboundedReceiver<TunnelEvent>,
 }
 
 impl Alone {
@@ -196,9 +198,9 @@ impl Alone {
             limits,
         };
         let proxy = Box::new(Proxy::new(settings, [7; 32]));
-        let (events, _nobody) = unbounded_channel();
+        let (events, told) = unbounded_channel();
         let proxy = ProxyIo::new(0, proxy, ProxyOptions::default(), events, io.now);
-        Self { io, proxy }
+        Self { io, proxy, told }
     }
 
     /// A link, over which SERVICE_IDS of one service is on its way.

@@ -8,13 +8,15 @@ use super::socket::{self, Address};
 use super::token::Token;
 use crate::tunnel::bulk::BULK_BUFFER_SIZE;
 use crate::tunnel::key::ConnectionKey;
+use crate::tunnel::timers::FLUSH_TIMEOUT;
 use std::collections::VecDeque;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-/// How long an ended socket may keep sending before it is closed over its unread bytes.
+/// How long an ended socket may keep sending before it is closed over its unread bytes; that of an application that has
+/// not got all of its own, [`FLUSH_TIMEOUT`].
 pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long one address may take to answer a dial.
@@ -49,6 +51,14 @@ pub(super) enum Owner {
     Lingering,
 }
 
+/// A socket that was ended.
+struct Lingering {
+    close_at: Instant,
+    /// When it is closed although its application has not got all.
+    at_latest: Instant,
+    token: Token,
+}
+
 struct Slot {
     /// Which tenant of the slot this is; late events of an earlier one are dropped.
     generation: u16,
@@ -65,7 +75,7 @@ pub(super) struct Io {
     slots: Vec<Slot>,
     free: Vec<u32>,
     /// Deadlines in order, since each kind has one time limit.
-    lingering: VecDeque<(Instant, Token)>,
+    lingering: VecDeque<Lingering>,
     dialling: VecDeque<(Instant, Token)>,
     /// Lingering sockets that may have more, for the next turn. Each at most once.
     unfinished: Vec<Token>,
@@ -178,9 +188,16 @@ impl Io {
         if self.backend.shutdown(fd, Shutdown::Write).is_err() {
             return self.close(index);
         }
+        let patience = match self.owner_at(index) {
+            Some(Owner::Local { .. }) => FLUSH_TIMEOUT,
+            _ => LINGER_TIMEOUT,
+        };
         self.set_owner(index, Owner::Lingering);
-        self.lingering
-            .push_back((self.now + LINGER_TIMEOUT, self.token(index)));
+        self.lingering.push_back(Lingering {
+            close_at: self.now + LINGER_TIMEOUT,
+            at_latest: self.now + patience,
+            token: self.token(index),
+        });
         if self.lingering.len() == 2 * LINGERING_MAX {
             self.thin_out_lingering();
         }
@@ -189,8 +206,8 @@ impl Io {
     /// Whether bytes are on their way to somebody who was ended.
     pub(super) fn owes_bytes(&mut self) -> bool {
         let lingering = std::mem::take(&mut self.lingering);
-        let owes = |(_, token): &(Instant, Token)| {
-            let open = self.find(*token);
+        let owes = |ended: &Lingering| {
+            let open = self.find(ended.token);
             open.is_some_and(|(fd, _)| socket::unacknowledged(fd.as_raw_fd()) > 0)
         };
         let any = lingering.iter().any(owes);
@@ -202,10 +219,10 @@ impl Io {
     /// many. It is looked through at twice the bound only, so that each end has a small share of that.
     fn thin_out_lingering(&mut self) {
         let mut lingering = std::mem::take(&mut self.lingering);
-        lingering.retain(|(_, token)| self.find(*token).is_some());
+        lingering.retain(|ended| self.find(ended.token).is_some());
         let excess = lingering.len().saturating_sub(LINGERING_MAX);
-        for (_, oldest) in lingering.drain(..excess) {
-            self.close(oldest.index());
+        for oldest in lingering.drain(..excess) {
+            self.close(oldest.token.index());
         }
         self.lingering = lingering;
     }
@@ -270,16 +287,29 @@ impl Io {
                 self.linger(token.index());
             }
         }
-        while let Some(&(at, token)) = self.lingering.front() {
+        while let Some(first) = self.lingering.front() {
+            let (token, is_due) = (first.token, first.close_at <= self.now);
             let is_open = self.find(token).is_some();
-            if is_open && at > self.now {
+            if is_open && !is_due {
                 return;
             }
-            self.lingering.pop_front();
-            if is_open {
-                self.close(token.index());
+            if let Some(first) = self.lingering.pop_front()
+                && is_open
+            {
+                self.close_or_wait(first);
             }
         }
+    }
+
+    /// Closes a socket that has lingered for long enough, unless something is still on its way to an application: whatever
+    /// that said then would be answered with a reset, which drops all that it has not read.
+    fn close_or_wait(&mut self, ended: Lingering) {
+        let index = ended.token.index();
+        if self.now < ended.at_latest && socket::unacknowledged(self.fd(index)) > 0 {
+            let close_at = self.now + LINGER_TIMEOUT;
+            return self.lingering.push_back(Lingering { close_at, ..ended });
+        }
+        self.close(index);
     }
 
     /// When the next of these deadlines is.
@@ -287,7 +317,7 @@ impl Io {
         if !self.unfinished.is_empty() {
             return Some(self.now);
         }
-        let lingering = self.lingering.front().map(|(at, _)| *at);
+        let lingering = self.lingering.front().map(|ended| ended.close_at);
         let dialling = self.dialling.front().map(|(at, _)| *at);
         let review = self.buffers.next_review();
         lingering.into_iter().chain(dialling).chain(review).min()
@@ -371,7 +401,9 @@ impl Io {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ring::tests::support::socket_pair;
     use crate::ring::{IoChoice, Settings, open};
+    use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
     #[test]
@@ -395,6 +427,45 @@ mod tests {
         }
         assert!(io.owner_at(first).is_some(), "it has time left");
         assert!(io.lingering.len() < 2 * LINGERING_MAX);
+    }
+
+    /// An application reads slowly, and says something meanwhile: a socket that is closed by then answers with a reset,
+    /// which drops what is on its way.
+    #[test]
+    fn nothing_is_cut_off_while_somebody_reads() {
+        let backend = open(IoChoice::Epoll, &Settings::default()).expect("epoll");
+        #[expect(clippy::disallowed_methods, reason = "any moment will do")]
+        let mut io = Io::new(backend, Instant::now());
+        for reads in [true, false] {
+            let (mut far, mut near) = socket_pair(Some(4096));
+            near.set_nonblocking(true).expect("non-blocking");
+            let mut sent = 0;
+            while let Ok(count) = near.write(&[7; 65_536]) {
+                sent += count;
+            }
+            let (index, generation) = (0, 0);
+            let key = ConnectionKey { index, generation };
+            let owner = Owner::Local { tunnel: 0, key };
+            let index = io.insert(near.into(), owner).expect("watched");
+            io.end(index);
+            io.now += LINGER_TIMEOUT;
+            io.close_lingering();
+            far.write_all(b"meanwhile").expect("write");
+            io.linger(index);
+            if reads {
+                let (mut heard, mut part) = (0, [0; 65_536]);
+                while let Ok(count @ 1..) = far.read(&mut part) {
+                    heard += count;
+                }
+                assert_eq!(heard, sent);
+                io.now += LINGER_TIMEOUT;
+            } else {
+                assert!(io.owner_at(index).is_some(), "it may read later");
+                io.now += FLUSH_TIMEOUT;
+            }
+            io.close_lingering();
+            assert!(io.owner_at(index).is_none());
+        }
     }
 
     #[test]

@@ -32,4 +32,4 @@ pub mod schedule;
 pub mod send;
 mod service;
 pub mod source;
-mod timers;
+pub(crate) mod timers;

@@ -136,7 +136,7 @@ impl Drop for Bench {
 
 /// Connected over loopback; the second has buffers of `kernel` bytes to send from, the first to
 /// receive into.
-pub(super) fn socket_pair(kernel: Option<usize>) -> (TcpStream, TcpStream) {
+pub(in crate::ring) fn socket_pair(kernel: Option<usize>) -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
     if let Some(size) = kernel {
         let listener = SockRef::from(&listener);

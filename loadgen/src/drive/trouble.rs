@@ -50,7 +50,13 @@ impl Trouble {
                 ErrorKind::TimedOut => ErrorKind::Unreachable,
                 other => other,
             },
-            Self::Io(error) => ErrorKind::from(error),
+            Self::Io(error) => match ErrorKind::from(error) {
+                // How Linux says that nothing was acknowledged in time, where the network has given a reason.
+                ErrorKind::Unreachable => ErrorKind::TimedOut,
+                // The connection is given up with what was on its way.
+                other if !other.loses_bytes() => ErrorKind::Other,
+                other => other,
+            },
             Self::GivenUp => ErrorKind::TimedOut,
             Self::Fault(fault) if fault.is_cut() => ErrorKind::Closed,
             Self::Fault(_) | Self::Complaint { .. } | Self::Unexpected { .. } => {
@@ -84,5 +90,18 @@ mod tests {
         assert_eq!(Trouble::Io(late()).kind(), ErrorKind::TimedOut);
         let refused = Trouble::Dial(io::ErrorKind::ConnectionRefused.into());
         assert_eq!(refused.kind(), ErrorKind::Refused);
+    }
+
+    /// Linux ends a connection with what the network has said of it last, `EHOSTUNREACH`, where it would say `ETIMEDOUT`
+    /// otherwise.
+    #[test]
+    fn a_connection_that_failed_has_lost_bytes_whatever_the_system_says() {
+        for errno in 1..134 {
+            let failed = Trouble::Io(io::Error::from_raw_os_error(errno)).kind();
+            assert!(failed.loses_bytes(), "errno {errno}: {failed}");
+        }
+        const EHOSTUNREACH: i32 = 113;
+        let failed = Trouble::Io(io::Error::from_raw_os_error(EHOSTUNREACH));
+        assert_eq!(failed.kind(), ErrorKind::TimedOut);
     }
 }

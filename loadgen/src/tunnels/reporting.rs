@@ -10,6 +10,7 @@ use crate::exit::{Error, Verdict};
 use crate::report::{self, Ending, Model, Plan, Recorder, Reporter, RunFacts, Summary, timestamp};
 use crate::settings::Output;
 use crate::system::SystemSettings;
+use crate::threshold::Threshold;
 
 /// A run that is reported.
 pub(super) struct Reporting {
@@ -83,9 +84,11 @@ impl Reporting {
             warnings,
             ..Ending::default()
         };
-        let mut summary = self.reporter.finish(ending, &output.thresholds);
+        let mut summary = self.reporter.finish(ending, &[]);
         let bytes = summary.bytes_up + summary.bytes_down;
         summary.processes = windows.iter().map(|it| it.to_use(bytes)).collect();
+        let judge = |threshold: &Threshold| threshold.judge(&summary);
+        summary.thresholds = output.thresholds.iter().map(judge).collect();
         conclude(&summary, passed, output)
     }
 }

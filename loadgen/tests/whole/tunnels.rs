@@ -123,6 +123,32 @@ fn a_few_of_many_tunnels_are_active() {
     assert!(summary.processes.iter().all(|it| !it.has_ended));
 }
 
+/// What the processes used is known only once all is over, and a condition on it is not crossed for that.
+#[test]
+fn what_the_processes_use_is_judged_by_its_figure() {
+    let many = "many-tunnels --tunnels 3 --active 1 --rounds 1 --duration 500ms";
+    for (arguments, crossed) in [
+        (format!("{many} --fail-if cpu>1000"), false),
+        (format!("{many} --fail-if memory<1GiB"), true),
+        (
+            "storm --tunnels 3 --cut close --fail-if cpu>1000".to_owned(),
+            false,
+        ),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let words: Vec<&str> = arguments.split(' ').collect();
+        let output = run(&words, directory.path());
+        let summary = Summary::load(directory.path()).unwrap();
+        let [outcome] = &summary.thresholds[..] else {
+            panic!("{arguments}: {:?}", summary.thresholds);
+        };
+        assert!(outcome.value.is_some(), "{arguments}: {outcome:?}");
+        assert_eq!(outcome.is_crossed, crossed, "{arguments}: {outcome:?}");
+        let code = if crossed { 3 } else { 0 };
+        assert_eq!(output.status.code(), Some(code), "{arguments}");
+    }
+}
+
 #[test]
 fn what_cannot_be_is_refused_before_anything_is_started() {
     let directory = tempfile::tempdir().unwrap();

@@ -329,9 +329,10 @@ impl System {
     /// # Errors
     /// It does not start again.
     pub fn restart_service(&mut self, pause: Duration) -> Result<Instant, SystemError> {
+        // Links are lost while the process is taken down, before it is known to be gone.
+        let at = Instant::now();
         // Not a fault: it is entered anew before anyone looks.
         self.parts[SERVICE_PART].kill();
-        let at = Instant::now();
         std::thread::sleep(pause);
         let role = self.service_role();
         self.launch(SERVICE_PART, "service", None, &role)?;

@@ -116,6 +116,23 @@ fn all_tunnels_come_back_after_the_service_was_killed() {
     );
 }
 
+/// All times of a storm are counted from it.
+#[test]
+fn no_link_is_lost_before_the_service_was_killed() {
+    let mut system = System::start(SystemSettings {
+        tunnels: 200,
+        ..settings(IoChoice::Epoll)
+    })
+    .unwrap();
+    let before = Instant::now();
+    let killed = system.restart_service(Duration::from_millis(100)).unwrap();
+    let links = [Side::Source, Side::Destination].map(|side| system.links(side));
+    let changed = links.concat().into_iter().filter_map(|it| it.changed_at);
+    let first = changed.filter(|it| *it >= before).min();
+    let first = first.expect("links were lost");
+    assert!(first >= killed, "{:?} too late", killed - first);
+}
+
 #[test]
 fn links_are_reset_or_closed_as_asked_for() {
     for resets_links in [true, false] {

@@ -37,7 +37,7 @@ pub struct Crew {
 
 struct Hand {
     begin: mpsc::Sender<Begin>,
-    thread: thread::JoinHandle<anyhow::Result<Outcome>>,
+    thread: thread::JoinHandle<anyhow::Result<(Outcome, Duration)>>,
 }
 
 /// What a worker tells when it is ready.
@@ -108,17 +108,21 @@ impl Crew {
         Ok(())
     }
 
-    /// Waits until all has been offered, answered or given up.
+    /// Waits until all has been offered, answered or given up. Gives what came of it, and how long load was offered: the
+    /// time of the run, unless that was stopped before. What is still waited for then is not a part of it.
     ///
     /// # Errors
     /// A worker failed.
-    pub fn finish(self) -> anyhow::Result<Outcome> {
-        let mut all = Outcome::default();
+    pub fn finish(self) -> anyhow::Result<(Outcome, Duration)> {
+        let (mut all, mut longest) = (Outcome::default(), Duration::ZERO);
         for hand in self.workers {
             let outcome = hand.thread.join();
-            all.add(outcome.map_err(|_| anyhow::anyhow!("a worker panicked"))??);
+            let (outcome, offered) =
+                outcome.map_err(|_| anyhow::anyhow!("a worker panicked"))??;
+            all.add(outcome);
+            longest = longest.max(offered);
         }
-        Ok(all)
+        Ok((all, longest))
     }
 
     fn why_ended(self) -> anyhow::Error {
@@ -133,7 +137,7 @@ fn run(
     number: usize,
     ready: &mpsc::Sender<Ready>,
     begins: &mpsc::Receiver<Begin>,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<(Outcome, Duration)> {
     let mut event_loop = Loop::build(job.drive.io).context("the loop of a worker")?;
     let options = SocketOptions {
         congestion: job.drive.congestion.clone(),
@@ -150,7 +154,7 @@ fn run(
         });
         // Nothing happens on this loop meanwhile, so it may stand still.
         let Ok(begin) = begins.recv() else {
-            return Ok(Outcome::default());
+            return Ok(Default::default());
         };
         let worker = Worker::new(Arc::clone(job), number, timer, options, streams, begin);
         for (_, session) in &mut sessions {
@@ -161,7 +165,7 @@ fn run(
         }
         let mut outcome = profile::offer(&worker, sessions).await;
         outcome.notes.extend(worker.finish());
-        Ok(outcome)
+        Ok((outcome, worker.offered()))
     })
 }
 

@@ -133,6 +133,11 @@ impl Worker {
         self.end.get()
     }
 
+    /// How long load is offered.
+    pub(super) fn offered(&self) -> Duration {
+        self.end().saturating_duration_since(self.start)
+    }
+
     /// The connections, of all, that are this worker's.
     pub fn connections(&self) -> impl Iterator<Item = usize> + use<> {
         self.job.places(self.number)

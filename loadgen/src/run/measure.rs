@@ -60,8 +60,8 @@ pub(super) fn measure(
     accounts.begin(start, drive.duration);
     let is_stopped = || stop.load(Ordering::Relaxed);
     let held = holding(drive, start, &accounts, is_stopped);
-    let outcome = crew.finish()?;
-    let mut ending = ending(drive, start, &outcome, is_stopped());
+    let (outcome, offered) = crew.finish()?;
+    let mut ending = ending(&outcome, offered, is_stopped());
     if let Some(held) = held.filter(|_| !is_stopped()) {
         let each = accounts.each(held, outcome.held.unwrap_or_default());
         ending.figures.extend(each);
@@ -138,14 +138,10 @@ pub(super) fn facts(drive: &Drive, target: String, backend: &str) -> RunFacts {
     }
 }
 
-fn ending(drive: &Drive, start: Instant, outcome: &Outcome, is_stopped: bool) -> Ending {
-    // What was answered after the time was up belongs to it; a run that was stopped was shorter.
-    let measured = match is_stopped {
-        true => start.elapsed().min(drive.duration),
-        false => drive.duration,
-    };
+fn ending(outcome: &Outcome, offered: Duration, is_stopped: bool) -> Ending {
     Ending {
-        measured: Some(measured),
+        // What was answered after the time was up belongs to it.
+        measured: Some(offered),
         figures: outcome.figures(),
         warnings: outcome.warnings(),
         is_interrupted: is_stopped,

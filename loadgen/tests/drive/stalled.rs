@@ -1,7 +1,7 @@
 //! A far end that stands still for a second: whoever counts from the intended start sees it.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adit_loadgen::report::{Latency, Step, Summary};
 
@@ -34,6 +34,31 @@ fn a_stall_of_a_second_shows_in_the_corrected_p99_and_hides_in_the_uncorrected()
         let run = running.end();
         assert_eq!(run.code, 0, "{}", run.text);
         check(&run.summary.expect("it ran"));
+    }
+}
+
+/// What is not answered is waited for once the run was stopped, too, but nothing is offered meanwhile.
+#[test]
+fn a_run_that_is_stopped_is_as_long_as_load_was_offered() {
+    for io in interfaces() {
+        let far_end = FarEnd::start();
+        let begun = Instant::now();
+        let arguments = "latency --closed --connections 4 --duration 600s --grace 6s";
+        let running = Running::start(arguments, far_end.address, io);
+        far_end.signal("-STOP");
+        running.interrupt();
+        let interrupted = begun.elapsed().as_secs_f64();
+        let run = running.end();
+        let ended = begun.elapsed().as_secs_f64();
+        let summary = run.summary.expect("it ran");
+        assert!(summary.run.is_interrupted, "{}", run.text);
+        assert!(ended - interrupted >= 6.0, "the far end stood still");
+        // The interrupt is heard a moment later.
+        let measured = summary.elapsed_s;
+        assert!(
+            measured < interrupted + 3.0,
+            "{measured} s, of {interrupted}"
+        );
     }
 }
 

@@ -131,19 +131,22 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, size))
 }
 
+/// A file that is not there any more, as one that was moved elsewhere, has made its place itself.
 fn rotate(path: &Path) -> io::Result<()> {
-    let numbered = |number: usize| {
+    let place = |number: usize| {
         let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{number}"));
+        if number > 0 {
+            name.push(format!(".{number}"));
+        }
         PathBuf::from(name)
     };
-    for number in (1..FILES_KEPT).rev() {
-        match fs::rename(numbered(number), numbered(number + 1)) {
+    for number in (0..FILES_KEPT).rev() {
+        match fs::rename(place(number), place(number + 1)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
     }
-    fs::rename(path, numbered(1))
+    Ok(())
 }
 
 const AUDIT_FILE: &str = "audit.jsonl";

@@ -139,6 +139,20 @@ async fn files_are_put_aside_and_few_are_kept() {
     assert!(fs::read_to_string(&path).unwrap().contains("agent-99"));
 }
 
+/// By somebody who keeps the lines elsewhere, say.
+#[tokio::test]
+async fn no_record_is_lost_when_the_file_was_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    let file = AuditFile::open(path.clone(), 300).unwrap();
+    file.append(record(call("first"))).await.unwrap();
+    let taken = dir.path().join("elsewhere");
+    fs::rename(&path, &taken).unwrap();
+    file.append(record(call("second"))).await.unwrap();
+    let [taken, left] = [taken, path].map(|path| fs::read_to_string(path).unwrap());
+    assert!(taken.contains("first") && left.contains("second"), "{left}");
+}
+
 #[tokio::test]
 async fn what_cannot_be_written_is_told_and_written_again_when_it_can() {
     let dir = tempfile::tempdir().unwrap();

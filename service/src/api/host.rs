@@ -1,23 +1,39 @@
 //! Which requests an API without signatures answers: only those that were meant for this machine.
 //!
 //! A web page can make a browser send requests to `127.0.0.1` under a name of its own (DNS rebinding).
-//! The name it used stands in the request, and it is not one of ours.
+//! The name it used stands in the request, and it is not one of ours. Or under ours: it cannot read the
+//! answer then, but a POST without a header that the browser would ask about first is carried out. With
+//! every one of those comes the page's origin.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use axum::http::header::HOST;
-use axum::http::{HeaderMap, Uri};
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::{HeaderMap, HeaderValue, Uri};
 
 use super::error::ApiError;
 
 pub(super) fn check(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
-    if is_local(uri, headers) {
-        return Ok(());
+    if !is_local(uri, headers) {
+        return Err(ApiError::access_denied(
+            "requests are not signed here, so only those whose Host header is localhost or a loopback \
+             address are answered",
+        ));
     }
-    Err(ApiError::access_denied(
-        "requests are not signed here, so only those whose Host header is localhost or a loopback \
-         address are answered",
-    ))
+    if !headers.get_all(ORIGIN).iter().all(is_local_origin) {
+        return Err(ApiError::access_denied(
+            "requests are not signed here, so those that a page from another machine makes are not answered",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a page is of this machine. Without the header it is no page that asks, or one that only reads.
+fn is_local_origin(origin: &HeaderValue) -> bool {
+    let origin = origin.to_str().unwrap_or_default();
+    let authority = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| origin.strip_prefix(scheme));
+    authority.is_some_and(is_loopback)
 }
 
 fn is_local(uri: &Uri, headers: &HeaderMap) -> bool {

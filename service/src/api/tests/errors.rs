@@ -194,6 +194,37 @@ async fn requests_under_another_name_are_not_for_us() {
     }
 }
 
+/// A page of somebody else's need not read the answer to do harm, and what it sends so bears the right name.
+#[tokio::test]
+async fn requests_that_pages_of_others_make_are_not_for_us() {
+    let mut fixture = Fixture::new().await;
+    let create = |origin: &str| {
+        Request::post("/things/of-a-page")
+            .header("host", "localhost")
+            .header("content-type", "text/plain")
+            .header("origin", origin)
+            .body(Body::from("{}"))
+            .unwrap()
+    };
+    for origin in [
+        "https://evil.example",
+        "http://localhost.evil.example:80",
+        "null",
+        "",
+    ] {
+        let answered = fixture.client.send(create(origin)).await;
+        assert_eq!(answered.head.status(), 403, "{origin}: {}", answered.text);
+    }
+    for origin in [
+        "http://localhost:3000",
+        "https://127.0.0.1",
+        "http://[::1]:1",
+    ] {
+        let answered = fixture.client.send(create(origin)).await;
+        assert_eq!(answered.head.status(), 200, "{origin}: {}", answered.text);
+    }
+}
+
 #[tokio::test]
 async fn no_text_of_a_request_comes_back_in_an_error() {
     let mut fixture = Fixture::new().await;

@@ -1,6 +1,6 @@
 //! What the processes under test use during a run, and for each connection that they hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -54,16 +54,16 @@ impl Accounts {
         if connections == 0 {
             return figures;
         }
-        for (name, now) in held.0 {
-            let Some((_, before)) = self.before.iter().find(|(other, _)| *other == name) else {
+        let names: BTreeSet<&str> = held.0.iter().map(|it| &*it.0).collect();
+        for name in names {
+            // Several may have one name, and of one that is gone it is not known what it held.
+            let [before, now] = [&self.before, &held.0].map(|all| named(all, name));
+            if before.len() != now.len() {
                 continue;
-            };
-            let kinds = [
-                ("user_memory", before.user_memory, now.user_memory),
-                ("resident", before.resident, now.resident),
-            ];
-            for (kind, before, now) in kinds {
-                if let (Some(before), Some(now)) = (before, now) {
+            }
+            for (kind, of) in KINDS {
+                let sum = |usages: &[&Usage]| usages.iter().map(|it| of(it)).sum::<Option<u64>>();
+                if let (Some(before), Some(now)) = (sum(&before), sum(&now)) {
                     let each = (now as f64 - before as f64) / connections as f64;
                     figures.insert(format!("{name}_{kind}_per_connection_bytes"), each);
                 }
@@ -77,6 +77,20 @@ impl Accounts {
         self.accountant.finish()
     }
 }
+
+/// What is used by all of that name.
+fn named<'a>(usages: &'a [(String, Usage)], name: &str) -> Vec<&'a Usage> {
+    let named = usages.iter().filter(|it| it.0 == name);
+    named.map(|it| &it.1).collect()
+}
+
+type Of = fn(&Usage) -> Option<u64>;
+
+/// Memory that is told for each connection.
+const KINDS: [(&str, Of); 2] = [
+    ("user_memory", |usage| usage.user_memory),
+    ("resident", |usage| usage.resident),
+];
 
 #[cfg(test)]
 mod tests {
@@ -101,5 +115,28 @@ mod tests {
         assert_eq!(figures["own_resident_per_connection_bytes"], 100.0);
         assert_directions(&figures, &[], &["own_resident_per_connection_bytes"]);
         assert!(accounts.each(of(before + 1000), 0).is_empty());
+    }
+
+    /// `--pid 10=relay --pid 11=relay`: a connection costs what it costs in both.
+    #[test]
+    fn processes_of_one_name_are_accounted_for_together() {
+        let of = |name: &str, user_memory| {
+            let usage = Usage {
+                user_memory: Some(user_memory),
+                ..Usage::default()
+            };
+            (name.to_owned(), usage)
+        };
+        let accounts = Accounts {
+            accountant: Accountant::start(Vec::new()).unwrap(),
+            before: vec![of("relay", 1_000), of("relay", 5_000), of("gone", 0)],
+        };
+        let now = vec![of("relay", 2_000), of("relay", 9_000)];
+        let each = accounts.each(Held(now), 10);
+        let expected = ("relay_user_memory_per_connection_bytes".to_owned(), 500.0);
+        assert_eq!(each, BTreeMap::from([expected]));
+        // Of one that is gone nobody knows what it holds.
+        let each = accounts.each(Held(vec![of("relay", 2_000)]), 10);
+        assert_eq!(each, BTreeMap::new());
     }
 }

@@ -160,6 +160,7 @@ fn sinks(plan: &Plan) -> io::Result<Vec<Box<dyn Sink>>> {
         Show::Nothing => {}
     }
     if let Some(directory) = &plan.directory {
+        Summary::forget(directory)?;
         sinks.push(Box::new(IntervalLog::create(directory, &plan.facts)?));
     }
     Ok(sinks)
@@ -340,6 +341,18 @@ mod tests {
             show: Show::Nothing,
             directory,
         }
+    }
+
+    #[test]
+    fn a_run_that_does_not_end_leaves_no_summary_of_another() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path();
+        crate::report::sample::summary().save(path).expect("files");
+        let reporter = Reporter::start(plan(Some(path.to_owned()))).expect("a reporter");
+        // As it is found if the run is killed.
+        let is_there = Summary::load(path).is_ok();
+        assert!(!is_there, "beside the log of the new run");
+        let _ = reporter.finish(Ending::default(), &[]);
     }
 
     #[test]

@@ -73,6 +73,16 @@ impl Summary {
         put(&directory.join(SUMMARY_FILE), &json)
     }
 
+    /// Removes the summary of an earlier run from `directory`: a run that begins there and does not come to its end would
+    /// leave it beside files of its own.
+    pub(super) fn forget(directory: &Path) -> io::Result<()> {
+        let path = directory.join(SUMMARY_FILE);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(&path, &error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// Reads a summary from its file, or from the directory it lies in.
     ///
     /// # Errors

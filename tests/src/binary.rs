@@ -54,6 +54,12 @@ impl Binary {
         self.clean(&self.localproxy)
     }
 
+    /// A command that runs another program, beside ours.
+    #[must_use]
+    pub fn other(&self, program: &Path) -> Command {
+        self.clean(program)
+    }
+
     /// The path of the program as `adit`.
     #[must_use]
     pub fn adit_path(&self) -> &Path {

@@ -62,10 +62,11 @@ pub struct Proxy {
     directory: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Program {
     Adit,
     Localproxy,
+    Other(PathBuf),
 }
 
 impl Proxy {
@@ -106,6 +107,13 @@ impl Proxy {
     #[must_use]
     pub fn as_localproxy(mut self) -> Self {
         self.program = Program::Localproxy;
+        self
+    }
+
+    /// Runs another program, which takes the options of `localproxy`.
+    #[must_use]
+    pub fn as_program(mut self, path: &Path) -> Self {
+        self.program = Program::Other(path.to_owned());
         self
     }
 
@@ -190,9 +198,10 @@ impl Proxy {
     #[must_use]
     pub fn command(&self) -> Command {
         let binary = self.scenario.binary();
-        let mut command = match self.program {
+        let mut command = match &self.program {
             Program::Adit => binary.adit(),
             Program::Localproxy => binary.localproxy(),
+            Program::Other(path) => binary.other(path),
         };
         if self.program == Program::Adit {
             command.arg("proxy");
@@ -234,10 +243,14 @@ impl Proxy {
             command.args(["-e", endpoint]);
         }
         if let Some(ca) = &self.ca {
-            command.arg("-c").arg(ca);
+            match self.program {
+                // The reference takes a directory of names that OpenSSL looks up by a hash, and OpenSSL a file here.
+                Program::Other(_) => command.env("SSL_CERT_FILE", ca),
+                Program::Adit | Program::Localproxy => command.arg("-c").arg(ca),
+            };
         }
         // The reference's command line has no such option.
-        if let (Program::Adit, Some(io)) = (self.program, self.scenario.io().argument()) {
+        if let (Program::Adit, Some(io)) = (&self.program, self.scenario.io().argument()) {
             command.args(["--io", io]);
         }
         command.args(&self.arguments);

@@ -8,10 +8,12 @@
 //! output       13.2      the lines that scripts wait for
 //! behaviour    18        the reference's unit tests
 //! acceptance   18, uat/  its acceptance tests, against the real relay
+//! mix          6.2       every version with every other, and with the reference itself
 //! ```
 
 mod acceptance;
 mod behaviour;
 mod files;
 mod invocation;
+mod mix;
 mod output;

@@ -84,7 +84,7 @@ proptest! {
         cuts in vec(any::<prop::sample::Index>(), 0..20),
     ) {
         let bytes = encode(role, &frames, &keys);
-        let read = Transcript::read(role, &mut pieces(&bytes, &cuts));
+        let read = Transcript::read(role, pieces(&bytes, &cuts));
         prop_assert_eq!(read.error, None);
         let mut data = Vec::new();
         let mut events = read.events.into_iter();

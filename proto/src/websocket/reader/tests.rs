@@ -30,7 +30,7 @@ fn frame(fin: bool, opcode: Opcode, key: Option<[u8; 4]>, payload: &[u8]) -> Vec
 
 /// Reads a stream whole, cut in two everywhere, and byte by byte: always the same.
 fn read(role: Role, bytes: &[u8]) -> Transcript {
-    let whole = Transcript::read(role, &mut [bytes.to_vec()]);
+    let whole = Transcript::read(role, [bytes.to_vec()]);
     for cut in 0..=bytes.len() {
         let (front, back) = bytes.split_at(cut);
         let parts = &mut [front.to_vec(), back.to_vec()];
@@ -218,7 +218,7 @@ fn the_header_rules_hold_in_the_reader() {
 fn the_limit_is_on_a_frames_payload() {
     let (size, max) = (131_077, 131_076);
     let over = frame(true, Opcode::Binary, None, &vec![0; 131_077]);
-    let whole = Transcript::read(Role::Client, &mut [over[..10].to_vec()]);
+    let whole = Transcript::read(Role::Client, [over[..10].to_vec()]);
     assert_eq!(whole.error, Some(FrameError::TooBig { size, max }));
     assert_eq!(
         whole.error.map(|error| error.close_code().code()),
@@ -227,7 +227,7 @@ fn the_limit_is_on_a_frames_payload() {
 
     let mut bytes = frame(false, Opcode::Binary, None, &vec![1; 131_076]);
     bytes.extend(frame(true, Opcode::Continuation, None, &vec![2; 131_076]));
-    let whole = Transcript::read(Role::Client, &mut [bytes]);
+    let whole = Transcript::read(Role::Client, [bytes]);
     assert_eq!((whole.data.len(), whole.error), (2 * 131_076, None));
 }
 
@@ -279,7 +279,7 @@ fn floods_leave_nothing_behind() {
         bytes.extend(frame(false, Opcode::Continuation, None, b""));
         bytes.extend([0x89, 0x00]);
     }
-    let whole = Transcript::read(Role::Client, &mut [bytes]);
+    let whole = Transcript::read(Role::Client, [bytes]);
     assert_eq!((whole.events.len(), whole.error), (10_000, None));
     assert!(size_of::<FrameReader>() <= 96);
     assert!(size_of::<FrameEvent>() <= 32);

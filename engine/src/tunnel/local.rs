@@ -39,6 +39,7 @@ impl Proxy {
 
     /// The local socket was offered bytes and failed. What its application sent before is still read: the system of one
     /// that answers and closes over bytes that it has not read resets the connection right behind the answer.
+    #[cold]
     pub(crate) fn takes_no_more(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.find_mut(key) else {
             return;

@@ -56,8 +56,6 @@ pub(crate) struct Connection {
     pub(crate) small_run: u8,
     /// The socket takes nothing any more.
     pub(crate) is_gone: bool,
-    /// An offer has shown that: what still comes for it is thrown away.
-    pub(crate) is_deaf: bool,
     pub(crate) last_way: LastWay,
     /// The queue is over the mark that pauses the tunnel.
     pub(crate) is_full: bool,
@@ -98,7 +96,6 @@ impl Connection {
             fills_records: false,
             small_run: SMALL_RUN - 1,
             is_gone: false,
-            is_deaf: false,
             last_way: LastWay::None,
             is_full: false,
             is_watched: false,

@@ -143,7 +143,7 @@ impl Proxy {
         let mut taken = match result {
             Ok(taken) => taken,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(_) => return self.takes_no_more(key),
+            Err(error) => return self.not_taken(key, &error),
         };
         if taken > 0 {
             connection.moved_at = now;
@@ -289,7 +289,7 @@ impl Proxy {
                 self.after_queue_change(now, key);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.takes_no_more(key),
+            Err(error) => self.not_taken(key, &error),
         }
     }
 

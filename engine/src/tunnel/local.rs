@@ -4,6 +4,7 @@ use super::connection::{LastWay, State};
 use super::key::ConnectionKey;
 use super::proxy::{Action, Proxy};
 use adit_proto::ids::Mode;
+use std::io;
 use std::time::Instant;
 
 impl Proxy {
@@ -37,22 +38,25 @@ impl Proxy {
         }
     }
 
-    /// The local socket was offered bytes and failed. What its application sent before is still read: the system of one
-    /// that answers and closes over bytes that it has not read resets the connection right behind the answer.
+    /// The local socket was offered bytes and failed. Where that is a reset, what its application sent before is still
+    /// read: the system of one that answers and closes over bytes that it has not read resets the connection right behind
+    /// the answer. Such a socket fails whatever else it is offered, and shows its end to who reads it.
     #[cold]
-    pub(crate) fn takes_no_more(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.connections.find_mut(key) else {
-            return;
-        };
-        if connection.state != State::Open {
-            return self.local_failed(key);
+    pub(crate) fn not_taken(&mut self, key: ConnectionKey, error: &io::Error) {
+        let was_reset = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        );
+        match self.connections.find_mut(key) {
+            Some(connection) if was_reset && connection.state == State::Open => {
+                connection.is_gone = true;
+                // No edge tells of what is there already.
+                connection.reads_short = true;
+                self.schedule.ready(key, &mut connection.turn);
+                self.drop_queue(key);
+            }
+            _ => self.local_failed(key),
         }
-        connection.is_gone = true;
-        connection.is_deaf = true;
-        // No edge tells of what is there already.
-        connection.reads_short = true;
-        self.schedule.ready(key, &mut connection.turn);
-        self.drop_queue(key);
     }
 
     /// The local application sends no more (specification 9.3).

@@ -199,7 +199,7 @@ impl Proxy {
         let Some(connection) = self.connections.find(key) else {
             return;
         };
-        if message.payload.is_empty() || connection.is_deaf {
+        if message.payload.is_empty() {
             return;
         }
         if connection.takes_directly() {

@@ -119,14 +119,12 @@ impl Proxy {
         key: ConnectionKey,
         outcome: io::Result<usize>,
     ) {
-        let mut is_deaf = false;
         if let Some(connection) = self.connections.find_mut(key) {
             self.schedule.drained(key, &mut connection.turn);
-            is_deaf = connection.is_deaf;
         }
         match outcome {
             Ok(_) => self.local_ended(now, key),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !is_deaf => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.local_failed(key),
         }
     }

@@ -147,13 +147,12 @@ impl LocalReader for Sockets {
         assert!(!into.is_empty());
         let socket = self.socket(io);
         assert_eq!(socket.ended, None, "nothing is read from an ended socket");
-        if socket.is_broken {
-            return Err(io::ErrorKind::ConnectionReset.into());
-        }
+        // What was written before a reset can be read.
         let count = into.len().min(socket.written);
         socket.written -= count;
         into[..count].fill(io as u8);
         match count {
+            0 if socket.is_broken => Err(io::ErrorKind::ConnectionReset.into()),
             0 if socket.is_finished => Ok(0),
             0 => Err(io::ErrorKind::WouldBlock.into()),
             count => Ok(count),

@@ -2,6 +2,7 @@
 
 use super::lab::*;
 use crate::tunnel::timers::FLUSH_TIMEOUT;
+use std::io;
 use std::time::Duration;
 
 #[test]
@@ -297,30 +298,43 @@ fn a_connection_that_dies_within_a_batch_costs_the_others_nothing() {
     assert_eq!(lab.ending(ios[0]), Some(Ended::Cut));
 }
 
-/// Whatever the system's reason was: what it has not said ends with what is there to be read, be it that the socket shows
-/// no end.
 #[test]
-fn a_socket_that_fails_is_read_and_then_cut() {
+fn a_socket_that_was_reset_is_read_and_then_cut() {
     for is_queued in [false, true] {
-        let mut lab = Lab::destination(&["A"]);
-        lab.gets(&[stream_start(1, "A", 1)]);
-        let io = lab.dialled().unwrap();
-        lab.writes(io, b"answer");
-        if is_queued {
-            lab.gets(&[data(1, "A", 1, &[7; 60_000]), data(1, "A", 1, &[7; 60_000])]);
-            assert!(lab.proxy.queued_size() > 0);
-        }
-        lab.socket(io).is_broken = true;
-        match is_queued {
-            true => lab.writable(io),
-            false => lab.gets(&[data(1, "A", 1, b"lost")]),
-        }
+        let (mut lab, io) = answered_and_broken(is_queued, io::ErrorKind::ConnectionReset);
         assert_eq!(lab.proxy.queued_size(), 0);
-        lab.gets(&[data(1, "A", 1, b"thrown away")]);
-        lab.socket(io).is_broken = false;
+        lab.gets(&[data(1, "A", 1, b"lost as well")]);
         assert_eq!(lab.ending(io), None);
         lab.says(&[data(1, "A", 1, b"answer"), connection_reset(1, "A", 1)]);
         assert_eq!(lab.ending(io), Some(Ended::Cut));
         lab.is_empty();
     }
+}
+
+/// It may take the next bytes, and these were lost before them.
+#[test]
+fn a_socket_that_fails_otherwise_is_cut_at_once() {
+    for is_queued in [false, true] {
+        let (lab, io) = answered_and_broken(is_queued, io::ErrorKind::OutOfMemory);
+        assert_eq!(lab.ending(io), Some(Ended::Cut));
+    }
+}
+
+/// A connection whose application has said "answer", and whose socket has failed since, when it was offered something.
+fn answered_and_broken(is_queued: bool, failure: io::ErrorKind) -> (Lab, u32) {
+    let mut lab = Lab::destination(&["A"]);
+    lab.gets(&[stream_start(1, "A", 1)]);
+    let io = lab.dialled().unwrap();
+    lab.writes(io, b"answer");
+    if is_queued {
+        lab.gets(&[data(1, "A", 1, &[7; 60_000]), data(1, "A", 1, &[7; 60_000])]);
+        assert!(lab.proxy.queued_size() > 0);
+    }
+    let socket = lab.socket(io);
+    (socket.is_broken, socket.failure) = (true, failure);
+    match is_queued {
+        true => lab.writable(io),
+        false => lab.gets(&[data(1, "A", 1, b"lost")]),
+    }
+    (lab, io)
 }

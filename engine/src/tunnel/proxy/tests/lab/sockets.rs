@@ -20,8 +20,10 @@ pub(in crate::tunnel::proxy::tests) struct Socket {
     pub(in crate::tunnel::proxy::tests) written: VecDeque<u8>,
     /// The application sends no more.
     pub(in crate::tunnel::proxy::tests) is_finished: bool,
-    /// The application reset the connection.
+    /// The application reset the connection. What it had sent before can be read.
     pub(in crate::tunnel::proxy::tests) is_broken: bool,
+    /// What is told then; a reset.
+    pub(in crate::tunnel::proxy::tests) failure: io::ErrorKind,
     /// What the proxy wrote and the application has not read; at most `room` in all.
     pub(in crate::tunnel::proxy::tests) waiting: Vec<u8>,
     pub(in crate::tunnel::proxy::tests) room: usize,
@@ -35,6 +37,7 @@ impl Socket {
             written: VecDeque::new(),
             is_finished: false,
             is_broken: false,
+            failure: io::ErrorKind::ConnectionReset,
             waiting: Vec::new(),
             room,
             ended: None,
@@ -43,7 +46,7 @@ impl Socket {
 
     pub(super) fn take(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.is_broken {
-            return Err(io::ErrorKind::ConnectionReset.into());
+            return Err(self.failure.into());
         }
         assert_eq!(self.ended, None, "nothing is written to an ended socket");
         let before = self.waiting.len();
@@ -67,14 +70,12 @@ impl LocalReader for Sockets {
         let socket = self.0.get_mut(&io).expect("the handle of a socket");
         assert_eq!(socket.ended, None, "nothing is read from an ended socket");
         assert!(!into.is_empty());
-        if socket.is_broken {
-            return Err(io::ErrorKind::ConnectionReset.into());
-        }
         let count = into.len().min(socket.written.len());
         for (to, from) in into.iter_mut().zip(socket.written.drain(..count)) {
             *to = from;
         }
         match count {
+            0 if socket.is_broken => Err(socket.failure.into()),
             0 if socket.is_finished => Ok(0),
             0 => Err(io::ErrorKind::WouldBlock.into()),
             count => Ok(count),

@@ -272,10 +272,9 @@ fn literal_addresses(host: &str, port: u16) -> Option<Vec<Address>> {
 mod tests {
     use super::*;
     use crate::ring::DialRetries;
-    use crate::ring::tests::support::{Alone, control};
+    use crate::ring::tests::support::{Alone, starts};
     use crate::tunnel::limits::Limits;
     use adit_proto::ids::Mode;
-    use adit_proto::message::Kind;
     use socket2::{Domain, Socket, Type};
     use std::iter;
     use std::net::TcpListener;
@@ -289,12 +288,7 @@ mod tests {
         let mapping = format!("A=127.0.0.1:{port}");
         let mut alone = Alone::new(Mode::Destination, &mapping, Limits::default());
         let mut service = alone.link_up("A");
-        let mut starts = Vec::new();
-        control(Kind::StreamStart, 1, 1, &mut starts);
-        for id in 2..=COUNT {
-            control(Kind::ConnectionStart, 1, id, &mut starts);
-        }
-        service.says(&starts);
+        service.says(&starts(COUNT));
         alone.events();
         listener.set_nonblocking(true).expect("a socket");
         let mut counts = Vec::new();
@@ -327,12 +321,7 @@ mod tests {
         let delay = Duration::from_secs(1);
         alone.proxy.options.dial_retries = Some(DialRetries { count: None, delay });
         let mut service = alone.link_up("A");
-        let mut starts = Vec::new();
-        control(Kind::StreamStart, 1, 1, &mut starts);
-        for id in 2..=COUNT {
-            control(Kind::ConnectionStart, 1, id, &mut starts);
-        }
-        service.says(&starts);
+        service.says(&starts(COUNT));
         alone.turns();
         assert_eq!(alone.proxy.redials.len(), COUNT as usize);
         bound.listen(2 * COUNT as i32).expect("listen");

@@ -11,3 +11,4 @@ pub(super) mod support;
 mod mistakes;
 mod proxy;
 mod relay;
+mod relay_endings;

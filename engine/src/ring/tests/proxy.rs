@@ -1,7 +1,9 @@
 //! The proxies' driver.
 
 use super::super::{DialRetries, IoChoice, LinkEnd, ProxyOptions, TunnelEvent};
-use super::support::{Alone, PATIENCE, Peer, ProxyBench, both, control, data, data_of, hold};
+use super::support::{
+    Alone, PATIENCE, Peer, ProxyBench, both, control, data, data_of, hold, starts,
+};
 use crate::tunnel::limits::Limits;
 use adit_proto::ids::Mode;
 use adit_proto::message::{Kind, MessageView};
@@ -315,12 +317,7 @@ fn a_service_whose_queue_is_full_is_tried_again() {
         let mapping = format!("A={}", path.display());
         let (bench, mut service) =
             ProxyBench::new(io, Mode::Destination, &mapping, Limits::default());
-        let mut starts = Vec::new();
-        control(Kind::StreamStart, 1, 1, &mut starts);
-        for id in 2..=COUNT {
-            control(Kind::ConnectionStart, 1, id, &mut starts);
-        }
-        service.says(&starts);
+        service.says(&starts(COUNT));
         // Meanwhile all of them were dialled.
         thread::sleep(Duration::from_millis(50));
         let accepted: Vec<_> = (0..COUNT)

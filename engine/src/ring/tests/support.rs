@@ -83,6 +83,13 @@ impl Bench {
         peer
     }
 
+    /// Attaches a side whose system takes little of what it does not read; it has heard its SERVICE_IDS.
+    pub(super) fn attach_narrow(&mut self, mode: Mode) -> Peer {
+        let mut peer = self.attach_with(mode, Some(2_048), Records::Plain(PlainRecords));
+        assert_eq!(peer.hears_kind(), Kind::ServiceIds);
+        peer
+    }
+
     /// Attaches a side; `kernel`: sizes of the buffers towards it, where they matter.
     pub(super) fn attach_with(
         &mut self,
@@ -484,6 +491,22 @@ pub(super) fn frames(content: &[u8], is_masked: bool) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// A stream with one connection.
+pub(super) fn open_stream(source: &mut Peer, destination: &mut Peer) {
+    source.says(&starts(1));
+    assert_eq!(destination.hears_kind(), Kind::StreamStart);
+}
+
+/// What a source says to open this many connections of one stream.
+pub(in crate::ring) fn starts(count: u32) -> Vec<u8> {
+    let mut starts = Vec::new();
+    control(Kind::StreamStart, 1, 1, &mut starts);
+    for id in 2..=count {
+        control(Kind::ConnectionStart, 1, id, &mut starts);
+    }
+    starts
 }
 
 /// A control message of a service called `A`.

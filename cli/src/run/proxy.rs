@@ -1,6 +1,7 @@
 //! Runs one side of a tunnel, until it ends.
 
 use std::io;
+use std::time::Duration;
 
 use adit_engine::link::{
     BackoffPolicy, Deadlines, DialSettings, Dialer, Keeper, KeeperSettings, LinkError, LinkTls,
@@ -10,6 +11,7 @@ use adit_engine::ring::{self, Address, ProxyId, ProxyOptions};
 use adit_engine::tls::ClientTls;
 use adit_engine::tunnel::limits::Limits;
 use adit_engine::tunnel::proxy::{self as core, Proxy};
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::runtime::{self, Stop};
@@ -85,10 +87,11 @@ async fn carry_stdio(
     let keeper = keeper.with_stdio(socket);
     let (outcome, counters) = keeper.run_counting(proxy, ended).await;
     let code = conclude(&outcome, personality);
+    // The tunnel may have ended before its last bytes were written.
     if code != ExitCode::Ended || is_asked_to_end {
+        let _ = timeout(WRITE_LIMIT, stdio.ended()).await;
         return Ok(code);
     }
-    // The tunnel may have ended before its last bytes were written.
     tokio::select! {
         () = stop.requested() => {}
         () = stdio.ended() => {}
@@ -102,6 +105,9 @@ async fn carry_stdio(
         Err(fault) => Ok(say(&fault, fault.hint(), ExitCode::Failure)),
     }
 }
+
+/// For what has come through the tunnel to be written out, once it is over for another reason than its own good end.
+const WRITE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The core of a proxy, with masks that nobody can foretell.
 fn new_proxy(settings: &ProxySettings) -> Result<Proxy, ExitCode> {

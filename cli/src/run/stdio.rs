@@ -38,10 +38,10 @@ pub(super) enum StdioError {
     /// The output failed.
     #[error("standard output cannot be written: {0}")]
     Output(io::Error),
-    /// The link was lost, or the other side.
+    /// The link was lost, or the other side, or patience with whoever reads.
     #[error(
         "the connection was cut after {received} bytes had come through it: the link or the other \
-         side of the tunnel was lost"
+         side of the tunnel was lost, or standard output was not read in time"
     )]
     Cut {
         /// Payload that had come.

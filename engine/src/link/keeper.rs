@@ -165,7 +165,7 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
         self.run_counting(proxy, stop).await.0
     }
 
-    /// As [`run`](Self::run); also says what the proxy had counted when its end began.
+    /// As [`run`](Self::run); also says what the proxy has counted, to its very end if it came to one in time.
     pub async fn run_counting(
         mut self,
         proxy: Proxy,
@@ -181,9 +181,10 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
         let status = self.event_loop.status(self.id).await;
         // Whatever the end was: what came before it is still delivered, and a loop that serves
         // others as well is left without a trace.
-        self.drain(&mut events).await;
+        let at_its_end = self.drain(&mut events).await;
         self.remove_socket_files();
-        (outcome, status.unwrap_or_default().counters)
+        let counters = at_its_end.unwrap_or(status.unwrap_or_default().counters);
+        (outcome, counters)
     }
 
     /// Runs `proxy` until `stop` completes, though it may be over before; `over` hears of that. Until `stop`
@@ -314,7 +315,7 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
                 TunnelEvent::LinkEnded(LinkEnd::Drained) => {}
                 TunnelEvent::Mismatch(mismatch) => return Err(Outcome::Mismatch(mismatch)),
                 TunnelEvent::Failed(mistake) => return Err(Outcome::Failed(mistake)),
-                TunnelEvent::Over => return Err(Outcome::Drained),
+                TunnelEvent::Over(_) => return Err(Outcome::Drained),
                 other @ TunnelEvent::Dial { .. } => self.handle_aside(other),
             }
         }
@@ -333,19 +334,21 @@ impl<N: FnMut(Notice<'_>)> Keeper<N> {
         }
     }
 
-    async fn drain(&mut self, events: &mut UnboundedReceiver<TunnelEvent>) {
+    /// What the proxy had counted, if it ended in time.
+    async fn drain(&mut self, events: &mut UnboundedReceiver<TunnelEvent>) -> Option<Counters> {
         self.event_loop.drain(self.id, self.settings.drain_timeout);
         // The loop keeps the time; a little more is for the way back.
         let patience = self.settings.drain_timeout + Duration::from_secs(2);
         let drained = async {
             while let Some(event) = events.recv().await {
                 match event {
-                    TunnelEvent::Over => return,
+                    TunnelEvent::Over(counters) => return Some(counters),
                     event => self.handle_aside(event),
                 }
             }
+            None
         };
-        let _ = tokio::time::timeout(patience, drained).await;
+        tokio::time::timeout(patience, drained).await.ok().flatten()
     }
 
     fn remove_socket_files(&self) {

@@ -137,8 +137,8 @@ pub enum TunnelEvent {
     Mismatch(MappingMismatch),
     /// A mistake of ours, told in words: the proxy is gone from the loop, its connections are reset.
     Failed(String),
-    /// Drained and closed: the proxy is gone from the loop.
-    Over,
+    /// Drained and closed: the proxy is gone from the loop, and had counted this.
+    Over(Counters),
 }
 
 /// A grant on its way to a loop, and on it. Its end is reported when this is dropped, so that it

@@ -106,7 +106,8 @@ pub struct Counters {
     /// Local connections refused: at the bound, or a second one for a V1 or V2 peer.
     pub refused: u64,
     /// Connections that ended although neither application had ended them: with the link, or with a
-    /// whole stream where the peer could have ended the connection alone.
+    /// whole stream where the peer could have ended the connection alone. And those that the peer had ended,
+    /// whose application did not take the last of it in time.
     pub cut: u64,
     /// Payload bytes copied because a local socket did not take them at once.
     pub bytes_queued: u64,
@@ -446,6 +447,9 @@ impl Proxy {
             }
             State::Open | State::LocalEnded | State::Flushing => {
                 let io = connection.io;
+                // It is in no table any more that others count.
+                let is_cut = connection.state == State::Flushing && !connection.queue.is_empty();
+                self.counters.cut += u64::from(is_cut);
                 self.forget(key);
                 self.act(Action::Abort { io });
             }

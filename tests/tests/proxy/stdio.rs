@@ -1,11 +1,11 @@
 //! Standard input and output as a source's one connection: the exit code says whether all of it
 //! was carried.
 
-use adit_tests::deadline::within;
+use adit_tests::deadline::{pause, until, within};
 use adit_tests::link::Link;
 use adit_tests::on_own_choice;
 use adit_tests::output::Channel;
-use adit_tests::process::Process;
+use adit_tests::process::{Process, Signal};
 use adit_tests::programs;
 use adit_tests::proxy::Proxy;
 use adit_tests::scenario::Scenario;
@@ -13,10 +13,13 @@ use adit_tests::scripted_service::ScriptedService;
 use adit_tests::wire::{Message, Route, v3};
 use anyhow::{Result, ensure};
 use std::path::Path;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, ChildStdout};
 
 const FIRST: Route<'_> = v3("SSH", 1, 1);
+/// How long an end in order may take.
+const DRAIN: Duration = Duration::from_secs(1);
 /// Not all was carried.
 const FAILURE: i32 = 1;
 
@@ -38,6 +41,10 @@ impl Carrier {
     async fn start_in(scenario: &Scenario, script: &str) -> Result<Self> {
         let service = ScriptedService::start(scenario).await?;
         let proxy = Proxy::source(scenario, "SSH=stdio:", &service.endpoint()?);
+        let proxy = proxy.args([
+            "--drain-timeout".to_owned(),
+            format!("{}s", DRAIN.as_secs()),
+        ]);
         let mut shell = programs::command(Path::new("/bin/sh"));
         shell.args(["-c", script]);
         let command = programs::wrapped(shell, &proxy.command());
@@ -61,6 +68,24 @@ impl Carrier {
         within("what came through the tunnel", read).await?;
         ensure!(heard == bytes, "{heard:?}");
         Ok(())
+    }
+
+    /// Sends so many times 60,000 bytes and the end of the connection, of which nothing is read yet; how many bytes.
+    async fn says_unread(&mut self, count: usize) -> Result<usize> {
+        let bytes = vec![7; 60_000];
+        for _ in 0..count {
+            let data = Message::data(FIRST, bytes.clone());
+            self.link.send(&data).await?;
+        }
+        self.link.send(&Message::connection_reset(FIRST)).await?;
+        Ok(count * bytes.len())
+    }
+
+    /// Reads to the end; how many bytes came.
+    async fn rest(&mut self) -> Result<usize> {
+        let mut rest = Vec::new();
+        let read = async { Ok(self.stdout.read_to_end(&mut rest).await?) };
+        within("the rest of the output", read).await
     }
 
     /// It ends by itself, with words about it.
@@ -87,6 +112,36 @@ async fn what_was_ended_in_good_order_is_a_success(scenario: Scenario) -> Result
     for _ in 0..4 {
         carrier.hears(&bytes).await?;
     }
+    carrier.process.ends_with(0).await
+}
+
+/// The tunnel is closed, and nobody reads on before it gives up: what it held is gone, and that is told.
+async fn what_is_not_read_in_time_is_no_success(scenario: Scenario) -> Result<()> {
+    let mut carrier = Carrier::start(&scenario).await?;
+    // Several times what pipe, thread and socket hold.
+    let sent = carrier.says_unread(40).await?;
+    carrier.link.writer().close(1000, "closed").await?;
+    until("the tunnel to be over", || {
+        let said = carrier.process.output().text(Channel::Stderr);
+        said.contains("the service closed the tunnel")
+    })
+    .await?;
+    let got = carrier.rest().await?;
+    ensure!(got < sent, "all of it was held");
+    carrier.fails_saying("not read in time").await
+}
+
+/// What has come through the tunnel is written out before a signal ends the program.
+async fn a_signal_cuts_nothing_that_has_come(scenario: Scenario) -> Result<()> {
+    let mut carrier = Carrier::start(&scenario).await?;
+    carrier.process.signal(Signal::Terminate).await?;
+    // Less than pipe, thread and socket hold, and more than the pipe.
+    let sent = carrier.says_unread(3).await?;
+    carrier.link.closes_with(1000).await?;
+    // Time enough to end without having written all.
+    pause(Duration::from_millis(300)).await;
+    let got = carrier.rest().await?;
+    ensure!(got == sent, "{got} of {sent} bytes");
     carrier.process.ends_with(0).await
 }
 
@@ -154,16 +209,15 @@ async fn an_input_that_cannot_be_read_is_no_success(scenario: Scenario) -> Resul
 /// Asked to end, it has done what it was asked.
 async fn a_signal_is_a_success(scenario: Scenario) -> Result<()> {
     let mut carrier = Carrier::start(&scenario).await?;
-    carrier
-        .process
-        .signal(adit_tests::process::Signal::Terminate)
-        .await?;
+    carrier.process.signal(Signal::Terminate).await?;
     carrier.link.send(&Message::connection_reset(FIRST)).await?;
     carrier.process.ends_with(0).await
 }
 
 on_own_choice!(
     what_was_ended_in_good_order_is_a_success,
+    what_is_not_read_in_time_is_no_success,
+    a_signal_cuts_nothing_that_has_come,
     a_lost_link_is_no_success,
     an_absent_destination_is_no_success,
     a_stream_that_is_reset_is_no_success,

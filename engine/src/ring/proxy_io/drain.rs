@@ -40,6 +40,6 @@ impl ProxyIo {
         self.act(io);
         self.drain_until = None;
         self.is_over = true;
-        self.tell(TunnelEvent::Over);
+        self.tell(TunnelEvent::Over(self.proxy.counters()));
     }
 }

@@ -327,7 +327,7 @@ impl ProxyBench {
     /// Waits until the proxy is gone from the loop.
     pub(super) fn is_over(&mut self) {
         let start = Instant::now();
-        while !matches!(self.events.try_recv(), Ok(TunnelEvent::Over)) {
+        while !matches!(self.events.try_recv(), Ok(TunnelEvent::Over(_))) {
             assert!(start.elapsed() < PATIENCE, "the proxy is not over");
             std::thread::sleep(Duration::from_millis(2));
         }

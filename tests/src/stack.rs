@@ -117,6 +117,12 @@ impl Serve {
         format!("https://localhost:{}", self.api_port)
     }
 
+    /// The port of its API.
+    #[must_use]
+    pub fn api_port(&self) -> u16 {
+        self.api_port
+    }
+
     /// Its API.
     ///
     /// # Errors

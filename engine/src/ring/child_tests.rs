@@ -1,17 +1,13 @@
 //! What can only be shown in a process of its own: io_uring forbidden, and SIGPIPE deadly.
 
-use std::fmt;
 use std::io::{ErrorKind, IoSlice};
 use std::os::fd::AsRawFd;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
 
+use super::tests::log::Log;
 use super::{Backend, IoChoice, Outgoing, Settings, Token, WakeSource, open};
 
 /// System call and errno of the child's filter, for `forbidden`.
@@ -160,43 +156,4 @@ fn forbid(call: libc::c_long, errno: i32) {
     // only ever refuses or allows.
     let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &filter) };
     assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
-}
-
-/// Keeps each event as one line of `field=value`.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Log {
-    fn lines(&self) -> Vec<String> {
-        self.0.lock().expect("no panic while held").clone()
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        self.0.lock().expect("no panic while held").push(line.0);
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0 += &format!("{}={value:?} ", field.name());
-    }
 }

@@ -58,6 +58,8 @@ pub(super) struct ProxyIo {
     dials_left: usize,
     /// About applications that cannot be reached, of which the peer decides how often that is tried.
     complaints: Complaints,
+    /// About connections that the system does not give out.
+    refusals: Complaints,
     down_since: Instant,
     accept_at: Option<Instant>,
     drain_until: Option<Instant>,
@@ -89,6 +91,7 @@ impl ProxyIo {
             near_dials: Vec::new(),
             dials_left: DIALS_PER_TURN,
             complaints: Complaints::every(Duration::from_secs(1)),
+            refusals: Complaints::every(Duration::from_secs(10)),
             down_since: now,
             accept_at: None,
             drain_until: None,

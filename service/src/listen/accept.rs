@@ -33,17 +33,21 @@ pub(super) async fn admitted(
 ///
 /// Some errors are about one peer that gave up; the next one may be fine. The others (no descriptor or
 /// memory left) stay until something else ends, so trying again at once would burn a core: there is a
-/// pause. The future can be dropped at any time.
+/// pause, and one line in the log for all that fail one after the other. The future can be dropped at any time.
 pub(super) async fn next<T, F>(mut accept: impl FnMut() -> F) -> T
 where
     F: Future<Output = io::Result<T>>,
 {
+    let mut is_told = false;
     loop {
         match accept().await {
             Ok(accepted) => return accepted,
             Err(error) if is_about_the_peer(&error) => debug!(%error, "a client gave up early"),
             Err(error) => {
-                warn!(%error, "cannot accept connections; trying again shortly");
+                if !is_told {
+                    warn!(%error, "cannot accept connections; trying again every {PAUSE:?}");
+                }
+                is_told = true;
                 sleep(PAUSE).await;
             }
         }

@@ -39,11 +39,11 @@ const CALLS: &str = "accept,accept4,socket,connect";
 
 const ERRORS: [&str; 4] = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"];
 
-/// Clients that come while there is a shortage: of the tunnel and of the service. What becomes of them is no
+/// Clients that come while there is a shortage: of the tunnel, of the relay and of the API. What becomes of them is no
 /// matter; all of them go when this does.
 async fn crowd(serve: &Serve, pair: &Pair) -> Vec<tokio::net::TcpStream> {
     let mut clients = Vec::new();
-    for port in [pair.port, serve.tunnel().port] {
+    for port in [pair.port, serve.tunnel().port, serve.api_port()] {
         for _ in 0..5 {
             clients.extend(apps::connect(port).await.ok());
         }
@@ -82,9 +82,17 @@ async fn without_a_descriptor_left_everything_waits_and_nothing_ends(
         for name in PARTS {
             let resting = pair.rests().await?;
             let process = part(name, &mut serve, &mut pair).id();
+            let lines = complaints(part(name, &mut serve, &mut pair));
             let before = tools.exhaust(process)?;
             let clients = crowd(&serve, &pair).await;
             let used = used_meanwhile(process).await?;
+            let lines = complaints(part(name, &mut serve, &mut pair)) - lines;
+            let listeners = match name {
+                "service" => 2,
+                "source" => 1,
+                _ => 0,
+            };
+            ensure!(lines <= listeners, "{name}: it told {lines} times");
             ensure!(!resting.is_over(), "{name}: what was open was cut");
             tools.limit(process, before)?;
             drop(clients);
@@ -159,6 +167,12 @@ async fn a_link_is_dialled_again_as_soon_as_calls_succeed(scenario: Scenario) ->
 fn failures(process: &Process) -> usize {
     let said = process.output().text(Channel::Stderr);
     said.matches("no connection to localhost").count()
+}
+
+/// Lines about connections that cannot be accepted.
+fn complaints(process: &Process) -> usize {
+    let said = process.output().text(Channel::Stderr);
+    said.matches("cannot accept connections").count()
 }
 
 /// Ends it; some of the calls must have been made.

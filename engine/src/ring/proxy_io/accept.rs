@@ -114,7 +114,10 @@ impl ProxyIo {
                 }
                 Err(error) => {
                     // The connection stays in the queue without a new edge: try again.
-                    tracing::warn!(%error, "cannot accept connections; trying again every {ACCEPT_PAUSE:?}");
+                    if let Some(left_out) = self.refusals.admit(io.now) {
+                        let left_out = (left_out > 0).then_some(left_out);
+                        tracing::warn!(%error, left_out, "cannot accept connections; trying again every {ACCEPT_PAUSE:?}");
+                    }
                     self.accept_at = Some(io.now + ACCEPT_PAUSE);
                     return;
                 }
@@ -185,6 +188,7 @@ impl ProxyIo {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ring::tests::log::Log;
     use crate::ring::tests::support::Alone;
     use crate::tunnel::limits::Limits;
     use adit_proto::ids::Mode;
@@ -214,6 +218,27 @@ mod tests {
         io.now += 2 * DOWN_PATIENCE;
         proxy.turn(&mut io);
         assert_eq!(proxy.next_timeout(), Some(io.now + ACCEPT_PAUSE));
+    }
+
+    /// As while there are no descriptors.
+    #[test]
+    fn connections_that_cannot_be_accepted_are_a_line_each_ten_seconds() {
+        let Alone {
+            mut io, mut proxy, ..
+        } = source();
+        let (no_listener, _other) = UnixStream::pair().expect("a pair");
+        proxy.add_listener(&mut io, 0, no_listener.into());
+        io.now += 2 * DOWN_PATIENCE;
+        let log = Log::default();
+        tracing::subscriber::with_default(log.clone(), || {
+            for _ in 0..101 {
+                proxy.turn(&mut io);
+                io.now += ACCEPT_PAUSE;
+            }
+        });
+        let lines = log.lines();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[1].contains("left_out=99 "), "{lines:?}");
     }
 
     /// The end of many grace times fills the queue of control messages, so nobody is accepted; then they leave at once,

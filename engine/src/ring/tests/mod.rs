@@ -5,6 +5,7 @@
 )]
 
 mod link_io;
+pub(super) mod log;
 pub(super) mod support;
 
 #[cfg(debug_assertions)]

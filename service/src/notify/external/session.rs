@@ -32,6 +32,8 @@ pub(super) struct Session<'a> {
     clock: &'a Clock,
     current: &'a dyn MayTell,
     client_id: String,
+    /// For the broker to acknowledge what is published.
+    answer_limit: Duration,
 }
 
 /// Why a connection ended, or never came about.
@@ -56,6 +58,15 @@ impl<'a> Session<'a> {
             current,
             // Nodes and restarts must not push each other out: a broker lets in one client of a name.
             client_id: format!("adit-{}", Uuid::new_v4().simple()),
+            answer_limit: ANSWER_LIMIT,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_answer_limit(self, answer_limit: Duration) -> Self {
+        Self {
+            answer_limit,
+            ..self
         }
     }
 
@@ -151,6 +162,8 @@ impl<'a> Session<'a> {
         loop {
             let overdue = due.values().min().copied();
             tokio::select! {
+                // An answer that came while the store was asked is not overdue.
+                biased;
                 Some(answer) = answers.join_next() => match answer {
                     Ok((ticket, Ok(_))) => {
                         due.remove(&ticket);
@@ -170,7 +183,7 @@ impl<'a> Session<'a> {
                     let options = PublishOptions::at_least_once();
                     match client.publish_tracked(topic, payload, options).await {
                         Ok(notice) => {
-                            due.insert(ticket, Instant::now() + ANSWER_LIMIT);
+                            due.insert(ticket, Instant::now() + self.answer_limit);
                             answers.spawn(async move { (ticket, notice.wait_async().await) });
                         }
                         Err(_) => return Ok(()),

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use self::mosquitto::{Door, Mosquitto, SERVICE};
+use self::mosquitto::{Door, Mosquitto, PATIENCE, SERVICE};
 use super::queue::Queue;
 use super::session::Ended;
 use super::*;
@@ -40,6 +40,26 @@ impl MayTell for Elsewhere {
     ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
         let may = !self.0.lock().unwrap().contains(&token);
         Box::pin(std::future::ready(may))
+    }
+}
+
+/// A store that takes its time.
+struct Slow;
+
+impl Slow {
+    const TAKES: Duration = Duration::from_millis(400);
+}
+
+impl MayTell for Slow {
+    fn may_tell<'a>(
+        &'a self,
+        _tunnel: &'a TunnelId,
+        _token: TokenHash,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        Box::pin(async {
+            sleep(Self::TAKES).await;
+            true
+        })
     }
 }
 
@@ -70,13 +90,8 @@ impl Site {
     }
 
     async fn publish(&self, thing: &str, tunnel: &str, token: &str) {
-        let notification = Notification {
-            tunnel: tunnel.parse().unwrap(),
-            token: AccessToken::new(token.to_owned()).unwrap(),
-            region: "us-east-1".into(),
-            services: ["SSH".parse().unwrap()].into(),
-        };
         let thing = ThingName::new(thing).unwrap();
+        let notification = notification(tunnel, token);
         self.notifier.publish(&thing, notification).await;
     }
 
@@ -93,6 +108,15 @@ impl Site {
     async fn stop(self) {
         self.stop.send_replace(true);
         self.task.await.unwrap();
+    }
+}
+
+fn notification(tunnel: &str, token: &str) -> Notification {
+    Notification {
+        tunnel: tunnel.parse().unwrap(),
+        token: AccessToken::new(token.to_owned()).unwrap(),
+        region: "us-east-1".into(),
+        services: ["SSH".parse().unwrap()].into(),
     }
 }
 
@@ -390,6 +414,38 @@ async fn the_service_tells_devices_through_the_broker_and_opens_no_door_of_its_o
     assert_eq!(first, line("lamp", &token(&opened)));
     assert_eq!(subscriber.lines().await, [line("lamp", &token(&rotated))]);
     running.stop().await.unwrap();
+}
+
+/// Asking the store takes longer than the broker may take to answer.
+#[tokio::test]
+async fn what_the_broker_has_answered_is_not_overdue() {
+    const LETTERS: usize = 20;
+    let Some(mosquitto) = Mosquitto::new(Door::Certificates, &["a"]) else {
+        return;
+    };
+    let broker = mosquitto.start().await;
+    let subscriber = broker.subscriber("a", &[&topic("a")], LETTERS).await;
+    let settings = mosquitto.settings(SERVICE);
+    let (queue, clock) = (Queue::new(QueueLimits::default()), Clock::system());
+    let (thing, expires) = (
+        ThingName::new("a").unwrap(),
+        clock.now().steady.after(PATIENCE),
+    );
+    for letter in 0..LETTERS {
+        let notification = notification(&format!("t{letter}"), &format!("token{letter}"));
+        assert_eq!(queue.put(&thing, &notification, expires), None);
+    }
+    let (_leave, leaving) = watch::channel(false);
+    let session = Session::new(&settings, &queue, &clock, &Slow);
+    let session = session.with_answer_limit(Slow::TAKES / 2);
+    let connected = async {
+        tokio::select! {
+            ended = session.connect(leaving) => panic!("{}", ended.reason),
+            () = queue.emptied() => {}
+        }
+    };
+    timeout(PATIENCE, connected).await.expect("all is answered");
+    assert_eq!(subscriber.lines().await.len(), LETTERS);
 }
 
 /// The end of one attempt that fails.

@@ -354,4 +354,4 @@ const ACCESS_LIST: &str = include_str!("../../../../../deploy/mosquitto/adit.acl
 const SILENCE: Duration = Duration::from_millis(300);
 
 /// Longer than a broker that was down is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);

@@ -92,7 +92,7 @@ impl ApiCall {
         if let Some(id) = &self.access_key_id {
             map.serialize_entry("accessKeyId", &clean(id))?;
         }
-        map.serialize_entry("source", &self.source.to_string())?;
+        map.serialize_entry("source", &plain(self.source))?;
         if let Some(agent) = &self.user_agent {
             let agent: String = agent.chars().take(USER_AGENT_SIZE_MAX).collect();
             map.serialize_entry("userAgent", &clean(&agent))?;
@@ -145,7 +145,7 @@ impl Change {
             } => {
                 map.serialize_entry("side", &side.to_string())?;
                 map.serialize_entry("session", &session)?;
-                map.serialize_entry("peer", &peer.address.to_string())?;
+                map.serialize_entry("peer", &plain(peer.address))?;
                 map.serialize_entry("channelId", &peer.channel_id.to_string())
             }
             Self::TokenRotated { side } => map.serialize_entry("side", &side.to_string()),
@@ -159,6 +159,11 @@ impl Change {
             ),
         }
     }
+}
+
+/// As whoever searches for it writes it: a listener for both families gives IPv4 addresses as `[::ffff:192.0.2.1]`.
+fn plain(address: SocketAddr) -> String {
+    SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
 }
 
 fn clean(text: &str) -> String {

@@ -57,6 +57,34 @@ fn a_record_is_one_line_of_json() {
     );
 }
 
+/// As a listener for both families gives it.
+#[test]
+fn an_ipv4_address_is_written_as_one() {
+    let mapped = "[::ffff:192.0.2.1]:5".parse().unwrap();
+    let (Event::Call(call), id) = (call("boto3"), "t-1".parse().unwrap()) else {
+        unreachable!("it is a call");
+    };
+    let change = Change::Connected {
+        side: Mode::Source,
+        session: 7,
+        peer: Peer {
+            address: mapped,
+            channel_id: Uuid::nil(),
+        },
+    };
+    let call = ApiCall {
+        source: mapped,
+        ..call
+    };
+    for (event, field) in [
+        (Event::Call(call), "source"),
+        (Event::Tunnel { id, change }, "peer"),
+    ] {
+        let value: Value = serde_json::from_str(&record(event).to_json()).unwrap();
+        assert_eq!(value[field], "192.0.2.1:5");
+    }
+}
+
 /// T-22 of the reliability plan.
 #[test]
 fn no_text_of_a_client_reaches_a_terminal_as_it_is() {

@@ -136,7 +136,8 @@ pub enum Command {
     Report(crate::report::Args),
     /// Judge runs that were saved with --out against each other
     ///
-    /// Exit codes: 0 nothing got worse; 2 the runs cannot be compared; 3 something got worse.
+    /// Exit codes: 0 nothing got worse; 1 a byte was wrong in a run; 2 the runs cannot be compared; 3 something got
+    /// worse; 4 there are too few runs to tell.
     Compare(crate::compare::Args),
 }
 

@@ -5,6 +5,8 @@
 //! [`Transfer`] sends and receives with them.
 
 use std::fmt;
+use std::io::ErrorKind;
+use std::time::Duration;
 
 use adit_verify::{Fault, Kind, MESSAGE_SIZE_MIN, Reader, Writer};
 use anyhow::{Context, Result, bail};
@@ -12,6 +14,7 @@ use aws_lc_rs::digest;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 /// What is sent: which bytes, and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +89,8 @@ impl Transfer {
         // What came wrong comes first: an end that was found out may have broken the other direction.
         let received = received?;
         sent?;
-        self.is_answered_by(received.complete()?)
+        self.is_answered_by(received.complete()?)?;
+        is_silent_after(self.answered(), &mut read).await
     }
 
     /// Makes sure that what came is what answers this one.
@@ -158,14 +162,15 @@ pub async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), seed: u6
             return Ok(());
         }
     }
-    let reply = incoming.transfer().map(|transfer| transfer.answered());
-    let mut reply = Outgoing::new(reply.expect("its header was read"));
+    let asked = incoming.transfer().expect("its header was read");
+    let mut reply = Outgoing::new(asked.answered());
     let (sent, received) = tokio::join!(
         write_body(&mut reply, &mut write),
         receive_rest(&mut read, incoming)
     );
     received?.complete()?;
     sent?;
+    is_silent_after(asked, &mut read).await?;
     write_rest(&mut reply, &mut write).await
 }
 
@@ -324,6 +329,9 @@ impl Incoming {
 /// The most seeded bytes of one message.
 const BODY_SIZE: usize = 16 * 1024;
 
+/// How long it is looked for what follows a trailer. What a fault repeats mostly comes along with it.
+const SILENCE: Duration = Duration::from_millis(1);
+
 async fn receive_rest(
     from: &mut (impl AsyncRead + Unpin),
     mut incoming: Incoming,
@@ -341,26 +349,29 @@ async fn receive_rest(
     Ok(incoming.outcome())
 }
 
-/// Reads what the part under way lacks. False when the connection ended or was reset before.
+/// Reads on in the part under way; what came is checked, however little it is. False when the connection has ended or
+/// was reset.
 async fn receive_part(
     from: &mut (impl AsyncRead + Unpin),
     incoming: &mut Incoming,
 ) -> Result<bool> {
-    let mut bytes = vec![0; incoming.wanted()];
-    let is_whole = filled(from, &mut bytes).await?;
-    if is_whole {
-        incoming.take(&bytes)?;
-    }
-    Ok(is_whole)
+    let mut bytes = vec![0; incoming.wanted().min(BODY_SIZE)];
+    let count = match from.read(&mut bytes).await {
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+        count => count?,
+    };
+    incoming.take(&bytes[..count])?;
+    Ok(count > 0)
 }
 
-/// False when the connection ended or was reset before all came.
-async fn filled(from: &mut (impl AsyncRead + Unpin), bytes: &mut [u8]) -> Result<bool> {
-    use std::io::ErrorKind::{ConnectionReset, UnexpectedEof};
-    match from.read_exact(bytes).await {
-        Ok(_) => Ok(true),
-        Err(error) if matches!(error.kind(), UnexpectedEof | ConnectionReset) => Ok(false),
-        Err(error) => Err(error.into()),
+/// Nothing may follow a trailer: whoever sent it waits for an answer, or has given one.
+async fn is_silent_after(transfer: Transfer, from: &mut (impl AsyncRead + Unpin)) -> Result<()> {
+    match timeout(SILENCE, from.read(&mut [0; 64])).await {
+        Ok(Ok(count @ 1..)) => {
+            Err(Stray(format!("{count} bytes behind the trailer of {transfer}")).into())
+        }
+        // An end, of either kind, has no bytes; so has silence.
+        _ => Ok(()),
     }
 }
 
@@ -420,6 +431,36 @@ mod tests {
             let is_noticed = !matches!(outcome, Ok(Outcome::Complete(TRANSFER)));
             assert!(is_noticed, "flipped at {offset}");
         }
+    }
+
+    /// What was under way when something was killed is checked as everything else.
+    #[tokio::test]
+    async fn a_wrong_byte_in_front_of_a_cut_is_no_cut() {
+        let bytes = sent().await;
+        for offset in (1_000..16_000).step_by(997) {
+            let mut wrong = bytes[..offset + 1].to_vec();
+            wrong[offset] ^= 1;
+            let outcome = Transfer::receive(&mut wrong.as_slice(), 1).await;
+            assert!(is_wrong(&outcome.unwrap_err()), "flipped at {offset}");
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_behind_a_trailer_are_wrong_in_either_direction() {
+        let tail = |bytes: &[u8]| bytes[bytes.len() - 8..].to_vec();
+        let mut bytes = sent().await;
+        bytes.extend(tail(&bytes));
+        let (answering, reply) = answered(&bytes).await;
+        assert!(is_wrong(&answering.unwrap_err()));
+        assert!(matches!(reply, Outcome::Cut { .. }), "{reply:?}");
+
+        let mut bytes = Vec::new();
+        TRANSFER.answered().send(&mut bytes).await.unwrap();
+        bytes.extend(tail(&bytes));
+        let (mut here, mut there) = tokio::io::duplex(100_000);
+        there.write_all(&bytes).await.unwrap();
+        let outcome = TRANSFER.exchange(&mut here).await;
+        assert!(is_wrong(&outcome.unwrap_err()));
     }
 
     #[tokio::test]

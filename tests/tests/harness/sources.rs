@@ -64,7 +64,7 @@ pub(crate) fn tests_below(place: &str) -> BTreeSet<String> {
 }
 
 /// The names of the tests in a source.
-fn tests_in(source: &str) -> BTreeSet<String> {
+pub(crate) fn tests_in(source: &str) -> BTreeSet<String> {
     let mut names = with_attribute(source);
     for maker in MAKERS {
         for (at, _) in source.match_indices(maker) {
@@ -102,7 +102,7 @@ fn is_test_attribute(line: &str) -> bool {
 }
 
 /// The name of the function that begins in this line.
-fn function(line: &str) -> Option<&str> {
+pub(crate) fn function(line: &str) -> Option<&str> {
     let rest = line.strip_prefix("async ").unwrap_or(line);
     let (name, _) = rest.strip_prefix("fn ")?.split_once('(')?;
     Some(name)

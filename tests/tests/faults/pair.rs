@@ -124,10 +124,14 @@ impl Pair {
         exchange(self.port, 100_000).await
     }
 
-    /// Tries new connections until one carries a verified exchange; how long that took. A wrong byte is an
-    /// error at once.
+    /// As [`Self::recovers_since`], from now on.
     pub(crate) async fn recovers(&mut self) -> Result<Duration> {
-        let begin = Instant::now();
+        self.recovers_since(Instant::now()).await
+    }
+
+    /// Tries new connections until one carries a verified exchange; how long that was after `begin`. A wrong byte is
+    /// an error at once.
+    pub(crate) async fn recovers_since(&mut self, begin: Instant) -> Result<Duration> {
         within_limit(RECOVERY, "new connections", async {
             loop {
                 self.source.still_runs()?;

@@ -36,7 +36,7 @@ async fn stack(scenario: &Scenario) -> Result<(Stack, App)> {
 /// Tries new connections until one carries a verified transfer. A wrong byte is an error at
 /// once; a connection that is refused or cut is tried again.
 async fn recovers(stack: &mut Stack) -> Result<()> {
-    let killed = Instant::now();
+    let begin = Instant::now();
     let transfer = Transfer {
         id: 3,
         length: 100_000,
@@ -56,7 +56,7 @@ async fn recovers(stack: &mut Stack) -> Result<()> {
         }
     })
     .await?;
-    eprintln!("new connections work {:?} after the kill", killed.elapsed());
+    eprintln!("new connections work after {:?}", begin.elapsed());
     Ok(())
 }
 

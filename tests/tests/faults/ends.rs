@@ -26,6 +26,8 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::kills::SETTLED;
+
 const LIMIT: Duration = Duration::from_secs(3_600);
 
 /// For one pair of state and event, on a machine that does much else.
@@ -204,14 +206,15 @@ struct Stage {
 }
 
 impl Stage {
-    /// With these grace times of source and destination.
-    async fn start(scenario: &Scenario, grace: [&str; 2]) -> Result<Self> {
+    /// With these grace times of source and destination, and this patience with who does not read.
+    async fn start(scenario: &Scenario, grace: [&str; 2], stall: &str) -> Result<Self> {
         let (listener, beside) = (narrow_listener()?, apps::listener().await?);
         let places = [
             ("SSH", listener.local_addr()?.to_string()),
             ("BESIDE", beside.local_addr()?.to_string()),
         ];
-        let with = |proxy: Proxy, time| proxy.args(["--half-close-grace", time]);
+        let with =
+            |proxy: Proxy, time| proxy.args(["--half-close-grace", time, "--stall-timeout", stall]);
         let stack = Stack::start_with(scenario, &places, |source, destination| {
             (with(source, grace[0]), with(destination, grace[1]))
         });
@@ -375,7 +378,7 @@ async fn ends_its_direction(mut first: End, mut other: End) -> Result<()> {
 async fn every_end_in_every_state_is_what_it_looks_like(scenario: Scenario) -> Result<()> {
     // 1.2 s at both ends, of which the destination's is a quarter: the others on the way have to get the processor
     // meanwhile, on a machine that does much else.
-    let stage = Stage::start(&scenario, ["1200ms", "4800ms"]).await?;
+    let stage = Stage::start(&scenario, ["1200ms", "4800ms"], "10s").await?;
     let mut pairs = 0;
     for _ in 0..count("ADIT_ENDS", 1)? {
         for state in STATES {
@@ -394,14 +397,19 @@ async fn every_end_in_every_state_is_what_it_looks_like(scenario: Scenario) -> R
 async fn a_connection_that_is_cut_with_its_link_is_reset_in_every_state(
     scenario: Scenario,
 ) -> Result<()> {
-    // Nobody's time of grace is over before the link is lost.
-    let mut stage = Stage::start(&scenario, ["60s", "60s"]).await?;
+    // Nobody's time of grace, or patience, is over before the link is lost.
+    let mut stage = Stage::start(&scenario, ["60s", "60s"], "60s").await?;
     for _ in 0..count("ADIT_ENDS", 1)? {
+        // All begin before the first floods: it may have sent more than its peer wants to hold by the time it hears of
+        // that, and then what comes behind it waits.
+        let mut begun = Vec::new();
+        for _ in STATES {
+            begun.push(stage.connection().await?);
+        }
         let mut connections = Vec::new();
-        for state in STATES {
+        for (state, (mut client, mut app)) in STATES.into_iter().zip(begun) {
             let what = format!("{state:?}");
             let reached = within_limit(PATIENCE, &what, async {
-                let (mut client, mut app) = stage.connection().await?;
                 reach(state, &mut client, &mut app).await?;
                 // A service that has answered and ends is done, and its client hears so before.
                 if state == State::AppHalf {
@@ -413,6 +421,8 @@ async fn a_connection_that_is_cut_with_its_link_is_reset_in_every_state(
             });
             connections.extend(reached.await?.map(|ends| (what.clone(), ends)));
         }
+        // Links that never last are dialled ever later.
+        pause(SETTLED).await;
         stage.stack = stage.stack.kill_and_restart_serve().await?;
         for (state, (mut client, mut app)) in connections {
             let (of, said) = ([client.seed, app.seed], [client.sent, app.sent]);

@@ -35,8 +35,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 const SEED: u64 = 7;
 
-/// More than all buffers on the way hold.
-const FLOOD: usize = 24 * 1024 * 1024;
+/// More than all buffers on the way hold: of each of four sockets and what it is connected to up to 10 MB in the kernel
+/// where its reader has paused, and 4 MiB of the proxy's queue.
+const FLOOD: usize = 64 * 1024 * 1024;
+
+/// What is made of it at first; most of the time there is less room.
+const FIRST_OF_FLOOD: usize = 8 * 1024 * 1024;
 
 const SOME: usize = 50_000;
 
@@ -137,8 +141,11 @@ impl End {
 
     /// Writes until nothing is taken for a while.
     async fn floods(&mut self) -> Result<()> {
-        let bytes = seeded_bytes(self.seed, FLOOD);
+        let mut bytes = seeded_bytes(self.seed, FIRST_OF_FLOOD);
         while self.sent < FLOOD {
+            if self.sent == bytes.len() {
+                bytes = seeded_bytes(self.seed, 2 * self.sent);
+            }
             let rest = &bytes[self.sent..];
             let writing = tokio::time::timeout(Duration::from_millis(300), self.stream.write(rest));
             match writing.await {

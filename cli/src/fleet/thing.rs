@@ -24,16 +24,13 @@ pub(crate) async fn thing(settings: ThingSettings, paper: Paper) -> Result<(), T
     match settings.action {
         ThingAction::Create(settings) => {
             let created = create(&client, &settings).await?;
-            show.created(&settings, &created);
+            let shown = show.created(&settings, &created);
             for note in &created.notes {
                 report_note(note);
             }
-            Ok(())
+            shown
         }
-        ThingAction::List => {
-            show.list(registry.things().await?);
-            Ok(())
-        }
+        ThingAction::List => show.list(registry.things().await?),
         ThingAction::Describe { thing } => describe(&registry, &thing, &show).await,
         ThingAction::Delete { thing, force } => delete(&registry, &thing, force, &show).await,
     }
@@ -202,8 +199,7 @@ async fn describe(registry: &Registry<'_>, name: &str, show: &Show) -> Result<()
         let mut output = registry.describe_certificate(id).await?;
         certificates.push(output["certificateDescription"].take());
     }
-    show.thing(&thing, certificates);
-    Ok(())
+    show.thing(&thing, certificates)
 }
 
 /// Takes the thing's certificates out of use first: the device hears of no tunnel any more, whatever happens
@@ -220,18 +216,19 @@ async fn delete(
         refuse_policies(registry, &principals).await?;
     }
     let mut certificates = Vec::new();
+    let mut outcome = Ok(());
     for arn in &principals {
         let Some(removed) = remove(registry, name, arn, force).await? else {
             continue;
         };
         if !show.is_json {
-            print(&removed.line());
+            // What is begun is finished, whoever reads of it.
+            outcome = outcome.and(print(&removed.line()));
         }
         certificates.push(removed.json());
     }
     registry.delete_thing(name).await?;
-    show.deleted(name, certificates);
-    Ok(())
+    outcome.and(show.deleted(name, certificates))
 }
 
 /// Before anything is changed.
@@ -326,7 +323,7 @@ struct Show {
 }
 
 impl Show {
-    fn created(&self, settings: &CreateSettings, created: &Created) {
+    fn created(&self, settings: &CreateSettings, created: &Created) -> Result<(), Trouble> {
         let (thing, certificate) = (&created.thing, &created.certificate);
         let dir = settings.out.to_string_lossy();
         let id = certificate_id(certificate).unwrap_or_default();
@@ -357,18 +354,18 @@ impl Show {
                 ),
             ),
         ];
-        print(&fields(&lines, self.paper));
+        print(&fields(&lines, self.paper))
     }
 
-    fn deleted(&self, name: &str, certificates: Vec<Value>) {
+    fn deleted(&self, name: &str, certificates: Vec<Value>) -> Result<(), Trouble> {
         if self.is_json {
             let value = json!({ "thingName": name, "certificates": certificates });
             return print(&format!("{value:#}\n"));
         }
-        print(&format!("{name} deleted\n"));
+        print(&format!("{name} deleted\n"))
     }
 
-    fn list(&self, things: Vec<Value>) {
+    fn list(&self, things: Vec<Value>) -> Result<(), Trouble> {
         if self.is_json {
             return print(&format!("{:#}\n", json!({ "things": things })));
         }
@@ -381,10 +378,10 @@ impl Show {
                 Cell::new(&attributes(&thing["attributes"])),
             ]);
         }
-        print(&table.render(self.paper));
+        print(&table.render(self.paper))
     }
 
-    fn thing(&self, thing: &Value, certificates: Vec<Value>) {
+    fn thing(&self, thing: &Value, certificates: Vec<Value>) -> Result<(), Trouble> {
         if self.is_json {
             let value = json!({ "thing": thing, "certificates": certificates });
             return print(&format!("{value:#}\n"));
@@ -399,7 +396,7 @@ impl Show {
             lines.push(("attributes", Cell::new(&attributes)));
         }
         lines.push(("arn", text("thingArn")));
-        print(&fields(&lines, self.paper));
+        print(&fields(&lines, self.paper))?;
         if certificates.is_empty() {
             return print("it has no certificate, so no device can connect as it\n");
         }
@@ -413,7 +410,7 @@ impl Show {
                 Cell::new(&age.unwrap_or_default()),
             ]);
         }
-        print(&format!("\n{}", table.render(self.paper)));
+        print(&format!("\n{}", table.render(self.paper)))
     }
 }
 

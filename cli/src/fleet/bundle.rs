@@ -123,9 +123,12 @@ impl Bundle {
 }
 
 impl Agent<'_> {
-    /// A text of JSON is one of TOML, too.
+    /// A text of JSON is one of TOML, too, but for DEL, which stands there as it is.
     fn to_toml(&self) -> String {
-        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let quoted = |text: &str| {
+            let text = serde_json::Value::from(text).to_string();
+            text.replace('\u{7f}', "\\u007f")
+        };
         let mut toml = String::from("# For the device: adit agent --config agent.toml\n");
         let mut line = |key: &str, value: Option<&str>, example: &str| {
             let _ = match value {

@@ -94,6 +94,8 @@ async fn the_bundle_is_what_the_agent_takes(scenario: Scenario) -> Result<()> {
         "lamp",
         "--mqtt-endpoint",
         "localhost:8883",
+        "--service",
+        "SSH=022",
     ])
     .await?;
     let check = desk.bare(&["agent", "--config", "lamp/agent.toml", "--check"]);

@@ -7,6 +7,7 @@ use super::bundle::{AGENT, Agent, Bundle, CA, CERTIFICATE, KEY};
 use super::calls::{now, seconds};
 use super::files::read;
 use super::registry::{Registry, certificate_id};
+use super::request::Request;
 use super::settings::{CreateSettings, ThingAction, ThingSettings};
 use super::table::{Cell, Paper, Table, fields, print, span};
 use super::trouble::Trouble;
@@ -52,6 +53,7 @@ pub(crate) struct Created {
 pub(crate) async fn create(client: &Client, settings: &CreateSettings) -> Result<Created, Trouble> {
     let registry = &Registry(client);
     let thing = settings.thing.as_str();
+    let request = settings.csr.as_deref().map(Request::read).transpose()?;
     let created = registry.create_thing(thing, &settings.attributes).await;
     let created = match created {
         // It is there; without wishes of our own its attributes are its own affair.
@@ -63,7 +65,7 @@ pub(crate) async fn create(client: &Client, settings: &CreateSettings) -> Result
         created => created?,
     };
     let bundle = Bundle::open(&settings.out)?;
-    let certificate = certificate(registry, settings, &bundle).await?;
+    let certificate = certificate(registry, thing, request.as_ref(), &bundle).await?;
     registry.attach(thing, &certificate).await?;
     if let Some(policy) = &settings.policy {
         registry.attach_policy(policy, &certificate).await?;
@@ -78,10 +80,11 @@ pub(crate) async fn create(client: &Client, settings: &CreateSettings) -> Result
 /// The ARN of the bundle's certificate, which is made if there is none.
 async fn certificate(
     registry: &Registry<'_>,
-    settings: &CreateSettings,
+    thing: &str,
+    request: Option<&Request>,
     bundle: &Bundle,
 ) -> Result<String, Trouble> {
-    if let Some(id) = bundle.certificate(settings.csr.is_some())? {
+    if let Some(id) = bundle.certificate(request)? {
         match registry.describe_certificate(&id).await {
             Ok(output) => return usable(&output["certificateDescription"], bundle),
             // Deleted since: another for the same key takes its place.
@@ -89,16 +92,10 @@ async fn certificate(
             Err(fault) => return Err(fault.into()),
         }
     }
-    let request = match &settings.csr {
-        None => bundle.request(&settings.thing)?,
-        Some(file) => read(file)?.ok_or_else(|| {
-            let shown = file.to_string_lossy();
-            let message = format!("--csr: there is no {}", Escaped(&shown));
-            let hint = "make one on the device: openssl req -new -key device.key -subj /CN=NAME";
-            Trouble::new(message, hint, ExitCode::Usage)
-        })?,
+    let output = match request {
+        None => registry.sign_request(&bundle.request(thing)?).await?,
+        Some(request) => registry.sign_request(request.pem()).await?,
     };
-    let output = registry.sign_request(&request).await?;
     let member = |name: &str| {
         let text = output[name].as_str();
         text.ok_or_else(|| Trouble::answer("CreateCertificateFromCsr", name))

@@ -22,7 +22,8 @@ pub enum ExitCode {
     /// It ended well: help, version, closed by the service, or stopped by a signal after a clean close.
     Ended,
     /// An unexpected failure; a link that was lost and is not to be replaced; standard input or
-    /// output that failed, or their connection cut short (`-s stdio:`).
+    /// output that failed, or their connection cut short (`-s stdio:`); an answer that standard output
+    /// does not take.
     Failure,
     /// The command line cannot be used.
     Usage,

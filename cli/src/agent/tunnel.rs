@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit_engine::link::{
-    BackoffPolicy, Deadlines, DialSettings, Dialer, Keeper, KeeperSettings, LinkTls, Lookups,
-    Notice, Outcome, WebProxy,
+    BackoffPolicy, Deadlines, DialSettings, Dialer, Keeper, KeeperSettings, LinkError, LinkTls,
+    Lookups, Notice, Outcome, WebProxy,
 };
 use adit_engine::ring::{LoopHandle, ProxyId, ProxyOptions};
 use adit_engine::tunnel::endpoint::Endpoint;
 use adit_engine::tunnel::limits::Limits;
 use adit_engine::tunnel::mapping::Mapping;
 use adit_engine::tunnel::proxy::{Proxy, ProxySettings};
+use adit_proto::handshake::HandshakeError;
 use adit_proto::{Mode, ServiceId, Subprotocol};
 use adit_service::clock::Clock;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::hook::{Facts, Hook, Turn};
@@ -68,23 +70,7 @@ impl Tunnel {
     /// Carries the tunnel until it is over, or until `stop` says that the agent ends.
     pub(super) async fn carry(self, shared: Arc<Shared>, stop: watch::Receiver<bool>) -> Ending {
         let number = self.facts.tunnel;
-        let mut mistakes = 0;
-        let outcome = loop {
-            let outcome = match self.carry_once(&shared, &stop, mistakes).await {
-                Ok(outcome) => outcome,
-                Err(fault) => {
-                    return Ending::Over(format!("the system gives no randomness: {fault}"));
-                }
-            };
-            mistakes += 1;
-            match &outcome {
-                Outcome::Failed(_) if mistakes < MISTAKES_MAX => {
-                    warn!(tunnel = number, "the tunnel is carried anew");
-                }
-                _ => break outcome,
-            }
-        };
-        let ending = ending(&outcome, *stop.borrow());
+        let ending = self.carry_to_the_end(&shared, &stop).await;
         let reason = match &ending {
             Ending::Over(reason) => {
                 info!(tunnel = number, "tunnel closed: {reason}");
@@ -94,6 +80,54 @@ impl Tunnel {
         };
         shared.hook.tell(Turn::Closed, &self.facts, reason);
         ending
+    }
+
+    /// Carries it anew after what is not the tunnel's end.
+    async fn carry_to_the_end(&self, shared: &Shared, stop: &watch::Receiver<bool>) -> Ending {
+        let mut mistakes = 0;
+        loop {
+            let outcome = match self.carry_once(shared, stop, mistakes).await {
+                Ok(outcome) => outcome,
+                Err(fault) => {
+                    return Ending::Over(format!("the system gives no randomness: {fault}"));
+                }
+            };
+            let outcome = match outcome {
+                Outcome::Failed(_) if mistakes + 1 < MISTAKES_MAX => {
+                    mistakes += 1;
+                    warn!(tunnel = self.facts.tunnel, "the tunnel is carried anew");
+                    continue;
+                }
+                Outcome::Refused(fault) if !is_of_the_tunnel(&fault) => {
+                    if self.waits_after(&fault, shared, stop).await {
+                        continue;
+                    }
+                    Outcome::Drained
+                }
+                outcome => outcome,
+            };
+            return ending(&outcome, *stop.borrow());
+        }
+    }
+
+    /// Waits as long as there may be between two tries. `false`: the tunnel's time or the agent's is over before.
+    ///
+    /// What stands in the way is not the tunnel's affair, may stand in the way of all of them, and waits for somebody.
+    async fn waits_after(
+        &self,
+        fault: &LinkError,
+        shared: &Shared,
+        stop: &watch::Receiver<bool>,
+    ) -> bool {
+        let (reason, hint) = (fault, fault.hint());
+        let delay = BackoffPolicy::default().cap;
+        self.notify(shared)(Notice::Retrying {
+            reason,
+            hint,
+            delay,
+        });
+        let lifetime = lifetime(self.record.ends, shared.now());
+        timeout(delay, until(stop.clone(), lifetime)).await.is_err()
     }
 
     async fn carry_once(
@@ -207,8 +241,8 @@ fn keeper_settings(drain_timeout: Duration) -> KeeperSettings {
 /// likely cause, and comes again.
 const MISTAKES_MAX: u32 = 3;
 
-/// Each try has an id of its own: the answer of a look-up that an earlier one began must not be taken for that of a
-/// connection which has the same key in this one.
+/// Each try after a mistake has an id of its own: the answer of a look-up that an earlier one began must not be taken
+/// for that of a connection which has the same key in this one. After a pause between tries no look-up goes on.
 fn proxy_id(tunnel: u64, mistakes: u32) -> ProxyId {
     ProxyId(tunnel | u64::from(mistakes) << (u64::BITS - MISTAKES_MAX))
 }
@@ -231,7 +265,10 @@ fn ending(outcome: &Outcome, is_stopping: bool) -> Ending {
         Outcome::Closed(_) => "the service closed it".to_owned(),
         Outcome::Drained if is_stopping => return Ending::Interrupted,
         Outcome::Drained => "its lifetime is over".to_owned(),
-        Outcome::Refused(fault) | Outcome::Unreachable(fault) => fault.to_string(),
+        Outcome::Refused(fault) | Outcome::Unreachable(fault) if is_of_the_tunnel(fault) => {
+            fault.to_string()
+        }
+        Outcome::Refused(_) | Outcome::Unreachable(_) => return Ending::Interrupted,
         Outcome::Mismatch(mismatch) => mismatch.to_string(),
         Outcome::Failed(mistake) => mistake.clone(),
         // The loop is gone, so this agent is no good any more; the next one may be.
@@ -242,9 +279,26 @@ fn ending(outcome: &Outcome, is_stopping: bool) -> Ending {
     })
 }
 
+/// Whether a fault tells of the tunnel: the service has refused its token, or never could be asked with it. A web
+/// proxy that wants a password, a name that cannot be certified and an answer that makes no sense tell of the way
+/// there, and the tunnel is there all the same.
+fn is_of_the_tunnel(fault: &LinkError) -> bool {
+    match fault {
+        LinkError::Refused { .. } => true,
+        LinkError::Answer { source, .. } => matches!(
+            source,
+            HandshakeError::HeaderValue { .. } | HandshakeError::RequestTooLong { .. }
+        ),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use adit_engine::link::ProxyError;
+    use adit_proto::handshake::Refusal;
 
     use super::*;
     use crate::agent::services::ServiceMap;
@@ -268,6 +322,32 @@ mod tests {
         );
     }
 
+    const TOO_LONG: HandshakeError = HandshakeError::RequestTooLong { size: 9, max: 8 };
+
+    fn answer(source: HandshakeError) -> LinkError {
+        let host = "h".to_owned();
+        LinkError::Answer { host, source }
+    }
+
+    fn refusal(status: u16) -> LinkError {
+        let refusal = Refusal {
+            status,
+            reason: "Forbidden".to_owned(),
+            body: String::new(),
+            status_reason: None,
+            channel_id: None,
+        };
+        let host = "h".to_owned();
+        LinkError::Refused { host, refusal }
+    }
+
+    fn bars(status: u16) -> LinkError {
+        LinkError::Proxy {
+            proxy: "p:3128".to_owned(),
+            source: ProxyError::Status { status },
+        }
+    }
+
     #[test]
     fn a_tunnel_is_kept_only_where_it_may_go_on() {
         for (outcome, is_stopping, is_over) in [
@@ -277,6 +357,17 @@ mod tests {
             (Outcome::Drained, true, false),
             (Outcome::Drained, false, true),
             (Outcome::Broken("gone".into()), false, false),
+            (Outcome::Refused(refusal(403)), false, true),
+            (Outcome::Refused(refusal(403)), true, true),
+            (Outcome::Refused(answer(TOO_LONG)), false, true),
+            // In the way, for whatever tunnel.
+            (
+                Outcome::Refused(answer(HandshakeError::UnexpectedExtension)),
+                false,
+                false,
+            ),
+            (Outcome::Refused(bars(407)), false, false),
+            (Outcome::Unreachable(bars(502)), false, false),
         ] {
             let ending = ending(&outcome, is_stopping);
             assert_eq!(matches!(ending, Ending::Over(_)), is_over, "{ending:?}");

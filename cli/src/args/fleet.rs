@@ -432,7 +432,7 @@ const CREATE_EXAMPLES: &str = "\
 The key is made here and never sent anywhere. The directory gets certificate.pem, private.key
 (mode 0600), ca.pem where the service has an authority of its own, and agent.toml for `adit
 agent --config`. A create that was interrupted is repeated by the same command: what is there is
-kept.
+kept. A certificate.pem for another key than that of --csr is an error: move it away to get one.
 
 Examples:
   adit thing create lamp-17 --data-dir /var/lib/adit --service SSH=22

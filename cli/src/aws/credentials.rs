@@ -12,6 +12,10 @@ use crate::world::World;
 /// Finds the access key: environment (unless a profile was asked for by an option), then the profile in
 /// the credentials file, then in the config file.
 ///
+/// A profile can get its keys in other ways, too, and each has its place in that order, as AWS's tools have
+/// it. They are looked for there: the keys beside a role are those of whoever takes it, in another account
+/// maybe, and must not be used in its place.
+///
 /// # Errors
 /// There is none, half of one, or the profile gets its keys in a way that is not supported; the message
 /// names every place that was looked at.
@@ -21,28 +25,17 @@ pub(super) fn find(world: &World, sources: &Sources) -> Result<Credentials, BadI
     {
         return Ok(found);
     }
-    let sections = [
-        (
-            sources.credentials.profile(&sources.profile),
-            &sources.credentials_name,
-        ),
-        (
-            sources.config.profile(&sources.profile),
-            &sources.config_name,
-        ),
-    ];
-    for (section, file) in &sections {
-        if let Some(section) = section
-            && let Some(found) = from_section(section, file, &sources.profile)?
-        {
-            return Ok(found);
-        }
+    let credentials = sources.credentials.profile(&sources.profile);
+    let config = sources.config.profile(&sources.profile);
+    refuse_ways(&BEFORE_CREDENTIALS, sources)?;
+    if let Some(found) = from_section(credentials, &sources.credentials_name, &sources.profile)? {
+        return Ok(found);
     }
-    for (section, _) in &sections {
-        if let Some(section) = section {
-            refuse_other_ways(section, sources)?;
-        }
+    refuse_ways(&BEFORE_CONFIG, sources)?;
+    if let Some(found) = from_section(config, &sources.config_name, &sources.profile)? {
+        return Ok(found);
     }
+    refuse_ways(&PARTS_OF_WAYS, sources)?;
     Err(missing(sources))
 }
 
@@ -63,11 +56,11 @@ fn from_environment(world: &World) -> Result<Option<Credentials>, BadInput> {
 }
 
 fn from_section(
-    section: &Section,
+    section: Option<&Section>,
     file: &str,
     profile: &str,
 ) -> Result<Option<Credentials>, BadInput> {
-    let value = |key: &str| section.value(key);
+    let value = |key: &str| section?.value(key);
     let half = |there: &str, missing: &str| {
         BadInput::fatal(
             format!(
@@ -143,19 +136,22 @@ fn half(there: &str, missing: &str) -> BadInput {
     )
 }
 
-/// Ways to get keys that need a program or a service of AWS: AWS's own tool knows them all.
-fn refuse_other_ways(section: &Section, sources: &Sources) -> Result<(), BadInput> {
-    let Some(key) = OTHER_WAYS
-        .into_iter()
-        .find(|key| section.value(key).is_some())
-    else {
+/// Ways to get keys that need a program or a service of AWS: AWS's own tool knows them all. Either file may
+/// name them.
+fn refuse_ways(ways: &[&str], sources: &Sources) -> Result<(), BadInput> {
+    let Some(key) = ways.iter().find(|key| sources.setting(key).is_some()) else {
         return Ok(());
     };
     let profile = Escaped(&sources.profile);
+    // Which would still name the profile, and beat what was exported.
+    let then = match sources.is_profile_asked_for() {
+        true => "; then leave --profile out",
+        false => "",
+    };
     Err(BadInput::fatal(
         format!("profile `{profile}` gets its keys by {key}, which adit cannot do"),
         format!(
-            "let the AWS CLI do it: eval \"$(aws configure export-credentials --profile {profile} --format env)\""
+            "let the AWS CLI do it: eval \"$(aws configure export-credentials --profile {profile} --format env)\"{then}"
         ),
     )
     .in_file())
@@ -203,12 +199,17 @@ const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
 const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
 
-const OTHER_WAYS: [&str; 7] = [
-    "sso_session",
-    "sso_start_url",
+/// What counts before the keys of the credentials file (botocore's `ProfileProviderBuilder` has the order).
+const BEFORE_CREDENTIALS: [&str; 4] = [
     "role_arn",
-    "credential_process",
-    "credential_source",
     "web_identity_token_file",
-    "login_session",
+    "sso_account_id",
+    "sso_role_name",
 ];
+
+/// What counts behind those, and before the keys of the config file.
+const BEFORE_CONFIG: [&str; 2] = ["login_session", "credential_process"];
+
+/// What belongs to one of these ways and is none by itself, so that keys beside it count. Where there are none, it
+/// says what was meant.
+const PARTS_OF_WAYS: [&str; 3] = ["sso_session", "sso_start_url", "credential_source"];

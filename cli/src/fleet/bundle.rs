@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 use adit_proto::escape::Escaped;
 use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
-use rustls::pki_types::CertificateDer;
+use rustls::InconsistentKeys;
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
 use super::files::{make_dir, read, write_public, write_secret};
+use super::request::Request;
 use super::trouble::Trouble;
 use crate::exit::ExitCode;
 
@@ -46,10 +50,17 @@ impl Bundle {
         self.dir.join(name)
     }
 
-    /// The certificate of an earlier run, and its id: the SHA-256 of its DER form. One without the key
-    /// beside it is of no use, unless the key is on the device.
-    pub(super) fn certificate(&self, key_is_elsewhere: bool) -> Result<Option<String>, Trouble> {
-        if !key_is_elsewhere && read(&self.path(KEY))?.is_none() {
+    /// The id of the certificate of an earlier run: the SHA-256 of its DER form. One without the key
+    /// beside it is of no use, unless the key is on the device, which has made a request with it.
+    ///
+    /// # Errors
+    /// It is for another key. Nobody but its owner knows whether it is still in use, so it is not replaced.
+    pub(super) fn certificate(&self, request: Option<&Request>) -> Result<Option<String>, Trouble> {
+        let key = match request {
+            None => read(&self.path(KEY))?.map(Zeroizing::new),
+            Some(_) => None,
+        };
+        if request.is_none() && key.is_none() {
             return Ok(None);
         }
         let path = self.path(CERTIFICATE);
@@ -64,6 +75,14 @@ impl Bundle {
                 ExitCode::BadConfiguration,
             ));
         };
+        let is_usable = match (request, &key) {
+            (Some(request), _) => request.is_for(&der)?,
+            (None, Some(key)) => is_for(key, &der),
+            (None, None) => false,
+        };
+        if !is_usable {
+            return Err(self.of_another_key(request));
+        }
         let hash = digest(&SHA256, &der);
         Ok(Some(
             hash.as_ref()
@@ -71,6 +90,17 @@ impl Bundle {
                 .map(|byte| format!("{byte:02x}"))
                 .collect(),
         ))
+    }
+
+    fn of_another_key(&self, request: Option<&Request>) -> Trouble {
+        let shown = |name| Escaped(&self.path(name).to_string_lossy()).to_string();
+        let key = request.map_or_else(|| shown(KEY), |request| request.name().to_owned());
+        Trouble::new(
+            format_args!("{} is for another key than {key}", shown(CERTIFICATE)),
+            "move it away, and the command gets another; this one stays ACTIVE until `aws iot update-certificate` \
+             or `adit thing delete` takes it out of use",
+            ExitCode::BadConfiguration,
+        )
     }
 
     /// A certificate request for the bundle's key, which is made if there is none yet. The key is on
@@ -122,10 +152,27 @@ impl Bundle {
     }
 }
 
+/// Whether a certificate is for a key, as far as both can be read: what cannot be, the agent names.
+fn is_for(key_pem: &str, certificate: &CertificateDer<'static>) -> bool {
+    let Ok(key) = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()) else {
+        return true;
+    };
+    let pair = CertifiedKey::from_der(vec![certificate.clone()], key, &default_provider());
+    !matches!(
+        pair,
+        Err(rustls::Error::InconsistentKeys(
+            InconsistentKeys::KeyMismatch
+        ))
+    )
+}
+
 impl Agent<'_> {
-    /// A text of JSON is one of TOML, too.
+    /// A text of JSON is one of TOML, too, but for DEL, which stands there as it is.
     fn to_toml(&self) -> String {
-        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let quoted = |text: &str| {
+            let text = serde_json::Value::from(text).to_string();
+            text.replace('\u{7f}', "\\u007f")
+        };
         let mut toml = String::from("# For the device: adit agent --config agent.toml\n");
         let mut line = |key: &str, value: Option<&str>, example: &str| {
             let _ = match value {
@@ -207,17 +254,47 @@ mod tests {
     fn a_certificate_counts_only_beside_its_key() {
         let directory = tempfile::tempdir().unwrap();
         let bundle = Bundle::open(directory.path()).unwrap();
-        let certificate = rcgen::generate_simple_self_signed(["lamp".to_owned()])
-            .unwrap()
-            .cert;
-        bundle.keep_certificate(&certificate.pem()).unwrap();
-        assert_eq!(bundle.certificate(false).unwrap(), None);
-        let id = bundle.certificate(true).unwrap().unwrap();
+        let made = rcgen::generate_simple_self_signed(["lamp".to_owned()]).unwrap();
+        bundle.keep_certificate(&made.cert.pem()).unwrap();
+        assert_eq!(bundle.certificate(None).unwrap(), None);
+        let request = request(directory.path(), &made.signing_key);
+        let id = bundle.certificate(Some(&request)).unwrap().unwrap();
         assert_eq!(id.len(), 64);
-        bundle.request("lamp").unwrap();
-        assert_eq!(bundle.certificate(false).unwrap(), Some(id));
+        let key = made.signing_key.serialize_pem();
+        std::fs::write(bundle.path(KEY), key).unwrap();
+        assert_eq!(bundle.certificate(None).unwrap(), Some(id));
         bundle.keep_certificate("none").unwrap();
-        assert!(bundle.certificate(true).is_err());
+        assert!(bundle.certificate(None).is_err());
+    }
+
+    #[test]
+    fn a_certificate_beside_another_key_is_named_and_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let bundle = Bundle::open(directory.path()).unwrap();
+        let made = rcgen::generate_simple_self_signed(["lamp".to_owned()]).unwrap();
+        bundle.keep_certificate(&made.cert.pem()).unwrap();
+        let other = KeyPair::generate().unwrap();
+        std::fs::write(bundle.path(KEY), other.serialize_pem()).unwrap();
+        let request = request(directory.path(), &other);
+        for (request, key) in [(Some(&request), "lamp.csr"), (None, "private.key")] {
+            let report = bundle.certificate(request).unwrap_err().report();
+            for word in [
+                "certificate.pem is for another key than",
+                key,
+                "move it away",
+            ] {
+                assert!(report.contains(word), "{word}: {report}");
+            }
+        }
+        let kept = read(&bundle.path(CERTIFICATE)).unwrap().unwrap();
+        assert_eq!(kept, made.cert.pem());
+    }
+
+    fn request(directory: &Path, key: &KeyPair) -> Request {
+        let request = CertificateParams::default().serialize_request(key).unwrap();
+        let file = directory.join("lamp.csr");
+        std::fs::write(&file, request.pem().unwrap()).unwrap();
+        Request::read(&file).unwrap()
     }
 
     #[test]

@@ -396,11 +396,15 @@ fn notify(is_json: bool, listens: oneshot::Sender<()>) -> impl FnMut(Notice<'_>)
                 Address::Ip(address) => address.to_string(),
                 Address::Unix(path) => path.display().to_string(),
             };
-            print(&if is_json {
+            let printed = print(&if is_json {
                 format!("{}\n", json!({ "listening": place, "service": service }))
             } else {
                 format!("{service}  {place}\n")
             });
+            // The port is open, and was asked for by its number mostly.
+            if let Err(trouble) = printed {
+                warn!("{trouble}");
+            }
             if let Some(listens) = listens.take() {
                 let _ = listens.send(());
             }

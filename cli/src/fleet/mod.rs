@@ -15,6 +15,7 @@ mod connect;
 mod custody;
 mod files;
 mod registry;
+mod request;
 mod session;
 pub mod settings;
 mod ssh;

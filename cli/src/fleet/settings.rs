@@ -310,15 +310,22 @@ pub fn connect(args: ConnectArgs, world: &World) -> Result<ConnectSettings, BadI
 
 fn create(args: CreateArgs, world: &World) -> Result<CreateSettings, BadInput> {
     let thing = check_thing(args.thing)?;
-    let services = pairs("--service", &args.service)?;
-    for (name, place) in &services {
-        service_id("--service", name)?;
-        Endpoint::parse(place, Mode::Destination).map_err(|problem| {
+    let mut services: Vec<(String, String)> = Vec::new();
+    for (name, place) in pairs("--service", &args.service)? {
+        service_id("--service", &name)?;
+        if services.iter().any(|(earlier, _)| *earlier == name) {
+            return Err(BadInput::usage(
+                format!("--service {name} is given more than once"),
+                "give each service one place, which the agent connects to",
+            ));
+        }
+        let endpoint = Endpoint::parse(&place, Mode::Destination).map_err(|problem| {
             BadInput::usage(
                 format!("--service {name}: {problem}"),
                 "write NAME=PORT, NAME=HOST:PORT or NAME=unix:/path",
             )
         })?;
+        services.push((name, as_written(&endpoint, &place)));
     }
     if let Some(text) = &args.mqtt_endpoint {
         parse_address(text, 8883).map_err(|problem| {
@@ -337,6 +344,14 @@ fn create(args: CreateArgs, world: &World) -> Result<CreateSettings, BadInput> {
         services,
         mqtt_endpoint: args.mqtt_endpoint,
     })
+}
+
+/// A port as a number of TOML, which has no leading zeros, and any other place as it was typed.
+fn as_written(endpoint: &Endpoint, typed: &str) -> String {
+    match endpoint {
+        Endpoint::Tcp { host: None, port } => port.to_string(),
+        Endpoint::Tcp { .. } | Endpoint::Unix(_) | Endpoint::Stdio => typed.trim().to_owned(),
+    }
 }
 
 fn open_input(args: &OpenArgs) -> Result<Value, BadInput> {

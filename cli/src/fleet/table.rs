@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use adit_proto::escape::Escaped;
 
+use super::trouble::Trouble;
 use crate::world::World;
 
 /// Where it is printed.
@@ -143,11 +144,32 @@ pub(super) fn span(seconds: i64) -> String {
 }
 
 /// Prints what a program asked for; a closed pipe is the reader's choice.
-pub(super) fn print(text: &str) {
-    let mut stdout = io::stdout();
-    let _ = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
+///
+/// # Errors
+/// Standard output takes no more.
+pub(super) fn print(text: &str) -> Result<(), Trouble> {
+    match write(text) {
+        Err(fault) if fault.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(unwritten),
+    }
+}
+
+/// Prints what nobody can ask for again. Where the reader has gone, it is lost.
+///
+/// # Errors
+/// Standard output takes no more, or is a pipe that nobody reads.
+pub(super) fn print_once(text: &str) -> Result<(), Trouble> {
+    write(text).map_err(unwritten)
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+fn unwritten(fault: io::Error) -> Trouble {
+    Trouble::failure(format_args!("standard output cannot be written: {fault}"))
 }
 
 fn cut(text: &str, width: usize) -> String {

@@ -7,6 +7,7 @@ use super::bundle::{AGENT, Agent, Bundle, CA, CERTIFICATE, KEY};
 use super::calls::{now, seconds};
 use super::files::read;
 use super::registry::{Registry, certificate_id};
+use super::request::Request;
 use super::settings::{CreateSettings, ThingAction, ThingSettings};
 use super::table::{Cell, Paper, Table, fields, print, span};
 use super::trouble::Trouble;
@@ -24,16 +25,13 @@ pub(crate) async fn thing(settings: ThingSettings, paper: Paper) -> Result<(), T
     match settings.action {
         ThingAction::Create(settings) => {
             let created = create(&client, &settings).await?;
-            show.created(&settings, &created);
+            let shown = show.created(&settings, &created);
             for note in &created.notes {
                 report_note(note);
             }
-            Ok(())
+            shown
         }
-        ThingAction::List => {
-            show.list(registry.things().await?);
-            Ok(())
-        }
+        ThingAction::List => show.list(registry.things().await?),
         ThingAction::Describe { thing } => describe(&registry, &thing, &show).await,
         ThingAction::Delete { thing, force } => delete(&registry, &thing, force, &show).await,
     }
@@ -55,6 +53,7 @@ pub(crate) struct Created {
 pub(crate) async fn create(client: &Client, settings: &CreateSettings) -> Result<Created, Trouble> {
     let registry = &Registry(client);
     let thing = settings.thing.as_str();
+    let request = settings.csr.as_deref().map(Request::read).transpose()?;
     let created = registry.create_thing(thing, &settings.attributes).await;
     let created = match created {
         // It is there; without wishes of our own its attributes are its own affair.
@@ -66,7 +65,7 @@ pub(crate) async fn create(client: &Client, settings: &CreateSettings) -> Result
         created => created?,
     };
     let bundle = Bundle::open(&settings.out)?;
-    let certificate = certificate(registry, settings, &bundle).await?;
+    let certificate = certificate(registry, thing, request.as_ref(), &bundle).await?;
     registry.attach(thing, &certificate).await?;
     if let Some(policy) = &settings.policy {
         registry.attach_policy(policy, &certificate).await?;
@@ -81,10 +80,11 @@ pub(crate) async fn create(client: &Client, settings: &CreateSettings) -> Result
 /// The ARN of the bundle's certificate, which is made if there is none.
 async fn certificate(
     registry: &Registry<'_>,
-    settings: &CreateSettings,
+    thing: &str,
+    request: Option<&Request>,
     bundle: &Bundle,
 ) -> Result<String, Trouble> {
-    if let Some(id) = bundle.certificate(settings.csr.is_some())? {
+    if let Some(id) = bundle.certificate(request)? {
         match registry.describe_certificate(&id).await {
             Ok(output) => return usable(&output["certificateDescription"], bundle),
             // Deleted since: another for the same key takes its place.
@@ -92,16 +92,10 @@ async fn certificate(
             Err(fault) => return Err(fault.into()),
         }
     }
-    let request = match &settings.csr {
-        None => bundle.request(&settings.thing)?,
-        Some(file) => read(file)?.ok_or_else(|| {
-            let shown = file.to_string_lossy();
-            let message = format!("--csr: there is no {}", Escaped(&shown));
-            let hint = "make one on the device: openssl req -new -key device.key -subj /CN=NAME";
-            Trouble::new(message, hint, ExitCode::Usage)
-        })?,
+    let output = match request {
+        None => registry.sign_request(&bundle.request(thing)?).await?,
+        Some(request) => registry.sign_request(request.pem()).await?,
     };
-    let output = registry.sign_request(&request).await?;
     let member = |name: &str| {
         let text = output[name].as_str();
         text.ok_or_else(|| Trouble::answer("CreateCertificateFromCsr", name))
@@ -202,8 +196,7 @@ async fn describe(registry: &Registry<'_>, name: &str, show: &Show) -> Result<()
         let mut output = registry.describe_certificate(id).await?;
         certificates.push(output["certificateDescription"].take());
     }
-    show.thing(&thing, certificates);
-    Ok(())
+    show.thing(&thing, certificates)
 }
 
 /// Takes the thing's certificates out of use first: the device hears of no tunnel any more, whatever happens
@@ -220,18 +213,19 @@ async fn delete(
         refuse_policies(registry, &principals).await?;
     }
     let mut certificates = Vec::new();
+    let mut outcome = Ok(());
     for arn in &principals {
         let Some(removed) = remove(registry, name, arn, force).await? else {
             continue;
         };
         if !show.is_json {
-            print(&removed.line());
+            // What is begun is finished, whoever reads of it.
+            outcome = outcome.and(print(&removed.line()));
         }
         certificates.push(removed.json());
     }
     registry.delete_thing(name).await?;
-    show.deleted(name, certificates);
-    Ok(())
+    outcome.and(show.deleted(name, certificates))
 }
 
 /// Before anything is changed.
@@ -326,7 +320,7 @@ struct Show {
 }
 
 impl Show {
-    fn created(&self, settings: &CreateSettings, created: &Created) {
+    fn created(&self, settings: &CreateSettings, created: &Created) -> Result<(), Trouble> {
         let (thing, certificate) = (&created.thing, &created.certificate);
         let dir = settings.out.to_string_lossy();
         let id = certificate_id(certificate).unwrap_or_default();
@@ -357,18 +351,18 @@ impl Show {
                 ),
             ),
         ];
-        print(&fields(&lines, self.paper));
+        print(&fields(&lines, self.paper))
     }
 
-    fn deleted(&self, name: &str, certificates: Vec<Value>) {
+    fn deleted(&self, name: &str, certificates: Vec<Value>) -> Result<(), Trouble> {
         if self.is_json {
             let value = json!({ "thingName": name, "certificates": certificates });
             return print(&format!("{value:#}\n"));
         }
-        print(&format!("{name} deleted\n"));
+        print(&format!("{name} deleted\n"))
     }
 
-    fn list(&self, things: Vec<Value>) {
+    fn list(&self, things: Vec<Value>) -> Result<(), Trouble> {
         if self.is_json {
             return print(&format!("{:#}\n", json!({ "things": things })));
         }
@@ -381,10 +375,10 @@ impl Show {
                 Cell::new(&attributes(&thing["attributes"])),
             ]);
         }
-        print(&table.render(self.paper));
+        print(&table.render(self.paper))
     }
 
-    fn thing(&self, thing: &Value, certificates: Vec<Value>) {
+    fn thing(&self, thing: &Value, certificates: Vec<Value>) -> Result<(), Trouble> {
         if self.is_json {
             let value = json!({ "thing": thing, "certificates": certificates });
             return print(&format!("{value:#}\n"));
@@ -399,7 +393,7 @@ impl Show {
             lines.push(("attributes", Cell::new(&attributes)));
         }
         lines.push(("arn", text("thingArn")));
-        print(&fields(&lines, self.paper));
+        print(&fields(&lines, self.paper))?;
         if certificates.is_empty() {
             return print("it has no certificate, so no device can connect as it\n");
         }
@@ -413,7 +407,7 @@ impl Show {
                 Cell::new(&age.unwrap_or_default()),
             ]);
         }
-        print(&format!("\n{}", table.render(self.paper)));
+        print(&format!("\n{}", table.render(self.paper)))
     }
 }
 

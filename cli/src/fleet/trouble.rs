@@ -58,6 +58,22 @@ impl Trouble {
         Self::new("", text, ExitCode::Ended)
     }
 
+    /// Says what to do, where nothing is said of that.
+    #[must_use]
+    pub(super) fn or_hint(mut self, hint: &str) -> Self {
+        if self.hint.is_empty() {
+            hint.clone_into(&mut self.hint);
+        }
+        self
+    }
+
+    /// Takes the place of what went wrong before in a command that goes on, which is told at once.
+    pub(super) fn displace(self, outcome: &mut Result<(), Self>) {
+        if let Err(earlier) = std::mem::replace(outcome, Err(self)) {
+            earlier.tell();
+        }
+    }
+
     /// How the process ends.
     pub fn code(&self) -> ExitCode {
         self.code

@@ -11,7 +11,7 @@ use super::calls::{close, describe, list, now, seconds};
 use super::custody::Custody;
 use super::files::{make_dir, write_secret};
 use super::settings::{TunnelAction, TunnelSettings, tag_list};
-use super::table::{Cell, Look, Paper, Table, fields, print, span};
+use super::table::{Cell, Look, Paper, Table, fields, print, print_once, span};
 use super::trouble::Trouble;
 use crate::aws::Client;
 use crate::exit::ExitCode;
@@ -31,18 +31,17 @@ pub(crate) async fn tunnel(settings: TunnelSettings, paper: Paper) -> Result<(),
         TunnelAction::List { thing, only_open } => {
             let summaries = list(&client, thing.as_deref()).await?;
             let is_wanted = |tunnel: &Value| !only_open || tunnel["status"] == "OPEN";
-            show.list(summaries.into_iter().filter(is_wanted).collect());
-            Ok(())
+            show.list(summaries.into_iter().filter(is_wanted).collect())
         }
         TunnelAction::Describe { id } => {
             let output = describe(&client, &id).await?;
-            show.tunnel(&output);
-            Ok(())
+            show.tunnel(&output)
         }
         TunnelAction::Close { ids, delete } => close_all(&client, &ids, delete, &show).await,
         TunnelAction::Rotate { input, token_dir } => {
             let output = client.tunneling("RotateTunnelAccessToken", &input).await?;
-            show.tokens(output, "RotateTunnelAccessToken", token_dir.as_deref())
+            let shown = show.tokens(output, "RotateTunnelAccessToken", token_dir.as_deref());
+            shown.map_err(|trouble| trouble.or_hint(TOKENS_LOST_HINT))
         }
         TunnelAction::Tag { id, set, remove } => tag(&client, &id, &set, &remove, &show).await,
     }
@@ -79,27 +78,23 @@ async fn close_all(
     let mut outcome: Result<(), Trouble> = Ok(());
     let mut closed = Vec::new();
     for id in ids {
-        match close(client, id, delete).await {
+        let done = match close(client, id, delete).await {
             Ok(()) if show.is_json => {
                 closed.push(json!({ "tunnelId": id, "status": "CLOSED", "deleted": delete }));
+                Ok(())
             }
-            Ok(()) => {
-                let done = if delete {
-                    "closed and deleted"
-                } else {
-                    "closed"
-                };
-                print(&format!("{} {done}\n", Escaped(id)));
-            }
-            Err(fault) => {
-                if let Err(earlier) = std::mem::replace(&mut outcome, Err(fault.into())) {
-                    earlier.tell();
-                }
-            }
+            Ok(()) if delete => print(&format!("{} closed and deleted\n", Escaped(id))),
+            Ok(()) => print(&format!("{} closed\n", Escaped(id))),
+            Err(fault) => Err(fault.into()),
+        };
+        if let Err(trouble) = done {
+            trouble.displace(&mut outcome);
         }
     }
-    if show.is_json {
-        show.json(&json!({ "tunnels": closed }));
+    if show.is_json
+        && let Err(trouble) = show.json(&json!({ "tunnels": closed }))
+    {
+        trouble.displace(&mut outcome);
     }
     outcome
 }
@@ -129,11 +124,10 @@ async fn tag(
     let input = json!({ "resourceArn": arn });
     let output = client.tunneling("ListTagsForResource", &input).await?;
     if show.is_json {
-        show.json(&output);
+        show.json(&output)
     } else {
-        print(&tag_lines(&output["tags"]));
+        print(&tag_lines(&output["tags"]))
     }
-    Ok(())
 }
 
 fn tag_lines(tags: &Value) -> String {
@@ -152,12 +146,12 @@ struct Show {
 }
 
 impl Show {
-    fn json(&self, value: &Value) {
-        print(&format!("{value:#}\n"));
+    fn json(&self, value: &Value) -> Result<(), Trouble> {
+        print(&format!("{value:#}\n"))
     }
 
     /// An answer with tokens. They are printed because that is what was asked for: the service says
-    /// them only once.
+    /// them only once. An error: they may have reached nobody.
     fn tokens(
         &self,
         mut output: Value,
@@ -191,15 +185,18 @@ impl Show {
         if !found {
             return Err(Trouble::answer(operation, "token"));
         }
-        if self.is_json {
-            self.json(&output);
+        let text = if self.is_json {
+            format!("{output:#}\n")
         } else {
-            print(&fields(&lines, self.paper));
+            fields(&lines, self.paper)
+        };
+        match dir {
+            Some(_) => print(&text),
+            None => print_once(&text),
         }
-        Ok(())
     }
 
-    fn list(&self, tunnels: Vec<Value>) {
+    fn list(&self, tunnels: Vec<Value>) -> Result<(), Trouble> {
         if self.is_json {
             return self.json(&json!({ "tunnelSummaries": tunnels }));
         }
@@ -215,17 +212,17 @@ impl Show {
                 Cell::new(text("description")),
             ]);
         }
-        print(&table.render(self.paper));
+        print(&table.render(self.paper))
     }
 
-    fn tunnel(&self, output: &Value) {
+    fn tunnel(&self, output: &Value) -> Result<(), Trouble> {
         if self.is_json {
             return self.json(output);
         }
         print(&fields(
             &tunnel_fields(&output["tunnel"], now()),
             self.paper,
-        ));
+        ))
     }
 }
 
@@ -286,6 +283,9 @@ const TOKENS: [(&str, &str); 2] = [
     ("source-token", "sourceAccessToken"),
     ("destination-token", "destinationAccessToken"),
 ];
+
+const TOKENS_LOST_HINT: &str =
+    "the new tokens are lost, and those that they replace are void: rotate again";
 
 /// Of any tunnel.
 const LIFETIME_MAX: Duration = Duration::from_secs(12 * 3_600);

@@ -130,16 +130,8 @@ impl DeviceIssuer {
         request_pem: &str,
         now: OffsetDateTime,
     ) -> Result<DeviceCertificate, DeviceCertificateError> {
-        let not_a_request = |reason: String| DeviceCertificateError::NotARequest(reason);
-        // What Windows tools write.
-        let text = request_pem.replace("NEW CERTIFICATE REQUEST", "CERTIFICATE REQUEST");
-        let der = CertificateSigningRequestDer::from_pem_slice(text.as_bytes())
-            .map_err(|error| not_a_request(pem_reason(&error)))?;
-        let (rest, request) = X509CertificationRequest::from_der(&der)
-            .map_err(|error| not_a_request(error.to_string()))?;
-        if !rest.is_empty() {
-            return Err(not_a_request("something follows it".to_owned()));
-        }
+        let der = request_der(request_pem)?;
+        let request = parse_request(&der)?;
         let key = &request.certification_request_info.subject_pki;
         check_key(key)?;
         proof::check(&request)?;
@@ -173,6 +165,38 @@ impl DeviceCertificate {
         }
         Ok(certificate)
     }
+}
+
+/// Whether a certificate, in DER, is for the key of a signing request, in PEM.
+///
+/// The bits of the keys are compared, and not what an authority may have written anew around them.
+pub fn has_key_of_request(
+    certificate: &[u8],
+    request_pem: &str,
+) -> Result<bool, DeviceCertificateError> {
+    let der = request_der(request_pem)?;
+    let request = parse_request(&der)?;
+    let (_, certificate) = X509Certificate::from_der(certificate)
+        .map_err(|error| DeviceCertificateError::NotACertificate(error.to_string()))?;
+    let wanted = &request.certification_request_info.subject_pki;
+    Ok(wanted.subject_public_key == certificate.public_key().subject_public_key)
+}
+
+fn request_der(pem: &str) -> Result<CertificateSigningRequestDer<'static>, DeviceCertificateError> {
+    // What Windows tools write.
+    let text = pem.replace("NEW CERTIFICATE REQUEST", "CERTIFICATE REQUEST");
+    CertificateSigningRequestDer::from_pem_slice(text.as_bytes())
+        .map_err(|error| DeviceCertificateError::NotARequest(pem_reason(&error)))
+}
+
+fn parse_request(der: &[u8]) -> Result<X509CertificationRequest<'_>, DeviceCertificateError> {
+    let not_a_request = |reason: String| DeviceCertificateError::NotARequest(reason);
+    let (rest, request) = X509CertificationRequest::from_der(der)
+        .map_err(|error| not_a_request(error.to_string()))?;
+    if !rest.is_empty() {
+        return Err(not_a_request("something follows it".to_owned()));
+    }
+    Ok(request)
 }
 
 fn read_der(der: &[u8]) -> Result<DeviceCertificate, DeviceCertificateError> {

@@ -31,7 +31,9 @@ use authority::Authority;
 use current::Current;
 use inspect::{Fault, parse_chain, provider, renewal_reason, validity, verify};
 
-pub use device::{DeviceCertificate, DeviceCertificateError, DeviceIssuer, DeviceKeys};
+pub use device::{
+    DeviceCertificate, DeviceCertificateError, DeviceIssuer, DeviceKeys, has_key_of_request,
+};
 
 /// A server certificate that clients accept once they trust `ca_pem`, and the authority that issues
 /// others.

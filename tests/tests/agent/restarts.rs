@@ -7,6 +7,7 @@ use adit_tests::output::Channel;
 use adit_tests::process::Signal;
 use adit_tests::programs::lacking;
 use adit_tests::scenario::Scenario;
+use adit_tests::web_proxy::WebProxy;
 use anyhow::{Result, ensure};
 
 use super::stage::{READY, Stage, THING, notification, said, terminate, topic};
@@ -87,6 +88,33 @@ fn libfaketime() -> Option<PathBuf> {
     let places = std::fs::read_dir("/usr/lib").ok()?.flatten();
     let mut paths = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1"));
     paths.find(|path| path.exists())
+}
+
+/// Somebody has changed a password. Only the service says that a tunnel is over.
+async fn a_web_proxy_that_wants_a_password_costs_no_tunnel(scenario: Scenario) -> Result<()> {
+    let Some(stage) = Stage::new(&scenario).await? else {
+        return Ok(());
+    };
+    let web_proxy = WebProxy::start().await?;
+    let url = format!("http://127.0.0.1:{}", web_proxy.port()?);
+    let agent = stage.launch_changed(|command| _ = command.env("https_proxy", &url))?;
+    agent.line(READY).await?;
+    let tunnel = stage.open(&["SSH"]).await?;
+    stage.notify(&tunnel, &["SSH"]).await?;
+    let mut call = web_proxy.call().await?;
+    let asked = format!("CONNECT {} HTTP/1.1", stage.serve.endpoint());
+    ensure!(call.request.start_line == asked, "{:?}", call.request);
+    call.answer(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+        .await?;
+    let line = agent.line("it answered with status 407").await?;
+    ensure!(line.contains("connecting again in 120.0 s"), "{line}");
+    agent.line("hint: give it user and password").await?;
+    terminate(agent).await?;
+    let agent = stage.agent().await?;
+    agent.line("tunnel resumed").await?;
+    stage.connected(&tunnel).await?;
+    stage.source(&tunnel, &["SSH"]).await?.echoes().await?;
+    terminate(agent).await
 }
 
 async fn what_came_while_the_device_was_away_is_acted_on(scenario: Scenario) -> Result<()> {
@@ -191,6 +219,7 @@ on_own_choice!(
     a_killed_agent_goes_on_with_its_tunnel,
     an_agent_that_was_ended_goes_on_with_its_tunnel,
     an_agent_that_is_started_anew_after_the_clock_was_set_goes_on_with_its_tunnel,
+    a_web_proxy_that_wants_a_password_costs_no_tunnel,
     what_came_while_the_device_was_away_is_acted_on,
     a_broker_that_forgot_everything_is_subscribed_to_again,
     a_session_without_its_subscription_is_subscribed_to_again,

@@ -1,6 +1,8 @@
 //! Whatever a command opened, it closes, at whatever moment it ends.
 
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use adit_tests::deadline::{pause, within};
@@ -8,10 +10,10 @@ use adit_tests::process::{Process, Signal};
 use adit_tests::scenario::Scenario;
 use adit_tests::{on_own_choice, ports};
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::desk::Desk;
+use crate::desk::{Desk, run_into};
 use crate::gate::Gate;
 
 /// A service with a device that nobody plays, and a way to its API that can hold answers back.
@@ -295,6 +297,81 @@ async fn tokens_that_cannot_be_written_leave_no_tunnel_open(scenario: Scenario) 
     Ok(())
 }
 
+/// A full disk, or a reader that has gone.
+async fn tokens_that_cannot_be_printed_leave_no_tunnel_open(scenario: Scenario) -> Result<()> {
+    let stage = Stage::set(&scenario).await?;
+    let desk = &stage.desk;
+    for words in [&["tunnel", "open"][..], &["tunnel", "open", "--json"]] {
+        for (stdout, reason) in [(full()?, "No space left"), (unread()?, "Broken pipe")] {
+            let said = run_into(stdout, desk.command(words)).await?;
+            let message = format!("error: standard output cannot be written: {reason}");
+            ensure!(
+                said.code == Some(1) && said.stderr.starts_with(&message),
+                "{words:?}: {:?}: {}",
+                said.code,
+                said.stderr
+            );
+            ensure!(stage.open().await?.is_empty(), "{words:?}: {reason}");
+        }
+    }
+    // Tokens in files are not lost with a reader.
+    let words = ["tunnel", "open", "--token-dir", "tokens"];
+    let said = run_into(unread()?, desk.command(&words)).await?;
+    ensure!(said.code == Some(0), "{}", said.stderr);
+    let open = stage.open().await?;
+    let id = open[0]["tunnelId"].as_str().context("an id")?;
+    let words = ["tunnel", "rotate", id, "--side", "all"];
+    for stdout in [full()?, unread()?] {
+        let said = run_into(stdout, desk.command(&words)).await?;
+        ensure!(
+            said.code == Some(1) && said.stderr.contains("hint: the new tokens are lost"),
+            "{:?}: {}",
+            said.code,
+            said.stderr
+        );
+    }
+    Ok(())
+}
+
+/// A program must not take half an answer for the whole.
+async fn an_answer_that_cannot_be_printed_is_no_success(scenario: Scenario) -> Result<()> {
+    let stage = Stage::set(&scenario).await?;
+    let desk = &stage.desk;
+    for words in [
+        &["tunnel", "list", "--json"][..],
+        &["tunnel", "list"],
+        &["thing", "list"],
+        &["thing", "describe", "lamp"],
+    ] {
+        for (stdout, code) in [(full()?, 1), (unread()?, 0)] {
+            let said = run_into(stdout, desk.command(words)).await?;
+            ensure!(
+                said.code == Some(code),
+                "{words:?}: {:?}: {}",
+                said.code,
+                said.stderr
+            );
+        }
+    }
+    // What was begun is finished all the same.
+    let said = run_into(full()?, desk.command(&["thing", "delete", "lamp"])).await?;
+    ensure!(said.code == Some(1), "{:?}: {}", said.code, said.stderr);
+    let things = desk.json(&["thing", "list"]).await?;
+    ensure!(things["things"] == json!([]), "{things}");
+    Ok(())
+}
+
+/// Where nothing can be written.
+fn full() -> Result<Stdio> {
+    Ok(File::options().write(true).open("/dev/full")?.into())
+}
+
+/// Where nobody reads.
+fn unread() -> Result<Stdio> {
+    let (_, writer) = std::io::pipe()?;
+    Ok(writer.into())
+}
+
 on_own_choice!(
     a_command_that_is_ended_while_it_opens_closes_what_comes,
     a_signal_counts_that_came_before_the_answer,
@@ -305,4 +382,6 @@ on_own_choice!(
     a_connect_that_is_ended_between_two_tries_closes_its_tunnel,
     a_signal_reaches_ssh_and_a_second_one_ends_it,
     tokens_that_cannot_be_written_leave_no_tunnel_open,
+    tokens_that_cannot_be_printed_leave_no_tunnel_open,
+    an_answer_that_cannot_be_printed_is_no_success,
 );

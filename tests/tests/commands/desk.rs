@@ -1,6 +1,6 @@
 //! A service that wants signatures, and the commands of somebody who has its data directory.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use adit_tests::deadline::within_limit;
@@ -84,11 +84,18 @@ impl Desk {
 
 /// Runs a command to its end, whatever that is.
 pub(crate) async fn run(command: Command) -> Result<Said> {
+    run_into(Stdio::piped(), command).await
+}
+
+/// The same, with a standard output that may be somebody else's.
+pub(crate) async fn run_into(stdout: impl Into<Stdio>, command: Command) -> Result<Said> {
     let mut command = tokio::process::Command::from(command);
     command
         .kill_on_drop(true)
-        .stdin(std::process::Stdio::null());
-    let ended = async { Ok(command.output().await?) };
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(Stdio::piped());
+    let ended = async { Ok(command.spawn()?.wait_with_output().await?) };
     let Output {
         status,
         stdout,

@@ -94,6 +94,8 @@ async fn the_bundle_is_what_the_agent_takes(scenario: Scenario) -> Result<()> {
         "lamp",
         "--mqtt-endpoint",
         "localhost:8883",
+        "--service",
+        "SSH=022",
     ])
     .await?;
     let check = desk.bare(&["agent", "--config", "lamp/agent.toml", "--check"]);
@@ -120,6 +122,57 @@ async fn a_key_that_was_made_on_the_device_stays_there(scenario: Scenario) -> Re
     ensure!(scenario.path("lamp/certificate.pem").exists());
     let again = desk.json(&words).await?;
     ensure!(first["certificateId"] == again["certificateId"]);
+    Ok(())
+}
+
+/// The device made another key. The certificate of the one before would be of no use to it.
+async fn a_certificate_is_not_taken_for_that_of_another_key(scenario: Scenario) -> Result<()> {
+    let desk = Desk::open(&scenario).await?;
+    let create = |csr: &'static str| ["thing", "create", "lamp", "--csr", csr];
+    let said = desk.say(&create("a.csr")).await?;
+    ensure!(
+        said.code == Some(2)
+            && said.stderr.contains("there is no")
+            && said.stderr.contains("a.csr"),
+        "{:?}: {}",
+        said.code,
+        said.stderr
+    );
+    let things = desk.json(&["thing", "list"]).await?;
+    ensure!(things["things"] == json!([]), "{things}");
+    for file in ["a.csr", "b.csr"] {
+        let key = rcgen::KeyPair::generate()?;
+        let request = rcgen::CertificateParams::new(Vec::new())?.serialize_request(&key)?;
+        scenario.write(file, request.pem()?)?;
+    }
+    let first = desk.json(&create("a.csr")).await?;
+    let kept = std::fs::read(scenario.path("lamp/certificate.pem"))?;
+    for (file, code, problem) in [
+        ("b.csr", 6, "lamp/certificate.pem is for another key than"),
+        ("none.csr", 2, "there is no"),
+        ("lamp/agent.toml", 2, "not a certificate signing request"),
+    ] {
+        let said = desk.say(&create(file)).await?;
+        ensure!(
+            said.code == Some(code)
+                && said.stderr.contains(problem)
+                && said.stderr.contains(file)
+                && said.stderr.contains("hint: "),
+            "{file}: {:?}: {}",
+            said.code,
+            said.stderr
+        );
+    }
+    ensure!(std::fs::read(scenario.path("lamp/certificate.pem"))? == kept);
+    // As the hint has it.
+    std::fs::rename(
+        scenario.path("lamp/certificate.pem"),
+        scenario.path("old.pem"),
+    )?;
+    let second = desk.json(&create("b.csr")).await?;
+    ensure!(second["certificateId"] != first["certificateId"]);
+    let again = desk.json(&create("b.csr")).await?;
+    ensure!(again["certificateId"] == second["certificateId"]);
     Ok(())
 }
 
@@ -150,5 +203,6 @@ on_own_choice!(
     a_thing_lives_from_create_to_delete,
     the_bundle_is_what_the_agent_takes,
     a_key_that_was_made_on_the_device_stays_there,
+    a_certificate_is_not_taken_for_that_of_another_key,
     delete_spares_what_others_need,
 );

@@ -238,6 +238,55 @@ fn ways_that_need_aws_own_tool_are_sent_there() {
     }
 }
 
+/// Keys beside a role are those of whoever takes it. The order is botocore's.
+#[test]
+fn a_role_is_not_passed_over_for_the_keys_beside_it() {
+    let keys = |id: &str| format!("aws_access_key_id={id}\naws_secret_access_key=canary\n");
+    let bench = |credentials: &str, config: &str| {
+        Bench::new()
+            .file(".aws/credentials", &format!("[prod]\n{credentials}"))
+            .file(".aws/config", &format!("[profile prod]\n{config}"))
+            .variable("AWS_REGION", "r")
+            .variable("AWS_PROFILE", "prod")
+    };
+    let refused = |bench: &Bench, way: &str| {
+        let fault = bench.fault();
+        let message = format!("profile `prod` gets its keys by {way}, which adit cannot do");
+        assert_eq!(fault.message(), message);
+        assert!(fault.hint().contains("export-credentials --profile prod"));
+        assert_eq!(fault.code(), ExitCode::BadConfiguration);
+    };
+    let role = "role_arn=arn:aws:iam::2:role/x\nsource_profile=prod\n";
+    for (way, lines) in [
+        ("role_arn", role),
+        ("web_identity_token_file", "web_identity_token_file=/t\n"),
+        ("sso_account_id", "sso_session=x\nsso_account_id=2\n"),
+        ("sso_role_name", "sso_role_name=x\n"),
+    ] {
+        refused(&bench(&keys("FILE"), lines), way);
+        refused(&bench(&format!("{}{lines}", keys("FILE")), ""), way);
+        refused(&bench("", &format!("{lines}{}", keys("CONFIG"))), way);
+    }
+    for (way, line) in [
+        ("credential_process", "credential_process=canary\n"),
+        ("login_session", "login_session=x\n"),
+    ] {
+        assert_eq!(bench(&keys("FILE"), line).key(), "FILE");
+        refused(&bench("", &format!("{line}{}", keys("CONFIG"))), way);
+    }
+    // A name for tokens of other services, which says nothing of keys.
+    let named = bench("", &format!("sso_session=x\n{}", keys("CONFIG")));
+    assert_eq!(named.key(), "CONFIG");
+
+    let asked = bench(&keys("FILE"), role).args(|args| args.profile = Some("prod".into()));
+    refused(&asked, "role_arn");
+    assert!(asked.fault().hint().ends_with("leave --profile out"));
+    let bench = bench(&keys("FILE"), role);
+    let bench = bench.variable("AWS_ACCESS_KEY_ID", "ENV");
+    let bench = bench.variable("AWS_SECRET_ACCESS_KEY", "canary");
+    assert_eq!(bench.key(), "ENV");
+}
+
 #[test]
 fn files_elsewhere_and_broken_files() {
     let bench = Bench::new()

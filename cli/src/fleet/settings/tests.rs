@@ -2,7 +2,10 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::*;
+use crate::agent::config::read_services;
+use crate::agent::services::ServiceMap;
 use crate::args::command::{Request, parse};
+use crate::fleet::bundle::{AGENT, Agent, Bundle};
 use crate::world::testing::world;
 
 fn asked(line: &str) -> Result<Request, BadInput> {
@@ -93,6 +96,10 @@ fn mistakes_are_named_before_anybody_is_called() {
         ("thing describe lämp", "`lämp` is no name"),
         ("thing create lamp --service SSH=0", "--service SSH:"),
         (
+            "thing create lamp --service SSH=22 --service SSH=2222",
+            "--service SSH is given more than once",
+        ),
+        (
             "thing create lamp --mqtt-endpoint wss://h",
             "--mqtt-endpoint: `wss://h`",
         ),
@@ -122,6 +129,33 @@ fn mistakes_are_named_before_anybody_is_called() {
         assert!(fault.message().contains(message), "{line}: {fault:?}");
         assert!(!fault.hint().is_empty(), "{line}: {fault:?}");
     }
+}
+
+/// However a place was typed, it is one that the agent takes.
+#[test]
+fn what_is_written_for_the_agent_is_what_it_reads() {
+    let line = "thing create lamp --service SSH=022 --service WEB=_80_ --service DB=db.lan:05432 \
+                --service APP=unix:/run/\"\u{7f}\\.sock";
+    let Ok(Request::Thing(args)) = asked(&format!("{line} {AWS}")) else {
+        panic!("{line}");
+    };
+    let settings = thing(args, &world(Path::new("/w"))).unwrap();
+    let ThingAction::Create(settings) = settings.action else {
+        panic!("{line}");
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let agent = Agent {
+        thing: &settings.thing,
+        endpoint: Some("localhost:8883"),
+        services: &settings.services,
+        ..Agent::default()
+    };
+    let bundle = Bundle::open(directory.path()).unwrap();
+    assert!(bundle.keep_agent(&agent).unwrap());
+    let read = read_services(&bundle.path(AGENT), &ServiceMap::default()).unwrap();
+    let app = r#"APP -> /run/"\u{7f}\.sock"#;
+    let expected = [app, "DB -> db.lan:5432", "SSH -> 22", "WEB -> 80"];
+    assert_eq!(read.lines(), expected);
 }
 
 #[test]

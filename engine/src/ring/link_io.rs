@@ -3,6 +3,7 @@
 use super::backend::{Backend, Outgoing, Ready};
 use super::buffers::{BUFFER_SIZE, Buffers, OUTPUT_MARK};
 use super::io::Io;
+use super::socket;
 use super::way::Way;
 use crate::pages::Pages;
 use crate::tls::{MAX_PLAINTEXT, Opened, RecordError, Records};
@@ -150,6 +151,7 @@ impl LinkIo {
         self.readable |= ready.readable;
         self.writable |= ready.writable;
         self.reads_short |= ready.reads_short();
+        self.is_deaf |= ready.gone;
     }
 
     /// Whether there is something to read: in the buffer, or as far as known in the socket.
@@ -391,9 +393,15 @@ impl LinkIo {
         self.reads_short = true;
     }
 
-    /// Why its socket failed to send, once.
-    pub(super) fn take_failure(&mut self) -> Option<io::Error> {
-        self.failure.take()
+    /// Whether its socket has failed: what it had brought before may still be read, and then it is over.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.is_deaf
+    }
+
+    /// Why it has failed, for who does not read on to learn it.
+    pub(super) fn take_failure(&mut self, io: &Io) -> io::Error {
+        let failure = self.failure.take();
+        failure.unwrap_or_else(|| socket::take_error(self.slot_fd(io)))
     }
 
     fn throw_output_away(&mut self) -> usize {

@@ -10,6 +10,8 @@ mod reading;
 
 use self::accept::{DOWN_PATIENCE, Listener};
 use self::dial::{DIALS_PER_TURN, Tries};
+#[cfg(test)]
+pub(super) use self::link::READ_OUT;
 use self::reading::Reading;
 use super::backend::Ready;
 use super::complaints::Complaints;
@@ -38,6 +40,8 @@ pub(super) struct ProxyIo {
     proxy: Box<Proxy>,
     link: Option<LinkIo>,
     reading: Reading,
+    /// When the link, which has failed, is given up although it was not read to its end.
+    read_until: Option<Instant>,
     listeners: Vec<Listener>,
     /// Connections whose socket became writable while bytes waited.
     flushes: Vec<ConnectionKey>,
@@ -79,6 +83,7 @@ impl ProxyIo {
             proxy,
             link: None,
             reading: Reading::new(now),
+            read_until: None,
             listeners: Vec::new(),
             flushes: Vec::new(),
             results: Vec::new(),
@@ -132,6 +137,7 @@ impl ProxyIo {
             self.proxy.poll_timeout(),
             self.accept_at,
             self.drain_until,
+            self.read_until,
             self.redials.front().map(|(at, _)| *at),
             down,
         ]
@@ -164,6 +170,7 @@ impl ProxyIo {
         self.dial_later(io);
         self.redial(io);
         let mut again = self.receive(io);
+        self.end_deaf(io);
         let mut held_up = self.held_up();
         self.handle_timeout(io);
         self.act(io);

@@ -238,6 +238,13 @@ pub(super) fn connect_result(fd: RawFd) -> io::Result<()> {
     })
 }
 
+/// Why a connection failed, told once; a reset where that is not known.
+pub(super) fn take_error(fd: RawFd) -> io::Error {
+    let taken = with_borrowed(fd, |fd| SockRef::from(&fd).take_error());
+    let error = taken.unwrap_or_else(Some);
+    error.unwrap_or_else(|| io::Error::from_raw_os_error(libc::ECONNRESET))
+}
+
 /// Refuses a TCP connection whose two ends are the same socket, which then keeps its port from nobody.
 ///
 /// A dial to a port of this machine that nobody listens on meets itself where the system gives it that very port to

@@ -30,6 +30,10 @@ const UNANSWERED_PINGS_MAX: u32 = 2;
 /// acknowledges what it gets whether or not anybody is behind it.
 const DRAINING_PINGS_MAX: u32 = 30;
 
+/// Longest time between two pings while queues keep the tunnel from being read. Its end may wait behind all that is not
+/// read, and then what cannot be sent is all that shows it.
+const BLIND_PING: Duration = Duration::from_secs(5);
+
 #[derive(Default)]
 pub(crate) struct Timers {
     /// Connections to look at: quiet after a half-close, or flushing. One entry for each, not
@@ -69,6 +73,14 @@ impl Timers {
             self.quiet
                 .retain(|Reverse((_, key))| connections.find(*key).is_some());
         }
+    }
+
+    /// The tunnel is not read from now on: the next ping does not wait for as long as others do.
+    fn go_blind(&mut self, now: Instant) {
+        let soon = self
+            .last_ping
+            .map_or(now, |last| now.max(last + BLIND_PING));
+        self.next_ping = self.next_ping.map(|at| at.min(soon));
     }
 
     pub(crate) fn stop_stall_clock(&mut self) {
@@ -188,7 +200,12 @@ impl Proxy {
         timers.unanswered += u32::from(is_heard);
         timers.ping_count += 1;
         timers.last_ping = Some(now);
-        timers.next_ping = Some(now + self.limits.ping_interval);
+        timers.next_ping = Some(
+            now + match is_heard {
+                true => self.limits.ping_interval,
+                false => self.limits.ping_interval.min(BLIND_PING),
+            },
+        );
         self.outbox.ping(timers.ping_count.to_string().into_bytes());
     }
 
@@ -244,6 +261,7 @@ impl Proxy {
             self.timers.stop_stall_clock();
         } else if self.timers.next_stall_check.is_none() {
             self.timers.next_stall_check = Some(now + self.limits.stall_timeout);
+            self.timers.go_blind(now);
         }
     }
 

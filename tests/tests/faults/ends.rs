@@ -30,14 +30,15 @@ use super::kills::SETTLED;
 
 const LIMIT: Duration = Duration::from_secs(3_600);
 
-/// For one pair of state and event, on a machine that does much else.
+/// For one pair of state and event, on a machine that does much else; and until a lost link is noticed, of which a proxy
+/// that does not read is told by a ping after 5 s, and gives its applications 5 s more.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const SEED: u64 = 7;
 
 /// More than all buffers on the way hold: of each of four sockets and what it is connected to up to 10 MB in the kernel
-/// where its reader has paused, and 4 MiB of the proxy's queue.
-const FLOOD: usize = 64 * 1024 * 1024;
+/// where its reader has paused, or four times that where the system is set so, and 4 MiB of the proxy's queue.
+const FLOOD: usize = 256 * 1024 * 1024;
 
 /// What is made of it at first; most of the time there is less room.
 const FIRST_OF_FLOOD: usize = 8 * 1024 * 1024;
@@ -205,6 +206,14 @@ enum Last {
     Reset,
 }
 
+/// How long the proxies wait for what.
+struct Times {
+    /// The grace times of source and destination.
+    grace: [&'static str; 2],
+    /// For who does not read.
+    stall: &'static str,
+}
+
 /// A stack of which every pair of state and event has a connection of its own.
 struct Stage {
     stack: Stack,
@@ -213,15 +222,16 @@ struct Stage {
 }
 
 impl Stage {
-    /// With these grace times of source and destination, and this patience with who does not read.
-    async fn start(scenario: &Scenario, grace: [&str; 2], stall: &str) -> Result<Self> {
+    async fn start(scenario: &Scenario, times: Times) -> Result<Self> {
         let (listener, beside) = (narrow_listener()?, apps::listener().await?);
         let places = [
             ("SSH", listener.local_addr()?.to_string()),
             ("BESIDE", beside.local_addr()?.to_string()),
         ];
-        let with =
-            |proxy: Proxy, time| proxy.args(["--half-close-grace", time, "--stall-timeout", stall]);
+        let Times { grace, stall } = times;
+        let with = |proxy: Proxy, grace| {
+            proxy.args(["--half-close-grace", grace, "--stall-timeout", stall])
+        };
         let stack = Stack::start_with(scenario, &places, |source, destination| {
             (with(source, grace[0]), with(destination, grace[1]))
         });
@@ -385,7 +395,14 @@ async fn ends_its_direction(mut first: End, mut other: End) -> Result<()> {
 async fn every_end_in_every_state_is_what_it_looks_like(scenario: Scenario) -> Result<()> {
     // 1.2 s at both ends, of which the destination's is a quarter: the others on the way have to get the processor
     // meanwhile, on a machine that does much else.
-    let stage = Stage::start(&scenario, ["1200ms", "4800ms"], "10s").await?;
+    let stage = Stage::start(
+        &scenario,
+        Times {
+            grace: ["1200ms", "4800ms"],
+            stall: "10s",
+        },
+    )
+    .await?;
     let mut pairs = 0;
     for _ in 0..count("ADIT_ENDS", 1)? {
         for state in STATES {
@@ -400,12 +417,17 @@ async fn every_end_in_every_state_is_what_it_looks_like(scenario: Scenario) -> R
     Ok(())
 }
 
+/// Nothing of it is over before a link is lost, and seen to be.
+const BEYOND_THE_CUT: Times = Times {
+    grace: ["60s", "60s"],
+    stall: "60s",
+};
+
 /// The relay is killed, so that each proxy loses its link; both still have what they had not delivered.
 async fn a_connection_that_is_cut_with_its_link_is_reset_in_every_state(
     scenario: Scenario,
 ) -> Result<()> {
-    // Nobody's time of grace, or patience, is over before the link is lost.
-    let mut stage = Stage::start(&scenario, ["60s", "60s"], "60s").await?;
+    let mut stage = Stage::start(&scenario, BEYOND_THE_CUT).await?;
     for _ in 0..count("ADIT_ENDS", 1)? {
         // All begin before the first floods: it may have sent more than its peer wants to hold by the time it hears of
         // that, and then what comes behind it waits.
@@ -447,8 +469,37 @@ async fn a_connection_that_is_cut_with_its_link_is_reset_in_every_state(
     Ok(())
 }
 
+/// A connection by itself has no limit, so the one who does not read it keeps its proxy from reading the link, and from
+/// seeing its end.
+async fn a_connection_that_nobody_reads_keeps_no_proxy_from_the_next_link(
+    scenario: Scenario,
+) -> Result<()> {
+    let mut stage = Stage::start(&scenario, BEYOND_THE_CUT).await?;
+    for is_app in [true, false] {
+        let (mut client, mut app) = stage.connection().await?;
+        let (first, other) = match is_app {
+            true => (&mut app, &mut client),
+            false => (&mut client, &mut app),
+        };
+        first.floods().await?;
+        pause(SETTLED).await;
+        stage.stack = stage.stack.kill_and_restart_serve().await?;
+        stage.stack.ready().await?;
+        within_limit(PATIENCE, "the one who reads", async {
+            first.hears_a_cut(other.seed, other.sent).await
+        })
+        .await?;
+        within_limit(PATIENCE, "the one who did not", async {
+            other.hears_a_cut(first.seed, first.sent).await
+        })
+        .await?;
+    }
+    Ok(())
+}
+
 on_each_loop!(
     within super::LIMIT;
+    a_connection_that_nobody_reads_keeps_no_proxy_from_the_next_link,
     a_connection_that_is_cut_with_its_link_is_reset_in_every_state,
     every_end_in_every_state_is_what_it_looks_like,
 );

@@ -6,6 +6,7 @@ use crate::failpoint::failpoint;
 use crate::ring::backend::Backend;
 use crate::ring::handle::TunnelEvent;
 use crate::ring::io::{Io, Owner};
+use crate::ring::link_io::LinkIo;
 use crate::ring::socket;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -71,8 +72,8 @@ impl ProxyIo {
             return;
         }
         self.accept_at = None;
-        // Each would add to what waits for the tunnel already.
-        if self.proxy.is_outbox_full() {
+        // Each would add to what waits for the tunnel already, or be cut in a moment.
+        if self.proxy.is_outbox_full() || self.link.as_ref().is_some_and(LinkIo::is_deaf) {
             return;
         }
         let is_patient = !self.proxy.is_running() && io.now < self.down_since + DOWN_PATIENCE;

@@ -16,9 +16,14 @@ use crate::tunnel::flow::Flow;
 use crate::tunnel::key::ConnectionKey;
 use crate::tunnel::proxy::Proxy;
 use adit_proto::websocket::CloseCode;
+use std::time::Duration;
 
 /// Times that one turn reads the tunnel's socket (256 KiB each) before others get theirs.
 const READS_PER_TURN: usize = 2;
+
+/// How long what a link has brought before it failed may wait for applications that take nothing. Then they are cut off
+/// from it like all others, and the next link is dialled.
+pub(in crate::ring) const READ_OUT: Duration = Duration::from_secs(5);
 
 /// Several records of one connection, read at once. Returns the bytes that were composed; 0 when
 /// there was nothing to read, of which the core has then taken note.
@@ -91,14 +96,7 @@ impl ProxyIo {
             }
             match self.receive_once(io) {
                 Ok(true) => {}
-                Ok(false) => {
-                    // Nobody has room for what else it has said.
-                    let failure = self.link.as_mut().and_then(LinkIo::take_failure);
-                    if let Some(failure) = failure {
-                        self.end_link(io, LinkEnd::of(&LinkFault::Io(failure)));
-                    }
-                    return false;
-                }
+                Ok(false) => return false,
                 Err(end) => {
                     self.end_link(io, end);
                     return false;
@@ -106,6 +104,19 @@ impl ProxyIo {
             }
         }
         !self.proxy.is_paused()
+    }
+
+    /// Gives up a link that has failed and was not read to its end: an application that takes nothing must not keep
+    /// all others from the next link.
+    pub(super) fn end_deaf(&mut self, io: &mut Io) {
+        let Some(link) = self.link.as_mut().filter(|link| link.is_deaf()) else {
+            return;
+        };
+        let until = *self.read_until.get_or_insert(io.now + READ_OUT);
+        if until <= io.now {
+            let failure = link.take_failure(io);
+            self.end_link(io, LinkEnd::of(&LinkFault::Io(failure)));
+        }
     }
 
     /// Carries out what is in the buffer, then reads once. `Ok(true)`: there may be more.
@@ -241,6 +252,7 @@ impl ProxyIo {
         // Best effort: an alert says what was wrong, to a peer that may be gone.
         let _ = link.flush(io);
         io.end(link.socket);
+        self.read_until = None;
         self.down_since = io.now;
         self.proxy.link_lost();
         self.act(io);

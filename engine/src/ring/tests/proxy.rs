@@ -1,6 +1,7 @@
 //! The proxies' driver.
 
-use super::super::{DialRetries, IoChoice, LinkEnd, ProxyOptions, TunnelEvent};
+use super::super::proxy_io::READ_OUT;
+use super::super::{DialRetries, IoChoice, LinkEnd, ProxyOptions};
 use super::support::{
     Alone, PATIENCE, Peer, ProxyBench, both, control, data, data_of, hold, starts,
 };
@@ -268,11 +269,59 @@ fn a_close_frame_is_read_though_sending_fails_before() {
         .expect("write");
     drop(service);
     while alone.proxy.turn(&mut alone.io) {}
-    let ended = std::iter::from_fn(|| alone.told.try_recv().ok()).find_map(|event| match event {
-        TunnelEvent::LinkEnded(end) => Some(end),
-        _ => None,
-    });
-    assert_eq!(ended, Some(LinkEnd::Closed(Some(1000))));
+    assert_eq!(alone.link_end(), Some(LinkEnd::Closed(Some(1000))));
+}
+
+/// A relay that is killed: what it has sent is there for an application that reads it, and one that does not keeps nobody
+/// from the next link.
+#[test]
+fn a_link_that_has_failed_is_read_to_its_end_in_bounded_time() {
+    for reads in [true, false] {
+        let limits = Limits {
+            connection_buffer: 65_535,
+            ..Limits::default()
+        };
+        let mut alone = Alone::new(Mode::Source, "", limits);
+        let mut service = alone.link_up("A");
+        alone.turns();
+        let (near, mut application) = UnixStream::pair().expect("a pair");
+        near.set_nonblocking(true).expect("non-blocking");
+        let small = SockRef::from(&near).set_send_buffer_size(4096);
+        small.expect("buffer size");
+        alone.proxy.add_local(&mut alone.io, 0, near.into());
+        // As much as fits the socket of a link that is not read: what its peer still has is gone with a reset.
+        let sent = 6 * 16_000;
+        for _ in 0..6 {
+            service.says(&data(&[7; 16_000]));
+            alone.turns();
+        }
+        let linger = SockRef::from(&service.stream).set_linger(Some(Duration::ZERO));
+        linger.expect("an abrupt end");
+        drop(service);
+        alone.turns();
+        assert_eq!(alone.link_end(), None, "an application may read it");
+        let mut heard = 0;
+        if reads {
+            application.set_nonblocking(true).expect("non-blocking");
+            let mut part = [0; 65_536];
+            while let Ok(count @ 1..) = application.read(&mut part) {
+                heard += count;
+                alone.turns();
+            }
+            assert_eq!(heard, sent);
+        } else {
+            alone.io.now += READ_OUT - Duration::from_millis(1);
+            alone.turns();
+            assert_eq!(alone.link_end(), None, "an application may read it");
+            assert!(alone.proxy.next_timeout() <= Some(alone.io.now + Duration::from_millis(1)));
+            alone.io.now += Duration::from_millis(1);
+            alone.turns();
+        }
+        let reset = std::io::Error::from_raw_os_error(104);
+        let fault = format!("the connection failed: {reset}");
+        assert_eq!(alone.link_end(), Some(LinkEnd::Lost(fault)));
+        assert_eq!(alone.proxy.status().connections, 0, "cut with its link");
+    }
 }
 
 /// A dial that fails at once and is tried again without a pause takes no turn from others.

@@ -18,8 +18,8 @@ use super::super::io::{Io, Owner};
 use super::super::link_io::LinkIo;
 use super::super::proxy_io::ProxyIo;
 use super::super::{
-    IoChoice, LinkNews, LoopHandle, ProxyId, ProxyOptions, ProxyStatus, Settings, TunnelEvent,
-    open, start,
+    IoChoice, LinkEnd, LinkNews, LoopHandle, ProxyId, ProxyOptions, ProxyStatus, Settings,
+    TunnelEvent, open, start,
 };
 use crate::link::{Grant, Link};
 use crate::tls::{PlainRecords, Records};
@@ -220,6 +220,16 @@ impl Alone {
         encode_service_ids([&id].into_iter(), false, &mut ids);
         peer.says(&ids);
         peer
+    }
+
+    /// How the last link ended, if it has ended since this was asked.
+    pub(in crate::ring) fn link_end(&mut self) -> Option<LinkEnd> {
+        std::iter::from_fn(|| self.told.try_recv().ok())
+            .filter_map(|event| match event {
+                TunnelEvent::LinkEnded(end) => Some(end),
+                _ => None,
+            })
+            .last()
     }
 
     /// Hands over what has happened.

@@ -331,3 +331,22 @@ fn a_link_that_we_do_not_read_is_not_dead() {
     lab.wait(SECOND * 600);
     assert_eq!((lab.suspects, lab.is_link_dead), (0, false));
 }
+
+/// The end of its link waits behind what it does not read: only a ping that cannot be sent shows that it is gone.
+#[test]
+fn a_proxy_that_does_not_read_pings_more_often() {
+    let mut lab = with(Mode::Source, |limits| limits.stall_timeout = SECOND * 3600);
+    lab.room = 1;
+    lab.accept(0).unwrap();
+    lab.wait(SECOND * 2);
+    lab.said();
+    while !lab.proxy.is_paused() {
+        let _ = lab.get(&[data(1, "A", 1, &[1; 60_000])]);
+    }
+    for after in [3, 5, 5] {
+        lab.wait(SECOND * after - SECOND / 2);
+        assert_eq!(lab.said().pings, 0);
+        lab.wait(SECOND / 2);
+        assert_eq!(lab.said().pings, 1);
+    }
+}

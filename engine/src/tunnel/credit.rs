@@ -3,7 +3,8 @@
 //!
 //! The protocol has none, so this works only where both ends and the relay between them know it. The
 //! one who sends need not agree on anything: without a word it sends as much as it likes, and the
-//! tunnel pauses where that is too much (`deliver`); from the first limit on it keeps to limits.
+//! tunnel pauses where that is too much (`deliver`); from the first limit of a stream on it keeps to limits, and
+//! waits for one of each other connection of the stream before it sends much.
 //! Whoever receives tells the first one once there is more than small talk.
 
 use super::connection::State;
@@ -42,7 +43,11 @@ impl Offsets {
 
     /// The peer keeps to credit, and no limit holds: it was told none yet, or that there is none any more.
     pub(crate) fn is_unlimited(&self) -> bool {
-        matches!(self.told, 0 | u64::MAX) && self.tell_at != u64::MAX
+        matches!(self.told, 0 | u64::MAX) && self.knows_credit()
+    }
+
+    fn knows_credit(&self) -> bool {
+        self.tell_at != u64::MAX
     }
 }
 
@@ -55,11 +60,17 @@ impl Proxy {
         }
     }
 
-    /// Where a new connection begins. Only connections that have an id on the wire can be told of.
-    pub(crate) fn offsets(&self, connection_id: u32) -> Offsets {
-        match self.has_credit && connection_id != 0 {
-            true => Offsets::READY,
-            false => Offsets::NONE,
+    /// Where a new connection of a service's stream begins. Only connections that have an id on the wire can be told of.
+    pub(crate) fn offsets(&self, service: usize, connection_id: u32) -> Offsets {
+        if !self.has_credit || connection_id == 0 {
+            return Offsets::NONE;
+        }
+        match self.services[service].gives_credit {
+            true => Offsets {
+                send_limit: FIRST_ROOM,
+                ..Offsets::READY
+            },
+            false => Offsets::READY,
         }
     }
 
@@ -74,6 +85,13 @@ impl Proxy {
         let (Ok(limit), Some(key)) = (limit, self.credit_target(message)) else {
             return self.counters.stale += 1;
         };
+        let Some(connection) = self.connections.find(key) else {
+            return;
+        };
+        let service = connection.service;
+        if !std::mem::replace(&mut self.services[service as usize].gives_credit, true) {
+            self.limit_others(service, key);
+        }
         let Some(connection) = self.connections.find_mut(key) else {
             return;
         };
@@ -85,6 +103,16 @@ impl Proxy {
         // No edge tells of bytes that came while it was held.
         if connection.state == State::Open {
             self.schedule.ready(key, &mut connection.turn);
+        }
+    }
+
+    /// The peer of a service's stream gives credit, as it has now shown: its other connections wait for their first limits,
+    /// too, before they send more than a peer can hold.
+    fn limit_others(&mut self, service: u32, than: ConnectionKey) {
+        for (key, connection) in self.connections.iter_mut() {
+            if connection.service == service && key != than && connection.offsets.knows_credit() {
+                connection.offsets.send_limit = connection.sent + FIRST_ROOM;
+            }
         }
     }
 
@@ -125,11 +153,13 @@ impl Proxy {
             // The peer sends nothing any more.
             State::Dialling { peer_ended: true } | State::Flushing => return,
         }
-        if limit == told || (told == 0 && limit == u64::MAX) {
+        let service = &mut self.services[connection.service as usize];
+        // Who was told nothing in this stream does not wait for a word.
+        if limit == told || (limit == u64::MAX && !service.told_credit) {
             return;
         }
         offsets.told = limit;
-        let service = &self.services[connection.service as usize];
+        service.told_credit = true;
         self.outbox.push_credit(&Credit {
             stream_id: connection.stream,
             service_id: service.name(),
@@ -158,6 +188,13 @@ impl Proxy {
 
 /// Connections that exchange less than this cost no message about credit. Bytes.
 const FIRST_AT: u64 = 32 * 1024;
+
+/// Bytes that may leave on a connection before its first limit has come, from a side whose peer has told limits for other
+/// connections of the stream: as much as beside small talk of others, more than a first limit waits for, and less than
+/// the peer's queue holds, however long the way is.
+const FIRST_ROOM: u64 = 256 * 1024;
+
+const _: () = assert!(FIRST_ROOM >= FIRST_AT && FIRST_ROOM >= LOOK_AGAIN);
 
 /// Bytes that a lone connection receives until it is looked at again whether it still is alone.
 const LOOK_AGAIN: u64 = 256 * 1024;

@@ -81,7 +81,7 @@ impl Proxy {
             now,
         );
         if self.services[index].dialect == Dialect::V3 {
-            connection.offsets = self.offsets(message.connection);
+            connection.offsets = self.offsets(index, message.connection);
         }
         let key = self.connections.insert(connection);
         self.services[index].insert(message.connection, key);

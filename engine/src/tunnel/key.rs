@@ -95,6 +95,19 @@ impl<T> Slots<T> {
             slot.value.as_ref().map(|value| (key, value))
         })
     }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (ConnectionKey, &mut T)> {
+        self.slots
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(index, slot)| {
+                let key = ConnectionKey {
+                    index: index as u32,
+                    generation: slot.generation,
+                };
+                slot.value.as_mut().map(|value| (key, value))
+            })
+    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,10 @@ pub(crate) struct Service {
     pub(crate) names_connections: bool,
     /// Id of the connection that the stream began with.
     pub(crate) first: u32,
+    /// The peer has told limits in this stream, so it will for every connection. A stream has one peer.
+    pub(crate) gives_credit: bool,
+    /// We have told the peer limits in this stream, so it waits for one at every connection.
+    pub(crate) told_credit: bool,
     next_connection: ConnectionId,
     /// Live connections by their id on the wire. Never iterated in the map's own order.
     connections: HashMap<u32, ConnectionKey>,
@@ -41,6 +45,8 @@ impl Service {
             is_single: dialect != Dialect::V3,
             names_connections: false,
             first: 0,
+            gives_credit: false,
+            told_credit: false,
             next_connection: ConnectionId::FIRST,
             connections: HashMap::new(),
         }
@@ -118,6 +124,7 @@ impl Service {
         self.last_stream = Some(id);
         self.first = first;
         self.names_connections = false;
+        (self.gives_credit, self.told_credit) = (false, false);
         id
     }
 
@@ -126,6 +133,7 @@ impl Service {
         self.stream = Some(stream);
         self.last_stream = Some(stream);
         self.first = first;
+        (self.gives_credit, self.told_credit) = (false, false);
         self.dialect = dialect;
         self.is_single = dialect != Dialect::V3;
     }

@@ -90,7 +90,7 @@ impl Proxy {
         };
         let mut connection =
             Connection::new(service, id, StreamId::get(stream), State::Open, io, now);
-        connection.offsets = self.offsets(id);
+        connection.offsets = self.offsets(index, id);
         let key = self.connections.insert(connection);
         self.services[index].insert(id, key);
         self.outbox

@@ -211,7 +211,7 @@ fn a_sender_stops_at_the_limit_and_goes_on_from_there() {
     lab.writes(ios[0], &[1; 100]);
     assert_eq!(sent(&mut lab), 0);
     lab.writes(ios[1], &[2; 500]);
-    assert_eq!(sent(&mut lab), 500, "the other one has no limit");
+    assert_eq!(sent(&mut lab), 500, "the other one may send some");
     // One that is late, or lower, takes nothing back.
     lab.gets(&[credit(1, "A", 1, 50_000)]);
     assert_eq!(sent(&mut lab), 0);
@@ -219,6 +219,60 @@ fn a_sender_stops_at_the_limit_and_goes_on_from_there() {
     assert_eq!(sent(&mut lab), 1);
     lab.gets(&[credit(1, "A", 1, u64::MAX - 1)]);
     assert_eq!(sent(&mut lab), 300_100 - 100_001);
+}
+
+/// On a long way or a large buffer a flood overtakes the first limit, and its connection would pause the tunnel.
+#[test]
+fn once_a_peer_tells_limits_the_first_one_is_waited_for() {
+    let first_room = 256 * KIB;
+    let (mut lab, mut ios) = stalled(2);
+    lab.gets(&[credit(1, "A", 1, 100_000)]);
+    ios.push(lab.accept(0).unwrap());
+    for (id, io) in (2..).zip(&ios[1..]) {
+        let sent = |lab: &mut Lab| -> usize {
+            let said = lab.said().messages.into_iter();
+            said.map(|message| message.payload.len()).sum()
+        };
+        lab.writes(*io, &vec![1; 2 * first_room]);
+        assert_eq!(sent(&mut lab), first_room);
+        lab.gets(&[credit(1, "A", id, 300_000)]);
+        assert_eq!(sent(&mut lab), 300_000 - first_room);
+        lab.gets(&[credit(1, "A", id, u64::MAX)]);
+        assert_eq!(sent(&mut lab), 2 * first_room - 300_000);
+    }
+    // Another stream may have another peer.
+    lab.gets(&[stream_reset(1, "A")]);
+    let io = lab.accept(0).unwrap();
+    lab.said();
+    lab.writes(io, &vec![1; 2 * first_room]);
+    let said = lab.said().messages;
+    let sent: usize = said.iter().map(|said| said.payload.len()).sum();
+    assert_eq!(sent, 2 * first_room);
+}
+
+/// Both have more to say than leaves before a word, one of them from before the peer knew of limits.
+#[test]
+fn whoever_waits_for_a_first_limit_gets_it_though_it_is_alone() {
+    let (mut lab, ios) = stalled(1);
+    lab.socket(ios[0]).room = usize::MAX;
+    lab.gets(&[data(1, "A", 1, &[7; 40_000])]);
+    assert_eq!(told(&mut lab, 1), None, "nobody waits");
+    let other = lab.accept(0).unwrap();
+    lab.socket(other).room = usize::MAX;
+    lab.gets(&[data(1, "A", 2, &[7; 40_000])]);
+    assert!(told(&mut lab, 2).is_some());
+    // From here on the peer waits.
+    lab.gets(&[connection_reset(1, "A", 2)]);
+    for _ in 0..8 {
+        assert_eq!(told(&mut lab, 1), None);
+        lab.gets(&[data(1, "A", 1, &[7; 32 * KIB])]);
+    }
+    assert!(told(&mut lab, 1).is_some(), "so much leaves without it");
+    let third = lab.accept(0).unwrap();
+    lab.socket(third).room = usize::MAX;
+    lab.gets(&[connection_reset(1, "A", 1)]);
+    lab.gets(&[data(1, "A", 3, &[7; 40_000])]);
+    assert_eq!(told(&mut lab, 3), Some(u64::MAX));
 }
 
 #[test]

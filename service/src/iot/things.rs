@@ -108,11 +108,10 @@ impl<R: Registry> Iot<R> {
         };
         authorize(call, "iot:ListThings", everything())?;
         let page = self.registry.list_things(query).await?;
-        let last = page.items.last().map(|thing| thing.name.clone());
-        let things = page.items.iter();
+        let things = page.things.iter();
         Ok(Outcome::json(&ListOutput {
             things: things.map(|thing| self.thing_output(thing)).collect(),
-            next_token: paging::next(page.more, last),
+            next_token: paging::next(true, page.next),
         }))
     }
 

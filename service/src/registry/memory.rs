@@ -9,7 +9,7 @@ use super::rules::{self, Creation};
 use super::{
     ByAge, ByKey, Certificate, CertificateId, CertificateStatus, Change, ChangeSender, Changes,
     Device, NewThing, Page, Policy, PolicyName, Registry, RegistryError, RegistryLimits, Thing,
-    ThingQuery, ThingUpdate,
+    ThingPage, ThingQuery, ThingSearch, ThingUpdate,
 };
 use crate::clock::Timestamp;
 use crate::tunnels::ThingName;
@@ -91,12 +91,16 @@ impl Registry for MemoryRegistry {
         Ok(self.tables().things.contains_key(name))
     }
 
-    async fn list_things(&self, query: ThingQuery) -> Result<Page<Thing>, RegistryError> {
+    async fn list_things(&self, query: ThingQuery) -> Result<ThingPage, RegistryError> {
         let tables = self.tables();
+        let mut search = ThingSearch::new(&query);
         let things = tables.things.range(after(query.after.as_ref()));
-        let fitting = things.map(|(_, thing)| thing);
-        let fitting = fitting.filter(|thing| rules::matches(thing, &query));
-        Ok(Page::take(query.count, fitting.cloned()))
+        for (_, thing) in things {
+            if !search.look(thing.clone()) {
+                break;
+            }
+        }
+        Ok(search.page())
     }
 
     async fn update_thing(

@@ -14,6 +14,7 @@ pub(crate) mod conformance;
 mod error;
 mod memory;
 pub mod rules;
+mod search;
 mod types;
 
 use std::future::Future;
@@ -25,6 +26,8 @@ use crate::tunnels::ThingName;
 pub use changes::{Change, ChangeSender, Changes};
 pub use error::RegistryError;
 pub use memory::MemoryRegistry;
+pub use search::ThingPage;
+pub(crate) use search::ThingSearch;
 pub use types::{
     AttributeChange, AttributeFilter, Attributes, ByAge, ByKey, CERTIFICATE_PEM_SIZE_MAX,
     Certificate, CertificateId, CertificateOrigin, CertificateStatus, Device, NewThing,
@@ -62,7 +65,7 @@ pub trait Registry: Send + Sync + 'static {
     fn list_things(
         &self,
         query: ThingQuery,
-    ) -> impl Future<Output = Result<Page<Thing>, RegistryError>> + Send;
+    ) -> impl Future<Output = Result<ThingPage, RegistryError>> + Send;
 
     /// Changes a thing ([`rules::update_thing`]).
     fn update_thing(

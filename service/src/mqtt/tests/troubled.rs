@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::notify::{Mailbox, MailboxError, Message, Opened, Qos, Queued, SessionStart};
 use crate::registry::{
-    ByAge, ByKey, Changes, Device, Page, RegistryError, Thing, ThingQuery, ThingUpdate,
+    ByAge, ByKey, Changes, Device, Page, RegistryError, Thing, ThingPage, ThingQuery, ThingUpdate,
 };
 
 /// What happens to one operation.
@@ -86,7 +86,7 @@ impl Registry for Troubled<MemoryRegistry> {
         create_thing(new: NewThing) -> Thing;
         thing(name: &ThingName) -> Thing;
         thing_exists(name: &ThingName) -> bool;
-        list_things(query: ThingQuery) -> Page<Thing>;
+        list_things(query: ThingQuery) -> ThingPage;
         update_thing(name: &ThingName, update: ThingUpdate) -> ();
         delete_thing(name: &ThingName, expected_version: Option<u64>) -> ();
         add_certificate(new: Certificate) -> ();

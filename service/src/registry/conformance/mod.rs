@@ -37,6 +37,7 @@ macro_rules! registry_conformance {
             things_are_listed_by_name_in_bytes_page_by_page
             things_are_filtered_by_type_and_attribute
             a_page_of_things_begins_where_the_last_one_ended_whatever_happened
+            a_page_of_things_ends_when_enough_were_looked_at
             the_bounds_of_things_hold
             a_certificate_comes_back_as_it_went_in
             a_certificate_is_registered_once

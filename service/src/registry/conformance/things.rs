@@ -148,10 +148,10 @@ pub(crate) async fn deleting_a_thing_expects_its_version_and_can_be_repeated<R: 
 async fn names<R: Registry>(r: &R, query: ThingQuery) -> (Vec<String>, bool) {
     let page = r.list_things(query).await.unwrap();
     let names = page
-        .items
+        .things
         .iter()
         .map(|thing| thing.name.as_str().to_owned());
-    (names.collect(), page.more)
+    (names.collect(), page.next.is_some())
 }
 
 fn query(after: Option<&str>, of: usize) -> ThingQuery {
@@ -248,6 +248,35 @@ pub(crate) async fn a_page_of_things_begins_where_the_last_one_ended_whatever_ha
     r.delete_thing(&thing_name("d"), None).await.unwrap();
     let (second, more) = names(r, query(Some("d"), 9)).await;
     assert_eq!((second, more), (["e", "f"].map_owned(), false));
+}
+
+pub(crate) async fn a_page_of_things_ends_when_enough_were_looked_at<R: Registry>(r: &R) {
+    let all = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+    for name in all {
+        let mut new = new_thing(name);
+        if ["c", "l"].contains(&name) {
+            new.attributes = attributes(&[("room", "hall")]);
+        }
+        r.create_thing(new).await.unwrap();
+    }
+    let of = |after, count_of| ThingQuery {
+        attribute: Some(AttributeFilter {
+            name: "room".to_owned(),
+            value: None,
+            prefix: false,
+        }),
+        ..query(after, count_of)
+    };
+    for (after, next, found) in [(None, Some("j"), &["c"][..]), (Some("c"), None, &["l"])] {
+        let page = r.list_things(of(after, 2)).await.unwrap();
+        assert_eq!(page.next, next.map(thing_name));
+        assert_eq!(names(r, of(after, 2)).await.0, found.map_owned());
+    }
+    let page = r.list_things(of(Some("j"), 2)).await.unwrap();
+    assert_eq!((page.things.len(), page.next), (1, None));
+    // Full before that.
+    let page = r.list_things(of(None, 1)).await.unwrap();
+    assert_eq!((page.things.len(), page.next), (1, Some(thing_name("j"))));
 }
 
 pub(crate) async fn the_bounds_of_things_hold<R: Registry>(r: &R) {

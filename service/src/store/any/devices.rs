@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::notify::{Mailbox, MailboxError, Message, Opened, Qos, Queued, SessionStart};
 use crate::registry::{
     ByAge, ByKey, Certificate, CertificateId, CertificateStatus, Changes, Device, NewThing, Page,
-    Policy, PolicyName, Registry, RegistryError, Thing, ThingQuery, ThingUpdate,
+    Policy, PolicyName, Registry, RegistryError, Thing, ThingPage, ThingQuery, ThingUpdate,
 };
 use crate::tunnels::ThingName;
 
@@ -26,7 +26,7 @@ impl Registry for AnyStore {
         each!(self, registry, store => store.thing_exists(name).await)
     }
 
-    async fn list_things(&self, query: ThingQuery) -> Result<Page<Thing>, RegistryError> {
+    async fn list_things(&self, query: ThingQuery) -> Result<ThingPage, RegistryError> {
         each!(self, registry, store => store.list_things(query).await)
     }
 

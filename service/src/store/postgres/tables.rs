@@ -15,7 +15,8 @@ use crate::clock::Timestamp;
 use crate::notify::{Mailbox, MailboxError, Message, Opened, Qos, Queued, SessionStart};
 use crate::registry::{
     ByAge, ByKey, Certificate, CertificateId, CertificateStatus, ChangeSender, Changes, Device,
-    NewThing, Page, Policy, PolicyName, Registry, RegistryError, Thing, ThingQuery, ThingUpdate,
+    NewThing, Page, Policy, PolicyName, Registry, RegistryError, Thing, ThingPage, ThingQuery,
+    ThingUpdate,
 };
 use crate::store::Change;
 use crate::store::error::Unavailable;

@@ -43,7 +43,7 @@ macro_rules! registry_in_tables {
                 $look!(self, db => registry::thing_exists(db, &name))
             }
 
-            async fn list_things(&self, query: ThingQuery) -> Result<Page<Thing>, RegistryError> {
+            async fn list_things(&self, query: ThingQuery) -> Result<ThingPage, RegistryError> {
                 $look!(self, db => registry::list_things(db, &query))
             }
 

@@ -16,7 +16,7 @@ use crate::clock::{Now, Timestamp};
 use crate::notify::{Mailbox, MailboxError, Message, Opened, Qos, Queued, SessionStart};
 use crate::registry::{
     ByAge, ByKey, Certificate, CertificateId, CertificateStatus, Changes, Device, NewThing, Page,
-    Policy, PolicyName, Registry, RegistryError, Thing, ThingQuery, ThingUpdate,
+    Policy, PolicyName, Registry, RegistryError, Thing, ThingPage, ThingQuery, ThingUpdate,
 };
 use crate::store::error::Unavailable;
 use crate::store::relational::dispatch::{

@@ -406,7 +406,7 @@ impl TunnelStore for PostgresStore {
         let expire = async {
             let mut client = self.pool.get().await?;
             let transaction = client.transaction().await?;
-            let expired = tunnels::expire(&transaction, now, &self.limits).await?;
+            let expired = tunnels::expire(&transaction, now, &self.limits, self.begun.node).await?;
             self.not_answered_yet(&expired.ended);
             let committed = commit(transaction).await;
             if matches!(committed, Err(Fault::Database(_))) {

@@ -10,23 +10,24 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use adit_proto::TunnelId;
+use adit_proto::{Mode, TunnelId};
 use deadpool_postgres::{GenericClient, Transaction};
 use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tracing::error;
 
-use super::node::TELL;
+use super::node::{self, TELL};
 use super::operation::Fault;
 use crate::clock::{Now, Timestamp};
+use crate::store::Change;
 use crate::store::error::Unavailable;
 use crate::store::relational::mailbox::SILENCE;
 use crate::store::row::{TunnelRow, number, timestamp, unsigned};
 use crate::token::RoutingKey;
 use crate::tunnels::{
-    Cursor, Expired, Limits, OPEN_TUNNELS, OPEN_TUNNELS_PER_KEY, OPEN_TUNNELS_PER_THING, Page,
-    Record, State, Status, TunnelError, TunnelSummary, at_most,
+    Cursor, Expired, Limits, NodeId, OPEN_TUNNELS, OPEN_TUNNELS_PER_KEY, OPEN_TUNNELS_PER_THING,
+    Page, Record, State, Status, TunnelError, TunnelSummary, at_most,
 };
 
 /// How a record is found.
@@ -282,11 +283,13 @@ async fn due<E>(transaction: &Transaction<'_>, now: Now) -> Result<Vec<Record>, 
     Ok(due)
 }
 
-/// Does what is due, at most a batch of it, and no more than there is time for.
+/// Does what is due, at most a batch of it, and no more than there is time for. Other nodes that have a link of a tunnel
+/// are told of its end by `own`: one whose machine was paused learned of the deadline in a time that it has left since.
 pub(super) async fn expire(
     transaction: &Transaction<'_>,
     now: Now,
     limits: &Limits,
+    own: NodeId,
 ) -> Result<Expired, Fault<TunnelError>> {
     let until = Instant::now() + EXPIRE_MAX;
     let due = due(transaction, now).await?;
@@ -295,6 +298,10 @@ pub(super) async fn expire(
         let mut new = old.clone();
         new.expire(now, limits.retention);
         write::<TunnelError>(transaction, limits, &old, &new).await?;
+        if is_elsewhere(&old, own) {
+            let said = node::said(own, &Change::Tunnel(old.id.clone()));
+            execute(transaction, TELL, &[&said]).await?;
+        }
         ended.push(old.id);
         if Instant::now() >= until {
             break;
@@ -312,6 +319,12 @@ pub(super) async fn expire(
         forgotten: usize::try_from(forgotten).unwrap_or(usize::MAX),
         next: next.try_get::<_, Option<i64>>(0)?.map(timestamp),
     })
+}
+
+/// Whether another node has a link of the tunnel.
+fn is_elsewhere(record: &Record, own: NodeId) -> bool {
+    let sides = [Mode::Source, Mode::Destination].map(|mode| record.side(mode).connected);
+    sides.iter().flatten().any(|link| link.node != own)
 }
 
 /// The page that these rows of [`LIST`] or [`LIST_OF_THING`] make.

@@ -58,6 +58,35 @@ async fn a_node_hears_what_another_one_takes_the_right_from() {
     assert_eq!(next(&mut heard_by_a).await, Change::Tunnel(other.id));
 }
 
+/// The machine of a node that has a link may have been paused since it was told when the tunnel ends.
+#[tokio::test]
+async fn a_node_that_has_a_link_hears_of_the_end_that_another_finds() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let clock = ManualClock::new();
+    let (a, b) = (database.node(&clock).await, database.node(&clock).await);
+    let mut heard_by_a = a.changes();
+    let (linked, alone) = (
+        open(&a, clock.now(), "t").await,
+        open(&a, clock.now(), "u").await,
+    );
+    let session = admit(&a, clock.now(), &linked, "c").await;
+    let connected = a.set_connected(clock.now(), &linked.id, SOURCE, session);
+    assert_eq!(connected.await, Ok(Connected::Current));
+    clock.advance(Duration::from_secs(12 * 60 * 60));
+    let mut ended = b.expire(clock.now()).await.unwrap().ended;
+    ended.sort();
+    let mut both = [linked.id.clone(), alone.id];
+    both.sort();
+    assert_eq!(ended, both);
+    assert_eq!(next(&mut heard_by_a).await, Change::Tunnel(linked.id));
+    // Of the other one there was nothing to say.
+    let third = open(&b, clock.now(), "v").await;
+    b.close(clock.now(), &third.id, true).await.unwrap();
+    assert_eq!(next(&mut heard_by_a).await, Change::Tunnel(third.id));
+}
+
 #[tokio::test]
 async fn the_newer_link_wins_on_whichever_node_it_is() {
     let Some(database) = Database::new() else {

@@ -172,13 +172,7 @@ impl<S: Store> ControlPlane<S> {
             lifetime: request.lifetime,
             owner: request.owner,
         };
-        let source = new.source;
-        match self.store.open_tunnel(self.clock.now(), new).await {
-            Err(TunnelError::Uncertain) => {
-                self.find_out(&opened.id, Mode::Source, source).await?;
-            }
-            other => other?,
-        }
+        self.open_surely(new).await?;
         debug!(tunnel = %opened.id, "tunnel opened");
         self.changed(&opened.id, Audited::Opened).await;
         self.notices
@@ -306,6 +300,24 @@ impl<S: Store> ControlPlane<S> {
     /// The tags of a tunnel.
     pub async fn tags(&self, id: &TunnelId) -> Result<Tags, ControlError> {
         Ok(self.store.tags(id).await?)
+    }
+
+    /// Opens a tunnel. Where the answer of the store is lost, it is told once more: that waits for the first time, if it is
+    /// still under way, which a look at a tunnel that is not there yet does not.
+    async fn open_surely(&self, new: NewTunnel) -> Result<(), TunnelError> {
+        let again = new.clone();
+        let opened = self.store.open_tunnel(self.clock.now(), new).await;
+        if opened != Err(TunnelError::Uncertain) {
+            return opened;
+        }
+        let (id, source) = (again.id.clone(), again.source);
+        let opened = self.store.open_tunnel(self.clock.now(), again).await;
+        // Refused: it was there already, perhaps, or is the last one that a limit allows.
+        if opened.is_ok() || self.store.has_token(&id, Mode::Source, source).await == Ok(true) {
+            return Ok(());
+        }
+        self.news.send(&id, News::LookAgain);
+        Err(TunnelError::Uncertain)
     }
 
     /// The answer to a change that gave a side this token was lost: did it come about? What it took the

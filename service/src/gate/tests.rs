@@ -63,15 +63,18 @@ impl Fixture {
         }
     }
 
-    async fn open(&self) -> OpenedTunnel {
-        let request = OpenTunnel {
+    fn request(&self) -> OpenTunnel {
+        OpenTunnel {
             description: None,
             tags: Tags::new(),
             config: None,
             lifetime: Lifetime::from_minutes(60).unwrap(),
             owner: None,
-        };
-        self.control.open(request).await.unwrap()
+        }
+    }
+
+    async fn open(&self) -> OpenedTunnel {
+        self.control.open(self.request()).await.unwrap()
     }
 
     async fn admit(

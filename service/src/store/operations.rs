@@ -74,7 +74,7 @@ pub trait TunnelStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), TunnelError>> + Send;
 
     /// Whether this is the token of a side now, of a tunnel that is open or closed; `false` when there is no
-    /// such tunnel. Waits for changes of the tunnel that are under way.
+    /// such tunnel. Waits for changes of the tunnel that are under way, but not for its opening.
     fn has_token(
         &self,
         id: &TunnelId,

@@ -27,6 +27,19 @@ impl Fixture {
     }
 }
 
+impl Fixture {
+    /// So many times nothing has come of this operation when its answer is given up.
+    fn uncertain(&self, operation: &'static str, mut times: usize) {
+        self.store.plan(move |name, _| {
+            if name != operation || times == 0 {
+                return Trouble::None;
+            }
+            times -= 1;
+            Trouble::Refused(TunnelError::Uncertain)
+        });
+    }
+}
+
 fn is_uncertain<T>(result: Result<T, ControlError>) -> bool {
     matches!(result, Err(ControlError::Tunnel(TunnelError::Uncertain)))
 }
@@ -118,6 +131,21 @@ async fn a_tunnel_whose_opening_was_not_confirmed_is_opened_when_it_is_there() {
         .await
         .unwrap();
     assert_eq!(fixture.audited("TunnelOpened").await.len(), 1);
+}
+
+/// Whoever asks for the token sees nothing of a tunnel that is still on its way into the store.
+#[tokio::test]
+async fn a_tunnel_that_is_not_there_yet_is_not_taken_for_one_that_will_not_be() {
+    let fixture = Fixture::new();
+    let open = || async {
+        let control = &fixture.control;
+        control.open(fixture.request()).await
+    };
+    fixture.uncertain("open_tunnel", 1);
+    open().await.unwrap();
+    assert_eq!(fixture.audited("TunnelOpened").await.len(), 1);
+    fixture.uncertain("open_tunnel", 2);
+    assert!(is_uncertain(open().await));
 }
 
 #[tokio::test]

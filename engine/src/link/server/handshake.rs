@@ -17,7 +17,7 @@ use super::super::{Admission, Denial, Grant, Link};
 use super::ServeConfig;
 use super::failures::Failures;
 use super::memory::{Memory, Shortage};
-use super::waiting::Place;
+use super::waiting::{Ended, Place};
 use crate::failpoint::failpoint;
 use crate::tls::{self, PlainRecords, Records};
 
@@ -63,7 +63,13 @@ impl<A: Admission, F: Fn(Grant, Link)> Handshake<A, F> {
         let failed = || failures.note(address, Instant::now());
         let request = tokio::select! {
             biased;
-            () = place.ended() => return Err(io::Error::other("no room for it any longer")),
+            ended = place.ended() => {
+                // Or silent connections that come faster than their deadlines would never count.
+                if ended == Ended::Crowd {
+                    failed();
+                }
+                return Err(io::Error::other("no room for it any longer"));
+            }
             request = timeout(config.deadline, read_request(socket, &config)) => {
                 let request = request.map_err(|_| io::Error::from(io::ErrorKind::TimedOut));
                 request.flatten().inspect_err(|_| failed())?

@@ -153,9 +153,9 @@ impl<A: Admission, F: Fn(Grant, Link) + Send + Sync + 'static> Server<A, F> {
     async fn make_room(&mut self) {
         let most = self.memory.handshakes(self.config.handshakes_max);
         while self.tasks.len() >= most {
-            // The newcomer may be well-behaved; who has been here longest without sending a
-            // request most likely is not. If all have sent theirs, they will soon be done.
-            self.waiting.end_oldest();
+            // The newcomer may be well-behaved; of the address that has the most here without a request, who has been here
+            // longest most likely is not. If all have sent theirs, they will soon be done.
+            self.waiting.end_one();
             if let Some(ended) = self.tasks.join_next().await {
                 report(ended);
             }
@@ -167,7 +167,7 @@ impl<A: Admission, F: Fn(Grant, Link) + Send + Sync + 'static> Server<A, F> {
             config: Arc::clone(&self.config),
             admission: Arc::clone(&self.admission),
             on_link: Arc::clone(&self.on_link),
-            place: self.waiting.enter(),
+            place: self.waiting.enter(address),
             failures: Arc::clone(&self.failures),
             memory: Arc::clone(&self.memory),
         };

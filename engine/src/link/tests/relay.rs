@@ -1,5 +1,6 @@
 //! Clients that are slow, silent, rude, too many or gone.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -137,6 +138,32 @@ async fn the_oldest_silent_client_makes_room() {
         .await
         .unwrap();
     assert_eq!(relay.next_link().await.0.tunnel.as_str(), "late");
+}
+
+/// Faster than their deadlines end them.
+#[tokio::test]
+async fn silent_clients_that_make_room_for_others_of_their_address_have_failed() {
+    let relay = Relay::start(ServeConfig {
+        handshakes_max: 8,
+        failures: Some(FailureLimit {
+            per_second: NonZeroU32::MIN,
+            burst_seconds: 20,
+            spares_loopback: false,
+            ..FailureLimit::default()
+        }),
+        ..ServeConfig::default()
+    })
+    .await;
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.extend(TcpStream::connect(relay.address).await);
+    }
+    let refused = match TcpStream::connect(relay.address).await {
+        Ok(mut last) => last.read(&mut [0]).await.map(drop),
+        Err(refused) => Err(refused),
+    };
+    let refused = refused.map_err(|error| error.kind());
+    assert_eq!(refused, Err(std::io::ErrorKind::ConnectionReset));
 }
 
 #[tokio::test]
@@ -359,8 +386,8 @@ async fn what_is_not_tls_is_closed_at_once() {
 #[tokio::test]
 async fn an_address_that_keeps_failing_is_refused_before_it_costs_anything_and_then_forgiven() {
     let limit = FailureLimit {
-        per_second: std::num::NonZeroU32::new(2).unwrap(),
-        all_per_second: std::num::NonZeroU32::new(1_000).unwrap(),
+        per_second: NonZeroU32::new(2).unwrap(),
+        all_per_second: NonZeroU32::new(1_000).unwrap(),
         burst_seconds: 5,
         spares_loopback: false,
     };

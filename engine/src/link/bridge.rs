@@ -58,19 +58,35 @@ async fn run_both<S: AsyncRead + AsyncWrite>(
     inner_write: &mut WriteHalf<UnixStream>,
 ) -> io::Result<()> {
     let up = copy(inner_read, outer_write);
-    let down = copy(outer_read, inner_write);
-    tokio::pin!(up);
-    tokio::select! {
-        // The link is closed: there is nobody left to read what may still come.
-        result = &mut up => result,
-        result = down => {
-            // The proxy has ended. The link reads the end behind the last bytes; its own last
-            // words may still be on their way.
-            let _ = inner_write.shutdown().await;
-            let _ = timeout(FAREWELL, up).await;
-            result
+    let down = async {
+        let ended = copy(outer_read, inner_write).await;
+        // The link reads the end behind the last bytes.
+        let _ = inner_write.shutdown().await;
+        ended
+    };
+    tokio::pin!(up, down);
+    let ended = tokio::select! {
+        ended = &mut up => {
+            // Unless it is the link that is closed, with nobody left to read what may still come, the service may have
+            // said something that the link has not read yet.
+            if matches!(ended, Err(Broken::To(_))) {
+                let _ = timeout(FAREWELL, down).await;
+            }
+            ended
         }
-    }
+        ended = &mut down => {
+            // The proxy has ended; the link's own last words may still be on their way.
+            let _ = timeout(FAREWELL, up).await;
+            ended
+        }
+    };
+    ended.map_err(|(Broken::From(error) | Broken::To(error))| error)
+}
+
+/// Which end of a copy has failed.
+enum Broken {
+    From(io::Error),
+    To(io::Error),
 }
 
 /// Copies until the end or an error; what was read is always written before more is read, so
@@ -78,15 +94,15 @@ async fn run_both<S: AsyncRead + AsyncWrite>(
 async fn copy<R: AsyncRead, W: AsyncWrite>(
     mut from: ReadHalf<R>,
     to: &mut WriteHalf<W>,
-) -> io::Result<()> {
+) -> Result<(), Broken> {
     let mut buffer = vec![0; BUFFER_SIZE];
     loop {
-        let size = from.read(&mut buffer).await?;
+        let size = from.read(&mut buffer).await.map_err(Broken::From)?;
         if size == 0 {
             return Ok(());
         }
-        to.write_all(&buffer[..size]).await?;
-        to.flush().await?;
+        to.write_all(&buffer[..size]).await.map_err(Broken::To)?;
+        to.flush().await.map_err(Broken::To)?;
     }
 }
 
@@ -99,6 +115,54 @@ const FAREWELL: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+    use tokio::io::ReadBuf;
+
+    /// A connection that its host has reset behind these last bytes.
+    struct Reset<'a>(&'a [u8]);
+
+    impl AsyncRead for Reset<'_> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(context, into)
+        }
+    }
+
+    impl AsyncWrite for Reset<'_> {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+            _bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_service_said_last_arrives_though_nothing_can_be_said_to_it() {
+        static LAST: [u8; 1 << 20] = [7; 1 << 20];
+        let (mut link, far) = UnixStream::pair().unwrap();
+        link.write_all(b"a ping").await.unwrap();
+        let bridge = tokio::spawn(run(Reset(&LAST), far, std::future::pending()));
+        // Both ends of the bridge wait by then: for the link to read, and with a failed write.
+        sleep(Duration::from_millis(50)).await;
+        let mut heard = Vec::new();
+        link.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard.len(), LAST.len());
+        bridge.await.unwrap();
+    }
 
     #[tokio::test]
     async fn a_link_ends_when_nothing_comes_back_from_its_web_proxy() {

@@ -23,6 +23,15 @@ impl LocalReader for Reader<'_> {
     }
 }
 
+/// Reads nothing: what an application says to a link that has failed stays with it, and goes with its reset.
+pub(super) struct NoReader;
+
+impl LocalReader for NoReader {
+    fn receive(&mut self, _io: u32, _into: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
 impl ProxyIo {
     /// Offers what the core decided to deliver, many sockets in one batch.
     pub(super) fn deliver(&mut self, io: &mut Io) {

@@ -1,7 +1,7 @@
 //! A proxy's WebSocket: read, filled, ended.
 
 use super::ProxyIo;
-use super::deliver::Reader;
+use super::deliver::{NoReader, Reader};
 use super::reading::Reading;
 use crate::failpoint::failpoint;
 use crate::link::Link;
@@ -193,7 +193,8 @@ impl ProxyIo {
     }
 
     /// Fills the output up to its mark and offers it to the socket. Returns the bytes that were
-    /// composed or sent; 0 when there is nothing to do before the next event.
+    /// composed or sent; 0 when there is nothing to do before the next event. What is composed for a link that has failed
+    /// is thrown away: control messages that wait would keep it from being read.
     ///
     /// Sending alone is progress too: it may have made the room that composing lacked, and a
     /// socket that took everything reports no edge.
@@ -203,6 +204,13 @@ impl ProxyIo {
         };
         let mut composed = 0;
         while link.has_room() && self.proxy.wants_output() {
+            if link.is_deaf() {
+                let area = link.area(&mut io.buffers);
+                if self.proxy.compose(io.now, area, &mut NoReader) == 0 {
+                    break;
+                }
+                continue;
+            }
             if link.has_room_for(BULK_SIZE)
                 && let Some(key) = self.proxy.bulk_ready()
             {

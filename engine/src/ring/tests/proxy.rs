@@ -324,6 +324,42 @@ fn a_link_that_has_failed_is_read_to_its_end_in_bounded_time() {
     }
 }
 
+/// A service that says something and ends would take an end for the word that all has arrived.
+#[test]
+fn what_is_said_to_a_link_that_has_failed_is_not_taken() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("socket");
+    let listener = UnixListener::bind(&path).expect("bind");
+    let limits = Limits {
+        connection_buffer: 65_535,
+        ..Limits::default()
+    };
+    let mapping = format!("A={}", path.display());
+    let mut alone = Alone::new(Mode::Destination, &mapping, limits);
+    let mut service = alone.link_up("A");
+    service.says(&starts(2));
+    alone.turns();
+    let (_stuck, mut other) = (listener.accept(), listener.accept().expect("accept").0);
+    alone.turns();
+    for _ in 0..20 {
+        service.says(&data(&[7; 16_000]));
+        alone.turns();
+    }
+    let linger = SockRef::from(&service.stream).set_linger(Some(Duration::ZERO));
+    linger.expect("an abrupt end");
+    drop(service);
+    alone.turns();
+    assert_eq!(alone.link_end(), None, "an application may read it");
+    other.write_all(b"the last word").expect("write");
+    other.shutdown(Shutdown::Write).expect("an end");
+    alone.turns();
+    alone.io.now += READ_OUT;
+    alone.turns();
+    assert!(matches!(alone.link_end(), Some(LinkEnd::Lost(_))));
+    let heard = other.read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(heard, Err(std::io::ErrorKind::ConnectionReset));
+}
+
 /// A dial that fails at once and is tried again without a pause takes no turn from others.
 #[test]
 fn a_loop_goes_on_beside_dials_that_fail_at_once() {

@@ -118,8 +118,16 @@ impl Rig {
     /// # Errors
     /// The proxy announces something else.
     pub async fn open_first(&mut self, service: &str) -> Result<TcpStream> {
+        self.open_anew(service, 1).await
+    }
+
+    /// The same on the `nth` link of a source that had one connection on each before: it goes on counting both.
+    ///
+    /// # Errors
+    /// The proxy announces something else.
+    pub async fn open_anew(&mut self, service: &str, nth: u8) -> Result<TcpStream> {
         let local = self.connect(service).await?;
-        let expected = Message::stream_start(v3(service, 1, 1));
+        let expected = Message::stream_start(v3(service, nth.into(), nth.into()));
         self.link.expect(&expected).await?;
         Ok(local)
     }

@@ -233,7 +233,7 @@ impl Proxy {
             for (_, key) in self.services[index].take_all() {
                 self.abort(key);
             }
-            self.services[index].restart(self.dialect);
+            self.services[index].restart(self.mode, self.dialect);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::endpoint::Endpoint;
 use super::key::ConnectionKey;
-use adit_proto::ids::{ConnectionId, Dialect, ServiceId, StreamId};
+use adit_proto::ids::{ConnectionId, Dialect, Mode, ServiceId, StreamId};
 use adit_proto::message::{Control, Kind};
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ pub(crate) struct Service {
     pub(crate) endpoint: Endpoint,
     /// The running stream.
     pub(crate) stream: Option<StreamId>,
-    /// The last stream of this WebSocket, running or not. A source's next one gets another id
+    /// The last stream, running or not; a destination's, of this WebSocket. A source's next one gets another id
     /// (specification 5.2).
     pub(crate) last_stream: Option<StreamId>,
     /// How messages of this service are written: a source's choice for the session, since a
@@ -52,14 +52,16 @@ impl Service {
         }
     }
 
-    /// A new WebSocket: ids start over (specification 10.2).
-    pub(crate) fn restart(&mut self, dialect: Dialect) {
+    /// A new WebSocket. The reference's ids start over (specification 10.2); those of a source of ours go on, or what is
+    /// still on its way for a connection of the last WebSocket would reach one of this (5.2, 5.3).
+    pub(crate) fn restart(&mut self, mode: Mode, dialect: Dialect) {
         self.stream = None;
-        self.last_stream = None;
+        if mode == Mode::Destination {
+            self.last_stream = None;
+        }
         self.dialect = dialect;
         self.is_single = dialect != Dialect::V3;
         self.names_connections = false;
-        self.next_connection = ConnectionId::FIRST;
         self.connections = HashMap::new();
     }
 

@@ -116,15 +116,16 @@ async fn a_close_frame_ends_the_proxy_and_its_local_connections(scenario: Scenar
     Ok(())
 }
 
-/// Nothing survives a reconnect: IDs start at 1 again, tokens are sent again.
+/// Nothing survives a reconnect but the numbers that were given out: what is late for an old connection must not reach a new
+/// one. The reference begins with 1 again. Tokens are sent again.
 async fn a_lost_link_is_dialled_again_and_everything_starts_afresh(
     scenario: Scenario,
 ) -> Result<()> {
     let token = "0123456789abcdef0123456789abcdef";
     let with_token = |proxy: Proxy| Ok(proxy.env("AWSIOT_TUNNEL_CLIENT_TOKEN", token));
     let mut rig = Rig::source_with(&scenario, &["SSH"], with_token).await?;
-    for _ in 0..2 {
-        let mut client = rig.open_first("SSH").await?;
+    for nth in 1..=2 {
+        let mut client = rig.open_anew("SSH", nth).await?;
         rig.link.drop_tcp();
         apps::is_ended(&mut client).await?;
         let knock = rig.service.knock().await?;
@@ -134,7 +135,7 @@ async fn a_lost_link_is_dialled_again_and_everything_starts_afresh(
         rig.link.send(&Message::service_ids(&["SSH"])).await?;
         ports::listened_on(rig.port("SSH")?).await?;
     }
-    let client = rig.open_first("SSH").await?;
+    let client = rig.open_anew("SSH", 3).await?;
     rig.link.reset_tcp()?;
     drop(client);
     rig.service.admit(&["SSH"]).await?;
